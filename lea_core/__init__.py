@@ -1,0 +1,1 @@
+"""The nouns of LEA: data, the LE, the learners, their losses and their evaluation. See README for the map."""

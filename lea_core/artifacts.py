@@ -1,0 +1,149 @@
+"""Atomic publication of artifacts: a reader sees the old file or folder, or the new one, never a part.
+
+In: a writer's bytes. Out: a file or folder under `data/`, whole and synced to disk.
+
+A file is written beside its target, synced, and moved over it. A folder is filled under a hidden sibling name and then
+swapped in. A crash, kill or full disk leaves the previous artifact as it was; left-over siblings of dead runs are
+removed by the next publication of the same artifact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lea_core.errors import LeaError
+
+
+@contextlib.contextmanager
+def publish_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on a clean exit, sync it and move it over `path`.
+
+    The caller may re-open and check the temporary file before leaving the block: an exception there keeps the old file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def publish_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path`; on a clean exit, sync it and put it in the place of `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    temporary = _temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob("*")):
+            _sync(file)
+        _sync(temporary)
+        _swap(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(temporary: Path, path: Path) -> None:
+    """Put a finished folder in the place of another. POSIX has no portable exchange, so the old one steps aside."""
+    aside = _temporary(path, "old")
+    if path.exists():
+        os.rename(path, aside)
+    try:
+        os.rename(temporary, path)
+    except BaseException:
+        if aside.exists():
+            os.rename(aside, path)
+        raise
+    _sync(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON with sorted keys, so that equal values give equal bytes; NaN is refused."""
+    with publish_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises `LeaError` where the file is absent or no JSON object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise LeaError(f"{path}: no readable JSON ({error}): delete it and run `dvc repro`") from None
+    if not isinstance(value, dict):
+        raise LeaError(f"{path}: holds {type(value).__name__}, not an object: delete it and run `dvc repro`")
+    return value
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays as one safetensors file and check that it opens before it is published."""
+    from safetensors.numpy import load_file, save_file
+
+    with publish_file(path) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary)
+        if load_file(temporary).keys() != tensors.keys():
+            raise LeaError(f"{path}: what was written does not read back: check the disk and run again")
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Read a safetensors file. Raises `LeaError` where it is absent, cut short or no safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors: dict[str, np.ndarray] = load_file(path)
+    except FileNotFoundError:
+        raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
+    except SafetensorError as error:
+        raise LeaError(f"{path}: broken safetensors file ({error}): delete it and run `dvc repro`") from None
+    return tensors
+
+
+def _temporary(path: Path, kind: str = "tmp") -> Path:
+    return path.parent / f".{path.name}.{kind}-{os.getpid()}"
+
+
+def _remove_leftovers(path: Path) -> None:
+    for kind in ("tmp", "old"):
+        for leftover in path.parent.glob(f".{path.name}.{kind}-*"):
+            owner = leftover.name.rsplit("-", 1)[-1]
+            if owner.isdigit() and int(owner) != os.getpid() and _alive(int(owner)):
+                continue
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Raw data -> (interactions, items): one file per dataset."""

@@ -1,0 +1,1 @@
+"""One file per method: the whole update on one screen."""

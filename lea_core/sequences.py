@@ -1,0 +1,92 @@
+"""All users' sequences as flat arrays, and windows of them as padded batches.
+
+In: the `interactions` table. Out: `Sequences` (items, split codes and per-user offsets) and the windows that the LE
+and the learners read.
+
+Axis letters, used in every shape comment of this project: B batch, T time (positions of a sequence), I items,
+H width of the LLM, C width of a content vector or LE state, D width of a recommender's state, A actions per state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lea_core.tables import INTERACTIONS, ITEMS, read_table, to_numpy
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Every user's events in time order, one user after the other.
+
+    items: (N,) int64 item indices.  split: (N,) int8, index into SPLITS.  offsets: (U + 1,) int64, user u's events
+    are rows offsets[u] to offsets[u + 1] - 1.  num_items: size of the catalogue.
+    """
+
+    items: np.ndarray
+    split: np.ndarray
+    offsets: np.ndarray
+    num_items: int
+
+    @property
+    def num_users(self) -> int:
+        """Number of users."""
+        return len(self.offsets) - 1
+
+    def user_items(self, user: int) -> np.ndarray:
+        """All items of a user, of every split, in time order."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def train(self) -> Sequences:
+        """The training events alone; users keep their index, some may have none."""
+        keep = self.split == SPLITS.index("train")
+        counts = np.add.reduceat(np.append(keep, False), self.offsets[:-1]) if self.num_users else keep[:0]
+        counts = np.where(np.diff(self.offsets) > 0, counts, 0)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Sequences(self.items[keep], self.split[keep], offsets, self.num_items)
+
+    def users_and_positions(self) -> tuple[np.ndarray, np.ndarray]:
+        """For every row: its user, and its position in the user's sequence; both (N,)."""
+        lengths = np.diff(self.offsets)
+        users = np.repeat(np.arange(self.num_users), lengths)
+        return users, np.arange(len(self.items)) - np.repeat(self.offsets[:-1], lengths)
+
+    def targets(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Users and positions of the events to predict in `split`: those that at least one event precedes."""
+        users, positions = self.users_and_positions()
+        chosen = (self.split == SPLITS.index(split)) & (positions > 0)
+        return users[chosen], positions[chosen]
+
+
+def read_sequences(folder: Path) -> Sequences:
+    """Read `interactions.parquet` and the catalogue size from the preprocess folder."""
+    table = read_table(folder / "interactions.parquet", INTERACTIONS)
+    num_items = read_table(folder / "items.parquet", ITEMS).num_rows
+    users = to_numpy(table, "user")
+    num_users = int(users[-1]) + 1 if len(users) else 0
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=num_users))]).astype(np.int64)
+    codes = {name: code for code, name in enumerate(SPLITS)}
+    split = np.array([codes[name] for name in table["split"].to_pylist()], dtype=np.int8)
+    return Sequences(to_numpy(table, "item").astype(np.int64), split, offsets, num_items)
+
+
+def histories(sequences: Sequences, users: np.ndarray, positions: np.ndarray, length: int) -> np.ndarray:
+    """The last `length` items before each (user, position), right-aligned: (B, T), -1 where there is none."""
+    result = np.full((len(users), length), -1, dtype=np.int64)
+    ends = sequences.offsets[users] + positions
+    starts = np.maximum(sequences.offsets[users], ends - length)
+    for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if end > start:
+            result[row, length - (end - start) :] = sequences.items[start:end]
+    return result
+
+
+def batches(count: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` that cover `count` rows in order."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))

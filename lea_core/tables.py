@@ -1,0 +1,148 @@
+"""Every Parquet artifact's schema, and the only way in and out of Parquet.
+
+In and out: Parquet files under `data/`. A table is checked on writing and on reading: columns, types, no nulls. It is
+published atomically (see `artifacts.py`) after its footer and row count were read back, with a fixed compression and
+no time stamps inside, so equal tables are equal bytes.
+
+Vectors are fixed-size lists. Their width differs between artifacts (it is a property of the LLM or a parameter), so a
+schema states `vector(type)` and the width is read from the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lea_core.artifacts import publish_file
+from lea_core.errors import LeaError
+
+
+@dataclass(frozen=True)
+class Vector:
+    """The type of a column of equally long vectors."""
+
+    item: pa.DataType
+
+
+Schema = dict[str, pa.DataType | Vector]
+
+# One row per kept event, sorted by user and position; position counts a user's events from 0 in time order.
+INTERACTIONS: Schema = {
+    "user": pa.int32(),
+    "position": pa.int32(),
+    "item": pa.int32(),
+    "timestamp": pa.int64(),
+    "event": pa.string(),  # "" where the data has no event column
+    "rating": pa.float32(),  # NaN where the data has no rating column
+    "split": pa.string(),  # train, valid or test
+}
+# One row per item, sorted by item; `train_count` counts its training events (its popularity).
+ITEMS: Schema = {"item": pa.int32(), "item_id": pa.string(), "text": pa.string(), "train_count": pa.int32()}
+USERS: Schema = {"user": pa.int32(), "user_id": pa.string()}
+# token: (H,) in the LLM's input space; content: (C,) whitened text vector, unit length.
+ITEM_TOKENS: Schema = {"item": pa.int32(), "token": Vector(pa.float32()), "content": Vector(pa.float32())}
+# The LE's state after a user's events 0..position; a row for every training event.
+STATES: Schema = {"user": pa.int32(), "position": pa.int32(), "state": Vector(pa.float16())}
+# The LE's reward of the logged next item (`action`, the item at position + 1) and of sampled items, from the state at
+# `position`; a row for every training event that another training event follows.
+REWARDS: Schema = {
+    "user": pa.int32(),
+    "position": pa.int32(),
+    "action": pa.int32(),
+    "reward": pa.float32(),
+    "sampled_actions": Vector(pa.int32()),
+    "sampled_rewards": Vector(pa.float32()),
+}
+# Actions that the LE proposes from the state at `position`, best first, with similarity score and LE reward; the same
+# rows as REWARDS.
+ACTIONS: Schema = {
+    "user": pa.int32(),
+    "position": pa.int32(),
+    "actions": Vector(pa.int32()),
+    "scores": Vector(pa.float32()),
+    "rewards": Vector(pa.float32()),
+}
+# One row per seed and evaluated event: the 1-based rank of the event's item among all candidates (ties: the mean).
+RANKS: Schema = {
+    "seed": pa.int32(),
+    "user": pa.int32(),
+    "position": pa.int32(),
+    "item": pa.int32(),
+    "rank": pa.float32(),
+}
+
+
+def write_table(path: Path, table: pa.Table, schema: Schema) -> None:
+    """Check `table` against `schema`, write it beside `path`, read its footer back, and publish it.
+
+    Raises `LeaError` naming file and column where a column is missing, extra, of another type, or holds nulls.
+    """
+    check(path, table, schema)
+    with publish_file(path) as temporary:
+        pq.write_table(table.select(list(schema)), temporary, compression="zstd", version="2.6")
+        if pq.read_metadata(temporary).num_rows != table.num_rows:
+            raise LeaError(f"{path}: what was written does not read back: check the disk and run again")
+
+
+def read_table(path: Path, schema: Schema) -> pa.Table:
+    """Read a Parquet artifact and check it. Raises `LeaError` where it is absent, cut short or of another schema."""
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise LeaError(f"{path}: broken Parquet file ({reason}): delete it and run `dvc repro`") from None
+    check(path, table, schema)
+    return table
+
+
+def check(path: Path, table: pa.Table, schema: Schema) -> None:
+    """Raise `LeaError` where `table` departs from `schema`; `path` only names it."""
+    mend = "delete it and run `dvc repro`"
+    for column, wanted in schema.items():
+        if column not in table.column_names:
+            raise LeaError(f"{path}: column {column!r} is missing: {mend}")
+        found = table.schema.field(column).type
+        if isinstance(wanted, Vector):
+            right = pa.types.is_fixed_size_list(found) and found.value_type == wanted.item
+            wanted_name = f"vector of {wanted.item}"
+        else:
+            right, wanted_name = found == wanted, str(wanted)
+        if not right:
+            raise LeaError(f"{path}: column {column!r} holds {found}, not {wanted_name}: {mend}")
+        if table[column].null_count:
+            raise LeaError(f"{path}: column {column!r} holds {table[column].null_count} nulls: {mend}")
+    extra = sorted(set(table.column_names) - set(schema))
+    if extra:
+        raise LeaError(f"{path}: unknown column {extra[0]!r}: {mend}")
+
+
+def empty(schema: Schema, width: int = 1) -> pa.Table:
+    """A table of no rows; its vectors have `width`."""
+    types = {
+        name: pa.list_(kind.item, width) if isinstance(kind, Vector) else kind for name, kind in schema.items()
+    }
+    return pa.table({name: pa.array([], type=kind) for name, kind in types.items()})
+
+
+def vectors(array: np.ndarray) -> pa.FixedSizeListArray:
+    """(N, W) array -> a column of N vectors of width W, of the same number type."""
+    flat = pa.array(np.ascontiguousarray(array).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
+
+
+def to_numpy(table: pa.Table, column: str) -> np.ndarray:
+    """A column as (N,) array, or as (N, W) where it holds vectors."""
+    chunked = table[column].combine_chunks()
+    array = chunked.combine_chunks() if isinstance(chunked, pa.ChunkedArray) else chunked
+    if pa.types.is_fixed_size_list(array.type):
+        flat = array.flatten().to_numpy(zero_copy_only=False)
+        result: np.ndarray = flat.reshape(len(array), array.type.list_size)
+        return result
+    plain: np.ndarray = array.to_numpy(zero_copy_only=False)
+    return plain
