@@ -4,22 +4,23 @@ In: a writer's bytes. Out: a file or folder under `data/`, whole and synced to d
 
 A file is written beside its target, synced, and moved over it. A folder is filled under a hidden sibling name and then
 swapped in. A crash, kill or full disk leaves the previous artifact as it was; left-over siblings of dead runs are
-removed by the next publication of the same artifact.
+removed by the next publication of the same artifact, which also puts a folder back that a kill caught in the swap.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lea_core.errors import LeaError
+from lea_core.errors import DISK_FULL, LeaError
 
 
 @contextlib.contextmanager
@@ -34,8 +35,11 @@ def publish_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -53,6 +57,9 @@ def publish_folder(path: Path) -> Iterator[Path]:
             _sync(file)
         _sync(temporary)
         _swap(temporary, path)
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -61,12 +68,12 @@ def _swap(temporary: Path, path: Path) -> None:
     """Put a finished folder in the place of another. POSIX has no portable exchange, so the old one steps aside."""
     aside = _temporary(path, "old")
     if path.exists():
-        os.rename(path, aside)
+        path.rename(aside)
     try:
-        os.rename(temporary, path)
+        temporary.rename(path)
     except BaseException:
         if aside.exists():
-            os.rename(aside, path)
+            aside.rename(path)
         raise
     _sync(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
@@ -91,12 +98,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of the same keys as CSV with a header; None becomes an empty cell."""
+    with publish_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as one safetensors file and check that it opens before it is published."""
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import load_file, save
 
     with publish_file(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary)
+        # not save_file: on a full disk it raises an error of its own that does not say so
+        temporary.write_bytes(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
         if load_file(temporary).keys() != tensors.keys():
             raise LeaError(f"{path}: what was written does not read back: check the disk and run again")
 
@@ -119,13 +135,21 @@ def _temporary(path: Path, kind: str = "tmp") -> Path:
     return path.parent / f".{path.name}.{kind}-{os.getpid()}"
 
 
+def _name(error: OSError, path: Path) -> None:
+    """Let a full disk's error name the artifact: from a write it names nothing, from a copy the file that is read."""
+    if error.errno in DISK_FULL:
+        error.filename, error.filename2 = str(path), None
+
+
 def _remove_leftovers(path: Path) -> None:
     for kind in ("tmp", "old"):
         for leftover in path.parent.glob(f".{path.name}.{kind}-*"):
             owner = leftover.name.rsplit("-", 1)[-1]
             if owner.isdigit() and int(owner) != os.getpid() and _alive(int(owner)):
                 continue
-            if leftover.is_dir():
+            if kind == "old" and not path.exists():
+                leftover.rename(path)
+            elif leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)

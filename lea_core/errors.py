@@ -13,6 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+# EFBIG: the file is larger than the file system or the process's limit allows.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class LeaError(Exception):
     """A mistake in the input or the surroundings; its text is one line that says what is wrong and how to mend it."""
@@ -21,6 +24,12 @@ class LeaError(Exception):
 def warn(message: str) -> None:
     """Print one warning line on stderr; the run goes on."""
     print(f"warning: {message}", file=sys.stderr)
+
+
+def no_arguments(argv: list[str]) -> None:
+    """Raise `LeaError` where a stage without arguments was given one."""
+    if argv:
+        raise LeaError(f"unknown argument {argv[0]!r}: this stage takes none; its settings are in params.yaml")
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -32,7 +41,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     except KeyboardInterrupt:
         raise SystemExit("error: interrupted: nothing was published; run the same command to start again") from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         where = Path(error.filename).parent if error.filename else "the working folder"
         raise SystemExit(

@@ -9,7 +9,7 @@ params.yaml always shows the whole configuration. The sentence beside a field is
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -31,7 +31,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class Section(BaseModel):
     """A section of params.yaml: no unknown keys, no silent conversion of types, immutable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class FileSource(Section):
@@ -120,7 +120,7 @@ class TokenParams(Section):
     """Items -> one soft token (LLM input space) and one content vector each."""
 
     method: Literal["pooled", "learned"]
-    layer: CountOrZero  # hidden states of this layer are pooled into the content vector; 0: input embeddings
+    layer: CountOrZero  # the hidden states after so many layers are pooled into the content vector; 0: after all
     text_tokens: Count  # longer item texts are cut here, and counted
     content_width: Count  # principal directions kept by the whitening
     learned: LearnedTokens
@@ -130,7 +130,7 @@ class LoraParams(Section):
     """The adapter phi of the LE."""
 
     rank: Count
-    alpha: Positive
+    alpha: Count
     targets: list[str]  # names of the linear layers that get an adapter
     epochs: CountOrZero  # 0: only the heads are trained
     learning_rate: Positive
@@ -148,7 +148,7 @@ class LeParams(Section):
 
     seed: int
     users_share: Share  # share of the training users that the LE learns from; the others measure it
-    selection_share: OpenShare  # of those others, the share on which epochs are selected; the rest is reported
+    selection_users: Count  # how many of those others select the best epoch, by their training events
     history: Count  # longest history that the LE reads, in items
     recent_items: Count  # the content start: how many last items are averaged
     recent_decay: Positive  # and the weight of each older one against the next newer
@@ -254,7 +254,7 @@ class LeUseParams(Section):
     """How a learner uses the parts of the LE that its variant names."""
 
     state_width: Count  # the LE's state is projected to this width before the critic sees it
-    state_alignment: NotNegative  # weight of the loss that lets the recommender's state predict the LE's; 0: critic only
+    state_alignment: NotNegative  # weight of the loss that has the recommender's state predict it; 0: critic only
     reward_scale: Positive  # the LE's reward enters as scale * sigmoid((reward - mean) / deviation of logged ones)
     action_weight: NotNegative  # of the proposed actions against the logged one, in the supervised loss
     action_q_weight: NotNegative  # and in the TD loss
@@ -308,7 +308,8 @@ class EvaluateParams(Section):
 class ReportParams(Section):
     """The report's headline."""
 
-    metric: str  # such as NDCG@10: the table is about it first, and the chart shows it
+    # The table is about it first, and the chart shows it; its cutoff is one of evaluate.cutoffs.
+    metric: Annotated[str, Field(pattern=r"^(HR|NDCG|MRR)@[1-9][0-9]*$")]
 
 
 class Params(Section):
@@ -328,8 +329,14 @@ class Params(Section):
     evaluate: EvaluateParams
     report: ReportParams
 
+    @model_validator(mode="after")
+    def _headline_is_evaluated(self) -> Params:
+        if int(self.report.metric.partition("@")[2]) not in self.evaluate.cutoffs:
+            raise ValueError(f"report.metric is {self.report.metric}, but evaluate.cutoffs lacks its cutoff: add it")
+        return self
+
     def variant(self, name: str) -> Variant:
-        """The variant of that name. Raises `LeaError` where there is none."""
+        """Return the variant of that name. Raises `LeaError` where there is none."""
         if name not in self.variants:
             raise LeaError(f"{PARAMS}: variants has no {name!r}: write one of {', '.join(self.variants)}, or add it")
         return self.variants[name]
@@ -353,7 +360,6 @@ def load(path: Path = PARAMS) -> Params:
         raise LeaError(f"{path}: {_first(error)}") from None
 
 
-
 def _first(error: ValidationError) -> str:
     """One line for the first mistake; the count of the others."""
     first = error.errors()[0]
@@ -367,10 +373,10 @@ def _first(error: ValidationError) -> str:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return f"{key}.name must be ml-100k or tables: mend it{more}"
     if kind == "value_error":
-        return f"{key}: {first['ctx']['error']}{more}"
-    message = first["msg"].removeprefix("Input should be ")
+        return f"{key}: {first['ctx']['error']}{more}".removeprefix(": ")  # no key where it is about two sections
+    demand = first["msg"].partition(" should ")[2]  # of "Input should be a valid integer", "List should have at ..."
     quoted = ": remove the quotes" if isinstance(given, str) and _is_number(given) else ": mend it"
-    return f"{key} is {given!r}, but must be {message}{quoted}{more}"
+    return f"{key} is {given!r}, but must {demand}{quoted}{more}"
 
 
 def _is_number(text: str) -> bool:

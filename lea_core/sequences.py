@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lea_core.errors import LeaError
 from lea_core.tables import INTERACTIONS, ITEMS, read_table, to_numpy
 
 SPLITS = ("train", "valid", "test")
@@ -90,3 +91,85 @@ def batches(count: int, size: int) -> Iterator[slice]:
     """Slices of at most `size` that cover `count` rows in order."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
+
+
+@dataclass(frozen=True)
+class Window:
+    """Positions start to end - 1 of a user's sequence, read in one pass; those from `new` on belong to this window."""
+
+    user: int
+    start: int
+    end: int
+    new: int
+
+    @property
+    def length(self) -> int:
+        """Number of items read."""
+        return self.end - self.start
+
+
+def windows(sequences: Sequences, users: np.ndarray, length: int) -> list[Window]:
+    """Cover every position of these users' sequences once.
+
+    A sequence of at most `length` items is one window. A longer one gives windows of `length` items that overlap by
+    half: the first owns all its positions, each later one its second half, so a state sees at least length / 2 items.
+    """
+    stride = max(length - length // 2, 1)
+    result = []
+    for user in users.tolist():
+        total = int(sequences.offsets[user + 1] - sequences.offsets[user])
+        end = min(total, length)
+        if total:
+            result.append(Window(user, 0, end, 0))
+        while end < total:
+            new, end = end, min(total, end + stride)
+            result.append(Window(user, max(end - length, 0), end, new))
+    return result
+
+
+def window_batches(all_windows: list[Window], batch_tokens: int, tokens_per_item: int = 1) -> list[list[Window]]:
+    """Windows of about equal length in batches of at most `batch_tokens` tokens, padding included; longest first.
+
+    A single window above the budget is a batch by itself.
+    """
+    ordered = sorted(all_windows, key=lambda window: (-window.length, window.user, window.start))
+    result: list[list[Window]] = []
+    for window in ordered:
+        widest = result[-1][0].length if result else 0
+        if not result or widest * tokens_per_item * (len(result[-1]) + 1) > batch_tokens:
+            result.append([])
+        result[-1].append(window)
+    return result
+
+
+def window_items(sequences: Sequences, batch: list[Window]) -> np.ndarray:
+    """The items of these windows, left-aligned: (B, T), -1 after the end."""
+    result = np.full((len(batch), max(window.length for window in batch)), -1, dtype=np.int64)
+    for row, window in enumerate(batch):
+        offset = sequences.offsets[window.user]
+        result[row, : window.length] = sequences.items[offset + window.start : offset + window.end]
+    return result
+
+
+def owned_steps(batch: list[Window]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and times in a window batch of the steps to learn from or judge; both (N,).
+
+    A step is a position whose next item stands in the window; a sequence's every step is in exactly one window.
+    """
+    rows, times = [], []
+    for row, window in enumerate(batch):
+        span = np.arange(max(window.new - window.start - 1, 0), window.length - 1)
+        rows.append(np.full_like(span, row))
+        times.append(span)
+    return np.concatenate(rows), np.concatenate(times)
+
+
+def sample_actions(logged: np.ndarray, count: int, num_items: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` items for each logged one, uniform over the others, repetitions possible: (...,) -> (..., count) int64.
+
+    Raises `LeaError` where there is no other item.
+    """
+    if num_items < 2:
+        raise LeaError("data/interactions/items.parquet: one item leaves nothing to sample against: keep more items")
+    drawn = rng.integers(0, num_items - 1, size=(*logged.shape, count))
+    return drawn + (drawn >= logged[..., None])

@@ -43,8 +43,14 @@ INTERACTIONS: Schema = {
 # One row per item, sorted by item; `train_count` counts its training events (its popularity).
 ITEMS: Schema = {"item": pa.int32(), "item_id": pa.string(), "text": pa.string(), "train_count": pa.int32()}
 USERS: Schema = {"user": pa.int32(), "user_id": pa.string()}
-# token: (H,) in the LLM's input space; content: (C,) whitened text vector, unit length.
-ITEM_TOKENS: Schema = {"item": pa.int32(), "token": Vector(pa.float32()), "content": Vector(pa.float32())}
+# token: (H,) in the LLM's input space; pooled: (H,) text vector, standardised over the items; content: (C,) the same
+# whitened, unit length.
+ITEM_TOKENS: Schema = {
+    "item": pa.int32(),
+    "token": Vector(pa.float32()),
+    "pooled": Vector(pa.float32()),
+    "content": Vector(pa.float32()),
+}
 # The LE's state after a user's events 0..position; a row for every training event.
 STATES: Schema = {"user": pa.int32(), "position": pa.int32(), "state": Vector(pa.float16())}
 # The LE's reward of the logged next item (`action`, the item at position + 1) and of sampled items, from the state at
@@ -66,9 +72,10 @@ ACTIONS: Schema = {
     "scores": Vector(pa.float32()),
     "rewards": Vector(pa.float32()),
 }
-# One row per seed and evaluated event: the 1-based rank of the event's item among all candidates (ties: the mean).
+# One row per seed, split (valid, test) and evaluated event: the 1-based rank of the event's item among all candidates.
 RANKS: Schema = {
     "seed": pa.int32(),
+    "split": pa.string(),
     "user": pa.int32(),
     "position": pa.int32(),
     "item": pa.int32(),
@@ -123,10 +130,8 @@ def check(path: Path, table: pa.Table, schema: Schema) -> None:
 
 
 def empty(schema: Schema, width: int = 1) -> pa.Table:
-    """A table of no rows; its vectors have `width`."""
-    types = {
-        name: pa.list_(kind.item, width) if isinstance(kind, Vector) else kind for name, kind in schema.items()
-    }
+    """Return a table of no rows; its vectors have `width`."""
+    types = {name: pa.list_(kind.item, width) if isinstance(kind, Vector) else kind for name, kind in schema.items()}
     return pa.table({name: pa.array([], type=kind) for name, kind in types.items()})
 
 
@@ -137,7 +142,7 @@ def vectors(array: np.ndarray) -> pa.FixedSizeListArray:
 
 
 def to_numpy(table: pa.Table, column: str) -> np.ndarray:
-    """A column as (N,) array, or as (N, W) where it holds vectors."""
+    """Return a column as (N,) array, or as (N, W) where it holds vectors."""
     chunked = table[column].combine_chunks()
     array = chunked.combine_chunks() if isinstance(chunked, pa.ChunkedArray) else chunked
     if pa.types.is_fixed_size_list(array.type):

@@ -1,0 +1,44 @@
+# What a person types; `make` alone lists it. Everything runs in .venv, which `install` makes once.
+
+PYTHON ?= python3
+STAMP := .venv/.installed
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help install run test lint check tiny clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP) ## .venv with the pinned packages (once; again when pyproject.toml or constraints.txt change)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, this is %d.%d: use make PYTHON=python3.x" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@echo "Installing the pinned packages into .venv (a minute or two) ..."
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: install ## the whole pipeline on real data with a real language model, then its report
+	@lea check
+	@dvc repro
+	@lea report
+
+test: install ## all tests, the tiny pipeline in a real DVC repository among them
+	@pytest
+
+lint: install ## style and types
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+check: lint ## style, types and the fast tests
+	@pytest -m 'not slow'
+
+tiny: install ## the whole pipeline on 60 users in a temporary folder, then its report
+	@python -m tests.lane
+
+clean: ## remove .venv, data/ and tool caches; DVC's cache stays, so `dvc checkout` brings data/ back
+	@rm -rf .venv build lea.egg-info dvc_plots .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find data -mindepth 1 ! -name .gitkeep -delete
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,143 @@
+"""The user's own two files -> interactions and items.
+
+In: the files that `datasets.fetch` copied, by ending CSV, TSV (either may be gzipped), Parquet or RecBole's atomic
+files (.inter, .item: tab-separated, no quoting, a header of `name:type`); params.Columns says what their columns are
+called. Out: a `Raw`.
+
+Every column that params.yaml names must be filled in every row. Any kind of id becomes text. Timestamps may be whole
+numbers (kept as they are), numbers with fractions (seconds; kept to the microsecond), dates and times (microseconds
+since 1970), or text of one of these. Rows in messages count data rows from 1.
+"""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from lea_core.datasets import raw_name
+from lea_core.datasets.columns import Column, take
+from lea_core.errors import LeaError
+from lea_core.params import Columns, Tables
+from lea_core.sequences import SPLITS
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a dataset holds, before anything is filtered.
+
+    interactions: user_id, item_id, timestamp (int64), order (int64; `row` where no column gives it), row (int64, from
+    1), event ("" without events), rating (float32, NaN without ratings), split ("" where not asked for); file order.
+    items: item_id, text ("" where all columns of the template are empty).  source: the interactions' name in messages.
+    """
+
+    interactions: pl.DataFrame
+    items: pl.DataFrame
+    source: str
+
+
+def read(folder: Path, tables: Tables, with_split: bool) -> Raw:
+    """Read and check the two raw files.
+
+    Raises `LeaError` naming file, column and first bad row on: an unreadable file, a missing column, a null, a value of
+    the wrong type, a repeated item id, an interaction with an item that the items file lacks, an unknown column in the
+    text template, and (where `with_split`) a split other than train, valid, test.
+    """
+    raw_items = _read_file(folder, "items", tables.items.source)
+    column = take(raw_items, tables.columns.item, tables.items.source, "item")
+    item_ids = column.ids()
+    column.refuse(~item_ids.is_first_distinct(), "repeats the item {} of a row above")
+    items = pl.DataFrame({"item_id": item_ids, "text": item_text(raw_items, tables.text, tables.items.source)})
+
+    source = tables.interactions.source
+    raw = _read_file(folder, "interactions", source)
+    interactions = _interactions(raw, tables.columns, source, with_split)
+    known = interactions["item_id"].is_in(item_ids.implode())
+    Column(interactions["item_id"], f"{source}: column {tables.columns.item!r}").refuse(
+        ~known, f"item {{}} is not in {tables.items.source}"
+    )
+    return Raw(interactions, items, source)
+
+
+def _read_file(folder: Path, part: str, source: str) -> pl.DataFrame:
+    path = folder / raw_name(part, source)
+    if not path.exists():
+        raise LeaError(f"{path}: not found: run `dvc repro` to make it")
+    try:
+        if path.suffix == ".parquet":
+            frame = pl.read_parquet(path)
+        elif path.suffix in (".inter", ".item"):
+            frame = pl.read_csv(path, separator="\t", quote_char=None, infer_schema=False)
+            frame = frame.rename(lambda name: name.split(":")[0])
+        else:
+            frame = pl.read_csv(path, separator="," if ".csv" in path.name else "\t", infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise LeaError(f"{source}: cannot be read ({reason}): the file is cut short, damaged or misnamed") from None
+    if frame.is_empty():
+        raise LeaError(f"{source}: has no rows: mend dataset.{part}.source")
+    return frame
+
+
+def _interactions(raw: pl.DataFrame, columns: Columns, source: str, with_split: bool) -> pl.DataFrame:
+    def optional(key: str) -> Column | None:
+        name = getattr(columns, key)
+        return None if name is None else take(raw, name, source, key)
+
+    rows = pl.int_range(1, raw.height + 1, dtype=pl.Int64, eager=True)
+    no_text = pl.repeat("", raw.height, dtype=pl.String, eager=True)
+    no_number = pl.repeat(float("nan"), raw.height, dtype=pl.Float32, eager=True)
+    return pl.DataFrame(
+        {
+            "user_id": take(raw, columns.user, source, "user").ids(),
+            "item_id": take(raw, columns.item, source, "item").ids(),
+            "timestamp": take(raw, columns.timestamp, source, "timestamp").times(),
+            "order": rows if (order := optional("order")) is None else order.integers(),
+            "row": rows,
+            "event": no_text if (event := optional("event")) is None else event.text(),
+            "rating": no_number if (rating := optional("rating")) is None else rating.floats(),
+            "split": _splits(optional("split")) if with_split else no_text,
+        }
+    )
+
+
+def _splits(column: Column | None) -> pl.Series:
+    if column is None:
+        raise LeaError("dataset.columns.split is null, but preprocess.split.method is column: name the column")
+    values = column.text()
+    column.refuse(~values.is_in(SPLITS), f"holds {{}}, not one of {', '.join(SPLITS)}")
+    return values
+
+
+def item_text(items: pl.DataFrame, template: str, source: str) -> pl.Series:
+    """Fill `template` ("{title}. {brand}"; {{ and }} are braces) from each item's columns; nulls count as empty.
+
+    An item whose columns are all empty gets the text "", whatever else the template says. Lists are joined by commas.
+    Raises `LeaError` on a malformed template and on one that names no column or an unknown one.
+    """
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise LeaError(f"dataset.text: {template!r}: {error}: write each column as {{name}}") from None
+    fields = [field for _, field, _, _ in parts if field is not None]
+    if not fields or any(spec or conversion for _, _, spec, conversion in parts):
+        raise LeaError(f"dataset.text: {template!r}: write one or more columns, each as {{name}} with nothing after it")
+    for field in fields:
+        if field not in items.columns:
+            raise LeaError(f"dataset.text: {source} has no column {field!r}: it has {', '.join(items.columns)}")
+    texts = {field: _plain_text(items[field]) for field in fields}
+    pieces = [
+        piece for literal, field, _, _ in parts for piece in (pl.lit(literal), texts.get(field or "", pl.lit("")))
+    ]
+    filled = pl.any_horizontal(text != "" for text in texts.values())
+    text = pl.when(filled).then(pl.concat_str(pieces).str.strip_chars()).otherwise(pl.lit(""))
+    return items.select(text=text)["text"]
+
+
+def _plain_text(column: pl.Series) -> pl.Expr:
+    values = pl.col(column.name)
+    if isinstance(column.dtype, pl.List):
+        values = values.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
+    return values.cast(pl.String).fill_null("").str.strip_chars()

@@ -1,0 +1,151 @@
+"""What a learner gets for each training event: rewards, and the LE's parts that its variant names.
+
+In: `interactions.parquet` (events) and, by variant, `states`, `rewards` and `actions` of the LE. Out: `Supervision`,
+tensors by training event or by transition, checked against the training sequences row by row.
+
+A transition is a training event that another training event of its user follows: its state is the one after the event,
+its action the event that follows. `Supervision` holds transitions in the order of the training events.
+
+An LE reward R enters as reward_scale * sigmoid((R - mean) / deviation), mean and deviation taken over the logged
+actions; without the rewards table, over the proposed ones. So an average logged action gets half the scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from lea_core.errors import LeaError
+from lea_core.params import TrainParams, Variant
+from lea_core.sequences import Sequences
+from lea_core.tables import ACTIONS, INTERACTIONS, REWARDS, STATES, Schema, read_table, to_numpy
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """N training events, M transitions, A actions each; None where the variant does without."""
+
+    rewards: Tensor  # (M,) of the logged action; zeros for the supervised method, which reads none
+    le_states: Tensor | None = None  # (N, C) float16: the LE's state after each event
+    sampled_actions: Tensor | None = None  # (M, A) int64: negatives with an LE reward
+    sampled_rewards: Tensor | None = None  # (M, A)
+    proposed_actions: Tensor | None = None  # (M, A) int64
+    proposed_preferences: Tensor | None = None  # (M, A) in (0, 1): their LE reward before the scale
+
+    def to(self, device: torch.device) -> Supervision:
+        """The same on another device."""
+        moved = {name: value if value is None else value.to(device) for name, value in vars(self).items()}
+        return Supervision(**moved)
+
+
+def transitions(train: Sequences) -> np.ndarray:
+    """Row, among the training events, of each transition's state: (M,)."""
+    last = np.zeros(len(train.items), dtype=bool)
+    last[train.offsets[1:][np.diff(train.offsets) > 0] - 1] = True
+    return np.flatnonzero(~last)
+
+
+def read_supervision(data: Path, variant: Variant, params: TrainParams, train: Sequences) -> Supervision:
+    """Read what `variant` uses from the folders under `data`, for the training sequences `train`.
+
+    Raises `LeaError` where a table is of another dataset, holds NaN, or an event has no reward.
+    """
+    rows = transitions(train)
+    states = _read_states(data / "states" / f"{variant.state}.parquet", train) if variant.state == "le" else None
+    sampled_actions = sampled_rewards = proposed_actions = proposed_preferences = None
+    centre = None  # mean and deviation of the logged LE rewards
+    if variant.reward == "le":
+        path = data / "rewards" / f"{variant.reward}.parquet"
+        table = _read_transitions(path, REWARDS, train, rows, "annotate")
+        if not np.array_equal(to_numpy(table, "action"), train.items[rows + 1]):
+            raise _of_another_dataset(path, "an action is not the item that follows in training", "annotate")
+        logged = _finite(path, table, "reward")
+        centre = _centre(path, logged)
+        rewards = params.le.reward_scale * _preference(logged, centre)
+        sampled_actions = _items(path, table, "sampled_actions", train, "annotate")
+        sampled_rewards = params.le.reward_scale * _preference(_finite(path, table, "sampled_rewards"), centre)
+    elif variant.method == "supervised":
+        rewards = torch.zeros(len(rows))
+    else:
+        rewards = _event_rewards(data / "interactions" / "interactions.parquet", params.event_rewards, rows)
+    if variant.actions == "le":
+        path = data / "actions" / f"{variant.actions}.parquet"
+        table = _read_transitions(path, ACTIONS, train, rows, "augment")
+        proposed_actions = _items(path, table, "actions", train, "augment")
+        proposed = _finite(path, table, "rewards")
+        proposed_preferences = _preference(proposed, centre or _centre(path, proposed))
+    return Supervision(rewards, states, sampled_actions, sampled_rewards, proposed_actions, proposed_preferences)
+
+
+def _read_states(path: Path, train: Sequences) -> Tensor:
+    table = read_table(path, STATES)
+    _check_rows(path, table, *train.users_and_positions(), "annotate")
+    return torch.from_numpy(_finite(path, table, "state"))
+
+
+def _read_transitions(path: Path, schema: Schema, train: Sequences, rows: np.ndarray, stage: str) -> pa.Table:
+    table = read_table(path, schema)
+    users, positions = train.users_and_positions()
+    _check_rows(path, table, users[rows], positions[rows], stage)
+    return table
+
+
+def _check_rows(path: Path, table: pa.Table, users: np.ndarray, positions: np.ndarray, stage: str) -> None:
+    if table.num_rows != len(users):
+        raise _of_another_dataset(path, f"{table.num_rows} rows, but training has {len(users)}", stage)
+    found = np.stack([to_numpy(table, "user"), to_numpy(table, "position")])
+    wrong = np.flatnonzero((found != np.stack([users, positions])).any(axis=0))
+    if len(wrong):
+        (user, position), row = found[:, wrong[0]], wrong[0]
+        wanted = f"user {users[row]} position {positions[row]}"
+        raise _of_another_dataset(path, f"row {row} is user {user} position {position}, not {wanted}", stage)
+
+
+def _of_another_dataset(path: Path, reason: str, stage: str) -> LeaError:
+    return LeaError(f"{path}: made from another dataset ({reason}): run `dvc repro {stage}` to make it anew")
+
+
+def _finite(path: Path, table: pa.Table, column: str) -> np.ndarray:
+    values = to_numpy(table, column)
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(axis=1)))
+        raise LeaError(f"{path}: column {column!r} holds NaN or infinity (row {row}): train the LE again")
+    return np.array(values)  # Arrow's memory is read-only, torch wants its own
+
+
+def _items(path: Path, table: pa.Table, column: str, train: Sequences, stage: str) -> Tensor:
+    values = to_numpy(table, column).astype(np.int64)
+    if values.size and not 0 <= values.min() <= values.max() < train.num_items:
+        reason = f"column {column!r} holds items outside 0 to {train.num_items - 1}"
+        raise _of_another_dataset(path, reason, stage)
+    return torch.from_numpy(values)
+
+
+def _centre(path: Path, rewards: np.ndarray) -> tuple[float, float]:
+    mean, deviation = float(rewards.mean(dtype=np.float64)), float(rewards.std(dtype=np.float64))
+    if deviation == 0.0:
+        raise LeaError(f"{path}: all rewards are equal, the LE prefers nothing: look at its metrics, train it longer")
+    return mean, deviation
+
+
+def _preference(rewards: np.ndarray, centre: tuple[float, float]) -> Tensor:
+    mean, deviation = centre
+    return torch.sigmoid((torch.from_numpy(rewards).float() - mean) / deviation)
+
+
+def _event_rewards(path: Path, rewards: dict[str, float], rows: np.ndarray) -> Tensor:
+    """Reward of each transition's action by its event."""
+    table = read_table(path, INTERACTIONS)
+    events = table.filter(pc.equal(table["split"], "train"))["event"].combine_chunks().dictionary_encode()
+    names = events.dictionary.to_pylist()
+    for name in names:
+        if name not in rewards:
+            raise LeaError(f"params.yaml: train.event_rewards has no reward for event {name!r} of {path}: add it")
+    by_name = np.array([rewards[name] for name in names], dtype=np.float32)
+    return torch.from_numpy(by_name[events.indices.to_numpy()[rows + 1]])

@@ -1,0 +1,154 @@
+"""The training loop that all methods share.
+
+In: all users' sequences, the supervision of the training events and a variant's parameters. Out: for a seed, the policy
+that was best on the validation events, and the curve of its training.
+
+Every `evaluate_every` epochs the policy ranks all items for the validation events (seen items left out where users
+never repeat them); NDCG@10 selects the checkpoint and stops the training. The same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from lea_core.errors import LeaError
+from lea_core.le_parts import Supervision
+from lea_core.learners.batches import Batch, TrainingData
+from lea_core.learners.network import CriticNetwork, Network, adamw, target_of
+from lea_core.learners.sa2c import Sa2c
+from lea_core.learners.snqn import Snqn
+from lea_core.learners.supervised import Supervised
+from lea_core.metrics import metrics, rank_events
+from lea_core.params import Params, Variant
+from lea_core.policy import Policy, PolicyConfig
+from lea_core.sequences import Sequences
+
+SELECTION = "NDCG@10"
+EVALUATION_BATCH = 512  # events ranked at a time; changes no result
+DIVERGENCE = 10.0  # times the largest value that rewards and gamma allow
+
+
+class Learner(Protocol):
+    """A method: it holds its networks and optimiser, and knows one step."""
+
+    def update(self, batch: Batch, epoch: int, /) -> dict[str, float]:
+        """Train on one batch; returns its mean losses."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained policy, its curve (one row per evaluation), and a summary in numbers."""
+
+    policy: Policy
+    curve: list[dict[str, float]]
+    summary: dict[str, Any]
+
+
+def train_seed(
+    name: str, seed: int, params: Params, sequences: Sequences, supervision: Supervision, device: torch.device
+) -> Trained:
+    """Train variant `name` from one seed. Raises `LeaError` where the training diverges."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # initial weights and dropout
+        return _train_seed(name, seed, params, sequences, supervision, device)
+
+
+def _train_seed(
+    name: str, seed: int, params: Params, sequences: Sequences, supervision: Supervision, device: torch.device
+) -> Trained:
+    variant, train = params.variant(name), params.train
+    settings = getattr(params.backbones, variant.backbone).model_dump()
+    policy = Policy(PolicyConfig(variant.backbone, settings, sequences.num_items, train.history)).to(device)
+    learner = build_learner(variant, params, policy, supervision, seed)
+    data = TrainingData(sequences.train(), supervision, device)
+    generator = np.random.default_rng(seed)  # windows and their order
+    guard = Guard(f"variant {name}, seed {seed}", variant.method, largest_value(variant, params, supervision))
+    first_stop = params.methods.sa2c.warmup_epochs if variant.method == "sa2c" else 0
+    curve, best, best_epoch, best_weights = [], -1.0, 0, policy.state_dict()
+    started, steps, stale = time.perf_counter(), 0, 0
+    for epoch in (bar := tqdm(range(1, train.epochs + 1), desc=f"{name} seed {seed}", unit="epoch")):
+        policy.train()
+        losses = []
+        for batch in data.epoch(train.history, train.batch_users, generator):
+            losses.append(learner.update(batch, epoch))
+            guard.check(epoch, losses[-1])
+        steps += len(losses)
+        if epoch % train.evaluate_every and epoch < train.epochs:
+            continue
+        scores = validate(policy, sequences, not params.preprocess.repeats)
+        means = {key: math.fsum(row[key] for row in losses) / len(losses) for key in losses[0]}
+        curve.append({"seed": seed, "epoch": epoch, **means, **scores})
+        bar.set_postfix(loss=f"{means['loss']:.3f}", valid=f"{scores[SELECTION]:.4f}")
+        if scores[SELECTION] > best:
+            best, best_epoch, stale = scores[SELECTION], epoch, 0
+            best_weights = {key: value.clone() for key, value in policy.state_dict().items()}
+        elif epoch > first_stop:
+            stale += 1
+        if stale >= train.patience:
+            break
+    policy.load_state_dict(best_weights)
+    summary = {"best_epoch": best_epoch, "epochs": epoch, "steps": steps, SELECTION: best}
+    return Trained(policy, curve, summary | {"seconds": round(time.perf_counter() - started, 2)})
+
+
+def build_learner(variant: Variant, params: Params, policy: Policy, supervision: Supervision, seed: int) -> Learner:
+    """The variant's method around `policy`."""
+    train, device = params.train, policy.bias.device
+    le_width = None if supervision.le_states is None else supervision.le_states.shape[1]
+    aligned_width = le_width if train.le.state_alignment > 0 else None
+    if variant.method == "supervised":
+        network = Network(policy, aligned_width).to(device)
+        return Supervised(params.methods.supervised, train, network, adamw(network, train))
+    online = CriticNetwork(policy, aligned_width, le_width, train.le.state_width).to(device)
+    target, optimiser = target_of(online), adamw(online, train)
+    generator = torch.Generator().manual_seed(seed)
+    if variant.method == "snqn":
+        return Snqn(params.methods.snqn, train, online, target, optimiser, generator)
+    return Sa2c(params.methods.sa2c, train, online, target, optimiser, generator)
+
+
+def validate(policy: Policy, sequences: Sequences, mask_seen: bool) -> dict[str, float]:
+    """HR@10 and NDCG@10 of the validation events."""
+    users, positions = sequences.targets("valid")
+    history = policy.config.history
+    ranks = rank_events(policy.scores, sequences, users, positions, history, mask_seen, EVALUATION_BATCH)
+    scores = metrics(ranks, [10])
+    return {key: scores[key] for key in ("HR@10", SELECTION)}
+
+
+def largest_value(variant: Variant, params: Params, supervision: Supervision) -> float:
+    """The largest Q value that rewards and gamma allow: max |r| / (1 - gamma); infinite for gamma 1."""
+    if variant.method == "supervised":
+        return math.inf
+    settings = params.methods.snqn if variant.method == "snqn" else params.methods.sa2c
+    rewards = [abs(settings.negative_reward), params.train.le.reward_scale]
+    if supervision.rewards is not None:
+        rewards.append(float(supervision.rewards.abs().max()))
+    return max(rewards) / (1.0 - settings.gamma) if settings.gamma < 1.0 else math.inf
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Stops a training that has gone astray."""
+
+    run: str
+    method: str
+    largest_value: float
+
+    def check(self, epoch: int, losses: dict[str, float]) -> None:
+        """Raise `LeaError` where a loss is not finite or the greedy Q value is far beyond what is possible."""
+        for key, value in losses.items():
+            if not math.isfinite(value):
+                raise LeaError(f"{self.run}, epoch {epoch}: {key} is {value}: lower train.learning_rate")
+        if abs(losses.get("greedy_q", 0.0)) > DIVERGENCE * self.largest_value:
+            raise LeaError(
+                f"{self.run}, epoch {epoch}: Q values reach {losses['greedy_q']:.3g}, where rewards and gamma allow "
+                f"{self.largest_value:.3g}: lower train.learning_rate or methods.{self.method}.gamma"
+            )

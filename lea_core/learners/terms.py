@@ -1,0 +1,88 @@
+"""Terms of the losses that several methods share, computed once from a batch.
+
+In: a network, its states of a batch's R events and the batch. Out: terms per transition (P,), or their mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lea_core.learners.batches import Batch
+from lea_core.learners.network import CriticNetwork, Network
+from lea_core.losses import alignment, proposed_cross_entropy, td_logged, td_same_state
+from lea_core.params import LeUseParams, QParams
+
+
+def le_terms(network: Network, states: Tensor, log_policy: Tensor, batch: Batch, le: LeUseParams) -> Tensor:
+    """What the LE adds to any method: weighted cross-entropy toward its proposals, and alignment with its states."""
+    total = log_policy.new_zeros(())
+    if batch.proposed_actions is not None and batch.proposed_preferences is not None:
+        proposed = proposed_cross_entropy(log_policy, batch.proposed_actions, batch.proposed_preferences)
+        total = total + le.action_weight * proposed.mean()
+    if network.alignment is not None and batch.le_states is not None:
+        total = total + le.state_alignment * alignment(network.alignment(states), batch.le_states).mean()
+    return total
+
+
+@dataclass(frozen=True)
+class TdTerms:
+    """The TD loss of each transition, (P,), and the Q values that it is made of."""
+
+    loss: Tensor  # (P,): logged action + sum over negatives + weighted mean over proposals
+    q_logged: Tensor  # (P,)
+    q_sampled: Tensor  # (P, A)
+    bootstrap: Tensor  # (R,) the greedy action's value, as the target network sees it
+
+
+def td_terms(
+    online: CriticNetwork,
+    target: CriticNetwork,
+    states: Tensor,
+    batch: Batch,
+    settings: QParams,
+    le: LeUseParams,
+    generator: torch.Generator,
+) -> TdTerms:
+    """The SNQN loss without its cross-entropy (SA2C paper, eq. 4-5), with double Q-learning and the LE's proposals.
+
+    states: (R, D) of the online policy. The greedy action is the online critic's, its value the target's (double
+    Q-learning, van Hasselt et al. 2016). Negatives come with an LE reward, or are drawn here at a constant reward.
+    """
+    seen = online.critic_states(states, batch.le_states)  # (R, D + W)
+    with torch.no_grad():
+        greedy = online.q_values(seen).argmax(dim=1, keepdim=True)  # (R, 1)
+        target_states = batch.states(target.policy(batch.items))
+        bootstrap = target.q_of(target.critic_states(target_states, batch.le_states), greedy).squeeze(1)  # (R,)
+    here, after = bootstrap[batch.source], bootstrap[batch.source + 1]  # b(s), b(s')
+
+    actions = [batch.action[:, None]]
+    if batch.sampled_actions is not None and batch.sampled_rewards is not None:
+        actions.append(batch.sampled_actions)
+        sampled_rewards = batch.sampled_rewards
+    else:
+        num_items = online.policy.config.num_items
+        actions.append(uniform_negatives(batch.action, settings.negatives, num_items, generator))
+        sampled_rewards = here.new_full(actions[1].shape, settings.negative_reward)
+    if batch.proposed_actions is not None:
+        actions.append(batch.proposed_actions)
+    values = online.q_of(seen[batch.source], torch.cat(actions, dim=1))
+    q_logged, q_sampled, q_proposed = values.tensor_split([1, 1 + actions[1].shape[1]], dim=1)
+    q_logged = q_logged.squeeze(1)
+
+    terminal = batch.last & settings.end_is_terminal
+    loss = td_logged(q_logged, batch.reward, after, terminal, settings.gamma)
+    loss = loss + td_same_state(q_sampled, sampled_rewards, here, settings.gamma).sum(dim=1)
+    if batch.proposed_preferences is not None:
+        reward = le.reward_scale * batch.proposed_preferences
+        loss = loss + le.action_q_weight * td_same_state(q_proposed, reward, here, settings.gamma).mean(dim=1)
+    return TdTerms(loss, q_logged, q_sampled, bootstrap)
+
+
+def uniform_negatives(action: Tensor, count: int, num_items: int, generator: torch.Generator) -> Tensor:
+    """`count` items per action, uniform with replacement over all items but the action itself: (P, A)."""
+    drawn = torch.randint(num_items - 1, (len(action), count), generator=generator, device=generator.device)
+    drawn = drawn.to(action.device)
+    return drawn + (drawn >= action[:, None])

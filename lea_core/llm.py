@@ -1,0 +1,188 @@
+"""The language model under the LE: fetched once, then loaded from the folder `data/llm`.
+
+In: `llm.source`: a Hugging Face id with revision, a folder of such a model, or a GGUF file from anywhere that
+`sources.py` reaches. Out: `data/llm/llm.json`, which names the model and pins its content, and, for a GGUF file, the
+model itself as a plain Hugging Face folder (config, safetensors, tokenizer), converted once because reading GGUF takes
+many times longer than reading safetensors.
+
+A hub model stays in the Hugging Face cache and a local folder stays where it is: llm.json pins them by commit and by
+file hashes, so DVC sees a change without copying gigabytes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lea_core.artifacts import publish_folder, read_json, write_json
+from lea_core.errors import LeaError
+from lea_core.sources import fetch_file, file_sha256, local_path
+
+if TYPE_CHECKING:
+    import torch
+
+CARD = "llm.json"
+WEIGHTS = ("*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A decoder-only transformer in evaluation mode, without gradients, and its tokenizer.
+
+    causal: the whole model with its vocabulary head.  decoder: the part that maps input embeddings (B, T, H) to
+    last hidden states (B, T, H).  width: H.  num_layers: decoder layers in use.
+    """
+
+    causal: Any
+    decoder: Any
+    tokenizer: Any
+    width: int
+    num_layers: int
+    device: torch.device
+    dtype: torch.dtype
+
+
+def fetch(source: str, sha256: str | None, cache: Path, folder: Path) -> None:
+    """Make `folder` name (and, from GGUF, hold) the model at `source`. Raises `LeaError` where it cannot."""
+    if source.startswith("hub:"):
+        card = _fetch_hub(source.removeprefix("hub:"))
+    elif (local := local_path(source)).is_dir():
+        card = _fetch_folder(local)
+    else:
+        _convert_gguf(fetch_file(source, sha256, cache, "llm"), source, folder)
+        return
+    with publish_folder(folder) as temporary:
+        write_json(temporary / CARD, card)
+
+
+def _fetch_hub(name: str) -> dict[str, Any]:
+    """Bring a hub model into the Hugging Face cache; HF_HUB_OFFLINE is honoured by the hub's own library."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    model, _, revision = name.partition("@")
+    if not revision:
+        raise LeaError(f"params.yaml: llm.source hub:{model} pins no revision: write hub:{model}@COMMIT")
+    try:
+        path = snapshot_download(model, revision=revision, allow_patterns=list(WEIGHTS))
+    except LocalEntryNotFoundError:
+        raise LeaError(
+            f"llm.source hub:{name}: not in the Hugging Face cache and the hub is out of reach: connect, unset "
+            "HF_HUB_OFFLINE, or use a folder or GGUF file"
+        ) from None
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise LeaError(f"llm.source hub:{name}: {str(error).splitlines()[0]}: mend the id or revision") from None
+    return {"kind": "hub", "model": model, "revision": Path(path).name}
+
+
+def _fetch_folder(path: Path) -> dict[str, Any]:
+    if not (path / "config.json").is_file():
+        raise LeaError(f"{path}: no Hugging Face model: config.json is missing: mend llm.source in params.yaml")
+    files = sorted(file for pattern in WEIGHTS for file in path.glob(pattern))
+    return {"kind": "folder", "path": str(path.resolve()), "sha256": {file.name: file_sha256(file) for file in files}}
+
+
+def _convert_gguf(file: Path, source: str, folder: Path) -> None:
+    """GGUF -> a Hugging Face folder with float16 weights (a quantised file carries less precision than that)."""
+    import torch
+    from safetensors.torch import save_file
+
+    _quiet()
+    with file.open("rb") as handle:
+        if handle.read(4) != b"GGUF":
+            raise LeaError(f"{source}: neither a folder nor a GGUF file: mend llm.source in params.yaml")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    except (ValueError, OSError) as error:
+        raise LeaError(f"{source}: GGUF file that cannot be read ({str(error).splitlines()[0]})") from None
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(model.named_parameters()).keys()
+    weights = {name: value.half().contiguous() for name, value in model.state_dict().items() if name not in tied}
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config  # the saved weights are plain
+    with publish_folder(folder) as temporary:
+        model.config.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
+        write_json(temporary / CARD, {"kind": "here", "source": source})
+
+
+def load(folder: Path, layers: int) -> LanguageModel:
+    """Load the model that `folder` names, with its first `layers` decoder layers (0: all), frozen.
+
+    Raises `LeaError` where the folder is no causal language model, is broken, or has fewer layers.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    _quiet()
+    where, options = _location(folder)
+    try:
+        config = AutoConfig.from_pretrained(where, **options)
+        _keep_layers(config, layers, where)
+        device, dtype = choose_device_and_dtype()
+        causal: Any = AutoModelForCausalLM.from_pretrained(where, config=config, dtype=dtype, **options)
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+    except LeaError:
+        raise
+    except (AttributeError, KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise LeaError(f"{where}: cannot be loaded as a causal language model: {reason}: mend llm.source") from None
+    decoder = causal.get_decoder()
+    if decoder is None or decoder is causal:
+        raise LeaError(f"{where}: {type(causal).__name__} has no decoder to feed item tokens to: use another model")
+    causal.to(device).eval().requires_grad_(False)
+    return LanguageModel(
+        causal=causal,
+        decoder=decoder,
+        tokenizer=tokenizer,
+        width=config.get_text_config().hidden_size,
+        num_layers=config.get_text_config().num_hidden_layers,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def choose_device_and_dtype() -> tuple[torch.device, torch.dtype]:
+    """CUDA where there is one, else the CPU; bfloat16 where the hardware multiplies it natively, else float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    abilities = torch.cpu.get_capabilities()
+    native = abilities.get("avx512_bf16") or abilities.get("amx_bf16")
+    return torch.device("cpu"), torch.bfloat16 if native else torch.float32
+
+
+def _location(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Where transformers finds the model, and the options that pin it."""
+    card = read_json(folder / CARD)
+    if card["kind"] == "hub":
+        return card["model"], {"revision": card["revision"]}
+    path = Path(card["path"]) if card["kind"] == "folder" else folder
+    if not path.is_dir():
+        raise LeaError(f"{path}: the model folder is gone: restore it, or mend llm.source and run `dvc repro`")
+    return str(path), {"local_files_only": True}
+
+
+def _keep_layers(config: Any, layers: int, where: str) -> None:
+    text = config.get_text_config()
+    if layers > text.num_hidden_layers:
+        raise LeaError(f"{where}: has {text.num_hidden_layers} layers, fewer than {layers}: lower it in params.yaml")
+    if layers:
+        text.num_hidden_layers = layers
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[:layers]
+
+
+def _quiet() -> None:
+    """Keep the libraries' own bars and hints off the screen."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]

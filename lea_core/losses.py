@@ -1,0 +1,103 @@
+"""The losses of all learners: pure functions of tensors, one equation each.
+
+In: what a learner's networks say at P positions (state-action pairs; the learner has left padding out before its
+heads, so no loss needs a mask). Out: one loss per position, (P,), unless said otherwise; the learner takes means.
+
+Shapes: P positions, I items, A sampled or proposed actions per position, C width of an LE state. Actions are int64
+item indices, everything else floats. A wrong shape or dtype is a bug of ours and raises ValueError.
+
+Sources: SQN (Xin et al., SIGIR'20, arXiv 2006.05779); SNQN and SA2C (Xin et al., WSDM'22, arXiv 2111.03474); double
+Q-learning (van Hasselt et al., AAAI'16, arXiv 1509.06461). The squared TD error carries the factor 0.5 of the authors'
+code; their papers print none. What concerns the LE is LEA as implemented here, not the authors' formulas.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cross_entropy(log_policy: Tensor, action: Tensor, smoothing: float = 0.0) -> Tensor:
+    """-log pi(a+ | s) over all items (SA2C paper, eq. 3), with label smoothing.
+
+    log_policy: (P, I) log-probabilities. action: (P,). A share `smoothing` of the target is spread over all items.
+    """
+    _check(log_policy, "log_policy", 2)
+    _check_actions(action, "action", log_policy.shape[:1])
+    logged = -log_policy.gather(1, action[:, None]).squeeze(1)
+    if smoothing == 0.0:
+        return logged
+    return (1.0 - smoothing) * logged - smoothing * log_policy.mean(dim=1)
+
+
+def proposed_cross_entropy(log_policy: Tensor, actions: Tensor, preferences: Tensor) -> Tensor:
+    """(1/A) sum_k w_k * -log pi(a_k | s): cross-entropy toward the LE's proposals.
+
+    log_policy: (P, I). actions: (P, A). preferences w: (P, A) in (0, 1), the sigmoid of the standardised LE reward.
+    The weights are not normalised: where the LE thinks little of all it could propose, the whole term is small.
+    """
+    _check(log_policy, "log_policy", 2)
+    _check(preferences, "preferences", 2)
+    _check_actions(actions, "actions", preferences.shape)
+    return -(preferences * log_policy.gather(1, actions)).mean(dim=1)
+
+
+def td_logged(q: Tensor, reward: Tensor, next_bootstrap: Tensor, terminal: Tensor, gamma: float) -> Tensor:
+    """0.5 * (stopgrad(r + gamma * (1 - terminal) * b(s')) - Q(s, a+))^2 (SQN paper, eq. 5-6; SA2C paper, eq. 4).
+
+    All (P,); `terminal` is bool: no bootstrap where the user's sequence ends with this action.
+    """
+    for name, tensor in (("q", q), ("reward", reward), ("next_bootstrap", next_bootstrap)):
+        _check(tensor, name, 1, q.shape)
+    if terminal.dtype != torch.bool or terminal.shape != q.shape:
+        raise ValueError(f"terminal must be bool {tuple(q.shape)}, got {terminal.dtype} {tuple(terminal.shape)}")
+    target = reward + gamma * next_bootstrap.masked_fill(terminal, 0.0)
+    return 0.5 * (target.detach() - q) ** 2
+
+
+def td_same_state(q: Tensor, reward: Tensor, bootstrap: Tensor, gamma: float) -> Tensor:
+    """0.5 * (stopgrad(r_j + gamma * b(s)) - Q(s, a_j))^2 for actions that leave the state as it is; (P, A).
+
+    q, reward: (P, A). bootstrap: (P,), of the same state s, at the end of a sequence too. For sampled negatives this
+    is SA2C paper, eq. 4-5, to be summed over A; the LE's proposals use it too.
+    """
+    _check(q, "q", 2)
+    _check(reward, "reward", 2, q.shape)
+    _check(bootstrap, "bootstrap", 1, q.shape[:1])
+    target = reward + gamma * bootstrap[:, None]
+    return 0.5 * (target.detach() - q) ** 2
+
+
+def advantage(q_logged: Tensor, q_sampled: Tensor, low: float, high: float) -> Tensor:
+    """A = Q(s, a+) - (Q(s, a+) + sum_j Q(s, a-_j)) / (1 + N), without gradient (SA2C paper, eq. 7-8).
+
+    q_logged: (P,). q_sampled: (P, N). Clipped to [low, high], as in the authors' code; the paper has no clip.
+    """
+    _check(q_logged, "q_logged", 1)
+    _check(q_sampled, "q_sampled", 2)
+    if len(q_logged) != len(q_sampled):
+        raise ValueError(f"{len(q_logged)} logged Q values, but {len(q_sampled)} rows of sampled ones")
+    average = (q_logged + q_sampled.sum(dim=1)) / (1 + q_sampled.shape[1])
+    return (q_logged - average).detach().clamp(low, high)
+
+
+def alignment(predicted: Tensor, le_state: Tensor) -> Tensor:
+    """1 - cos(M s, s^LE): how far the recommender's state is from telling the LE's.
+
+    predicted: (P, C), a linear map of the recommender's state. le_state: (P, C), without gradient.
+    """
+    _check(predicted, "predicted", 2)
+    _check(le_state, "le_state", 2, predicted.shape)
+    return 1.0 - F.cosine_similarity(predicted, le_state.detach(), dim=1)
+
+
+def _check(tensor: Tensor, name: str, dimensions: int, shape: torch.Size | None = None) -> None:
+    if not tensor.is_floating_point() or tensor.dim() != dimensions or (shape is not None and tensor.shape != shape):
+        wanted = tuple(shape) if shape is not None else f"{dimensions} dimensions"
+        raise ValueError(f"{name} must be float {wanted}, got {tensor.dtype} {tuple(tensor.shape)}")
+
+
+def _check_actions(actions: Tensor, name: str, shape: torch.Size) -> None:
+    if actions.dtype != torch.int64 or actions.shape != shape:
+        raise ValueError(f"{name} must be int64 {tuple(shape)}, got {actions.dtype} {tuple(actions.shape)}")

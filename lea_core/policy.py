@@ -1,0 +1,99 @@
+"""The policy: what ships. A small sequential recommender that needs no language model.
+
+In: histories of item indices. Out: a score for every item. On disk a folder with policy.json (which backbone, its
+settings, catalogue size, history) and policy.safetensors (weights). Imports neither transformers nor peft nor the LE.
+
+The actor's logits are the inner products of the state with the item embeddings plus a bias per item. The papers have a
+separate linear head; see docs/lea.md for the measurement behind this choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lea_core.artifacts import read_json, read_tensors, write_json, write_tensors
+from lea_core.backbones import BACKBONES
+from lea_core.errors import LeaError
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """What it takes to build a policy: `settings` are the keyword arguments of its backbone."""
+
+    backbone: str
+    settings: dict[str, Any]
+    num_items: int
+    history: int
+
+
+class Policy(nn.Module):
+    """A backbone and its actor."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = BACKBONES[config.backbone](config.num_items, config.history, **config.settings)
+        self.bias = nn.Parameter(torch.zeros(config.num_items))
+
+    @property
+    def width(self) -> int:
+        """D, the width of a state."""
+        return self.backbone.item_embedding.embedding_dim
+
+    def forward(self, items: Tensor) -> Tensor:
+        """(B, T) items, -1 for none -> (B, T, D) states."""
+        states: Tensor = self.backbone(items)
+        return states
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(..., D) states -> (..., I) unnormalised log-probabilities of the next item."""
+        return F.linear(states, self.backbone.item_embedding.weight, self.bias)
+
+    @torch.inference_mode()
+    def scores(self, histories: np.ndarray) -> Tensor:
+        """(B, T) right-aligned histories, -1 for none -> (B, I) scores of the next item; higher is better.
+
+        Only the last `history` items count. Raises `LeaError` where a history is empty or an item is unknown.
+        """
+        if histories.size == 0 or (histories[:, -1] < 0).any():
+            raise LeaError("a history is empty: give at least one item, the newest last")
+        if histories.max() >= self.config.num_items:
+            raise LeaError(
+                f"item {histories.max()} is unknown: the policy knows items 0 to {self.config.num_items - 1}"
+            )
+        training = self.training
+        self.eval()
+        items = torch.from_numpy(histories[:, -self.config.history :]).to(self.bias.device)
+        scores = self.logits(self(items)[:, -1])
+        self.train(training)
+        return scores
+
+    def save(self, folder: Path) -> None:
+        """Write policy.json and policy.safetensors into `folder`."""
+        write_json(folder / "policy.json", asdict(self.config))
+        weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+        write_tensors(folder / "policy.safetensors", weights)
+
+
+def load_policy(folder: Path) -> Policy:
+    """Read what `Policy.save` wrote, ready to score. Raises `LeaError` where a file is absent, broken or of another."""
+    path = folder / "policy.json"
+    try:
+        policy = Policy(PolicyConfig(**read_json(path)))
+    except (TypeError, KeyError) as error:
+        raise LeaError(f"{path}: not a policy's description ({error}): delete {folder} and run `dvc repro`") from None
+    path = folder / "policy.safetensors"
+    weights = {name: torch.from_numpy(array) for name, array in read_tensors(path).items()}
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise LeaError(f"{path}: weights of another policy ({reason}): delete {folder} and run `dvc repro`") from None
+    return policy.eval()

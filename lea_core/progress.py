@@ -1,0 +1,45 @@
+"""Progress of long work: a bar with rate and time left, and a forecast before an LLM stage starts.
+
+Out: stderr alone. On a terminal the bar moves; in a log it prints a line every few seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+def bar(total: int, description: str, unit: str) -> tqdm[Any]:
+    """A progress bar over `total` units; the caller updates it."""
+    quiet = not sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=True,
+        mininterval=10.0 if quiet else 0.2,
+        maxinterval=20.0 if quiet else 10.0,
+        dynamic_ncols=not quiet,
+    )
+
+
+def announce(stage: str, tokens: int, tokens_per_second: float) -> None:
+    """Say how many tokens an LLM stage will process and about how long that takes, from a measured rate."""
+    seconds = tokens / tokens_per_second
+    print(
+        f"{stage}: {tokens:,} tokens to process, about {duration(seconds)} at {tokens_per_second:,.0f} tokens/s",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `42 s`, `3 min 5 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{max(whole, 1)} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,70 @@
+"""What there is to know about the data: the numbers of quality.json and their summary for people.
+
+In: the indexed events and items. Out: a flat mapping of names to numbers. Shares are of 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lea_core.sequences import SPLITS
+
+QUANTILES = {"min": 0.0, "p10": 0.1, "median": 0.5, "p90": 0.9, "max": 1.0}
+# What `preprocess.prepare` counts of the rows that it drops.
+DROPPED = {
+    "rows_rated_low": "rated low",
+    "rows_duplicate_dropped": "duplicates",
+    "rows_of_users_not_drawn": "of users not drawn",
+    "rows_outside_k_core": "outside the k-core",
+    "rows_of_short_users": "of short users",
+}
+
+
+def describe(events: pl.DataFrame, items: pl.DataFrame) -> dict[str, Any]:
+    """Count and measure.
+
+    events: user, item, timestamp, split and more, sorted by user and time.  items: item, text, train_count.
+
+    - users, items, events, and events of each split; density: the share of user-item pairs that occur
+    - user_events_<quantile>: events per user, over all splits
+    - tie_share: of a user's adjacent events, those of equal timestamp, which the order column or the file's rows order
+    - repeats_share: of all events, those whose item the user has had before
+    - <split>_cold_share: of a held-out split's events, those whose item has no training event
+    """
+    users = events["user"].n_unique()
+    adjacent = pl.col("user") == pl.col("user").shift(1)
+    ties = events.select((pl.col("timestamp") == pl.col("timestamp").shift(1)).filter(adjacent).mean()).item()
+    pairs = events.select(pl.struct("user", "item").n_unique()).item()
+    lengths = np.bincount(events["user"].to_numpy())
+    cold = pl.col("item").is_in(items.filter(pl.col("train_count") == 0)["item"].implode())
+    by_split = {name: events.filter(pl.col("split") == name) for name in SPLITS}
+    return {
+        "users": users,
+        "items": items.height,
+        "events": events.height,
+        **{f"events_{name}": part.height for name, part in by_split.items()},
+        "density": pairs / (users * items.height),
+        **{
+            f"user_events_{name}": int(np.quantile(lengths, share, method="nearest"))
+            for name, share in QUANTILES.items()
+        },
+        "tie_share": ties or 0.0,
+        "repeats_share": 1 - pairs / events.height,
+        **{f"{name}_cold_share": by_split[name].select(cold.mean()).item() for name in ("valid", "test")},
+        "items_without_text": items.filter(pl.col("text") == "").height,
+    }
+
+
+def summary(quality: dict[str, Any]) -> str:
+    """Say the essence of `describe` and of the dropped rows in a few lines."""
+    splits = ", ".join(f"{name} {quality[f'events_{name}']:,}" for name in SPLITS)
+    dropped = ", ".join(f"{quality[key]:,} {name}" for key, name in DROPPED.items() if quality[key])
+    return f"""\
+{quality["users"]:,} users, {quality["items"]:,} items, {quality["events"]:,} events \
+(density {quality["density"]:.2%}, {quality["user_events_median"]} events per user in the median)
+  split    {splits}; {quality["test_cold_share"]:.1%} of the test events are of items never trained on
+  order    {quality["tie_share"]:.0%} of adjacent events share their time: order column or file row decides
+  dropped  of {quality["rows"]:,} rows: {dropped or "none"}"""

@@ -1,0 +1,167 @@
+"""Which events are held out, and the check that nothing held out is trained on.
+
+In: events in time order. Out: their `split` column (train, valid, test), or a `LeaError` on a leak.
+
+The order rule: events are sorted by user, then timestamp, then the order column where the data has one, then the row of
+the file. Events of equal time therefore keep the order of the file (or of the order column), on every machine.
+
+Where it departs from its sources: leave-one-out and by-user follow SASRec and the SA2C code; in `global_time`, all
+events of one moment fall on the same side of a boundary, so that nothing of the same second is known in advance.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from lea_core.errors import LeaError
+from lea_core.params import SplitParams
+from lea_core.sequences import SPLITS, Sequences
+
+ORDER = ("user_id", "timestamp", "order", "row")
+# The fewest events of a user to evaluate: one to learn from and two to hold out; a history and an event to predict.
+LEAVE_ONE_OUT_EVENTS = 3
+OTHER_EVENTS = 2
+
+
+def split(events: pl.DataFrame, params: SplitParams, short_users: Literal["error", "train", "drop"]) -> pl.DataFrame:
+    """Return `events` (sorted by ORDER) with their `split` filled; short users are refused, trained on or dropped.
+
+    A user is short with fewer than 3 events under leave_one_out, and fewer than 2 under by_user and global_time, where
+    the first event has no history to be predicted from. `train` keeps them: under global_time with the split that
+    their time says, since an event after the boundary would give the future away. `column` knows no short users.
+
+    Raises `LeaError` on a short user under `error`, where a split would be empty, and as `check_column` does.
+    """
+    if params.method == "column":
+        check_column(events)
+        return _all_splits(events)
+    needed = LEAVE_ONE_OUT_EVENTS if params.method == "leave_one_out" else OTHER_EVENTS
+    short = events.select(short=pl.len().over("user_id") < needed)["short"]
+    if short_users == "error" and short.any():
+        users = events.filter(short)["user_id"]
+        raise LeaError(
+            f"user {users[0]!r} has {users.eq(users[0]).sum()} of the {needed} events that {params.method} needs"
+            f" ({users.n_unique()} such users): set preprocess.short_users to train or drop, or raise preprocess.k_core"
+        )
+    if short_users == "drop":
+        events = events.filter(~short)
+        short = short.filter(~short)
+    if events.is_empty():
+        raise LeaError(f"every user is shorter than the {needed} events that {params.method} needs: give more data")
+    if params.method == "leave_one_out":
+        labels = leave_one_out(events)
+    elif params.method == "by_user":
+        labels = by_user(events, short, params.valid_share, params.test_share, np.random.default_rng(params.seed))
+    else:
+        labels = global_time(events["timestamp"], params.valid_share, params.test_share)
+    if params.method != "global_time":
+        labels = pl.select(pl.when(short).then(pl.lit("train")).otherwise(labels)).to_series()
+    return _all_splits(events.with_columns(split=labels))
+
+
+def leave_one_out(events: pl.DataFrame) -> pl.Series:
+    """Label each user's last event test, the one before valid, the others train."""
+    left = pl.len().over("user_id") - 1 - pl.int_range(pl.len()).over("user_id")  # events of the user that follow
+    label = pl.when(left == 0).then(pl.lit("test")).when(left == 1).then(pl.lit("valid")).otherwise(pl.lit("train"))
+    return events.select(split=label)["split"]
+
+
+def by_user(
+    events: pl.DataFrame, short: pl.Series, valid_share: float, test_share: float, generator: np.random.Generator
+) -> pl.Series:
+    """Label all events of drawn users test or valid, those of the others train.
+
+    The draw is over the sorted ids of users that are not short (one bool per event), so it does not depend on the order
+    of rows. Each held-out split gets its share of them, rounded, and at least one.
+    """
+    users = events.filter(~short)["user_id"].unique().sort()
+    drawn = generator.permutation(len(users))
+    tests = max(1, round(test_share * len(users)))
+    valids = max(1, round(valid_share * len(users)))
+    test, valid = users[drawn[:tests]], users[drawn[tests : tests + valids]]
+    user = pl.col("user_id")
+    label = pl.when(user.is_in(test.implode())).then(pl.lit("test")).when(user.is_in(valid.implode()))
+    return events.select(split=label.then(pl.lit("valid")).otherwise(pl.lit("train")))["split"]
+
+
+def global_time(timestamps: pl.Series, valid_share: float, test_share: float) -> pl.Series:
+    """Label events by two moments: from the first one on valid, from the second one on test.
+
+    The moments are the times at which the last `valid_share + test_share` and `test_share` of all events begin. Events
+    of exactly that time fall behind the boundary, all of them.
+    """
+    ordered = timestamps.sort()
+    valid_from, test_from = (
+        ordered[min(round(len(ordered) * (1 - held)), len(ordered) - 1)]
+        for held in (valid_share + test_share, test_share)
+    )
+    label = pl.when(timestamps >= test_from).then(pl.lit("test")).when(timestamps >= valid_from)
+    return pl.select(split=label.then(pl.lit("valid")).otherwise(pl.lit("train")))["split"]
+
+
+def check_column(events: pl.DataFrame) -> None:
+    """Raise `LeaError` where, in the data's own split, a user's train, valid and test events are not in this order."""
+    codes = events["split"].replace_strict({name: code for code, name in enumerate(SPLITS)}, return_dtype=pl.Int8)
+    users = events["user_id"]
+    back = ((codes.diff() < 0) & (users == users.shift(1))).arg_true()
+    if len(back):
+        first = events.row(back[0], named=True)
+        before = events.row(back[0] - 1, named=True)
+        raise LeaError(
+            f"the split column has user {first['user_id']!r}'s {first['split']} event of row {first['row']} after the"
+            f" {before['split']} event of row {before['row']}: mend the column, or use another preprocess.split.method"
+        )
+
+
+def _all_splits(events: pl.DataFrame) -> pl.DataFrame:
+    counts = dict(events["split"].value_counts().iter_rows())
+    for name in SPLITS:
+        if name not in counts:
+            raise LeaError(f"no event is in the {name} split: mend preprocess.split, or give the pipeline more data")
+    return events
+
+
+def check_no_leak(sequences: Sequences, train_counts: np.ndarray) -> None:
+    """Raise `LeaError` where a held-out event could reach training through the artifacts themselves.
+
+    Checked: in every user's sequence no training event follows a held-out one and no validation event a test one, so
+    that no history of an earlier split holds an event of a later one; and each item's training count, (I,), counts its
+    training events and no others.
+    """
+    users, positions = sequences.users_and_positions()
+    back = np.flatnonzero((np.diff(sequences.split) < 0) & (np.diff(users) == 0)) + 1
+    if len(back):
+        row = back[0]
+        kind, before = SPLITS[sequences.split[row]], SPLITS[sequences.split[row - 1]]
+        raise LeaError(
+            f"leak: user {users[row]} has a {kind} event at position {positions[row]} after a {before} event:"
+            " delete data/interactions and run `dvc repro`"
+        )
+    is_train = sequences.split == SPLITS.index("train")
+    wrong = np.flatnonzero(np.bincount(sequences.items[is_train], minlength=sequences.num_items) != train_counts)
+    if len(wrong):
+        raise LeaError(
+            f"leak: train_count of item {wrong[0]} does not count its training events alone:"
+            " delete data/interactions and run `dvc repro`"
+        )
+
+
+def check_trained_on(sequences: Sequences, users: np.ndarray, positions: np.ndarray) -> None:
+    """Raise `LeaError` naming user and position where one of the events that somebody trains on is held out.
+
+    sequences: all users' sequences, all splits.  users, positions: (N,) each, the events that are trained on, be it as
+    history, as target or as annotated state.
+    """
+    outside = (positions < 0) | (positions >= np.diff(sequences.offsets)[users])
+    rows = np.where(outside, 0, sequences.offsets[users] + positions)
+    wrong = np.flatnonzero(outside | (sequences.split[rows] != SPLITS.index("train")))
+    if len(wrong):
+        user, position = users[wrong[0]], positions[wrong[0]]
+        what = "no event" if outside[wrong[0]] else f"a {SPLITS[sequences.split[rows[wrong[0]]]]} event"
+        raise LeaError(
+            f"leak: user {user} position {position} is {what}, not a training event ({len(wrong)} such):"
+            " delete what was made from it and run `dvc repro`"
+        )

@@ -1,0 +1,39 @@
+"""evaluate <variant>: interactions and data/policies/<variant>/ -> data/evaluations/<variant>/.
+
+ranks.parquet has the rank of every validation and test event under every seed; metrics.json their means over events,
+with mean and standard deviation over seeds. Alone: `python -m stages.evaluate snqn`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lea_core.artifacts import publish_folder, write_json
+from lea_core.errors import LeaError, run
+from lea_core.params import load
+from lea_core.sequences import read_sequences
+from lea_core.tables import RANKS, write_table
+
+
+def main(argv: list[str]) -> None:
+    """Evaluate the variant named in `argv`."""
+    from lea_core.metrics import rank_table, summarise
+    from lea_core.policy import load_policy
+
+    params = load()
+    if len(argv) != 1:
+        raise LeaError(f"usage: python -m stages.evaluate VARIANT, one of {', '.join(params.variants)}")
+    params.variant(argv[0])
+    data = Path("data")
+    sequences = read_sequences(data / "interactions")
+    folder = data / "policies" / argv[0]
+    policies = {seed: load_policy(folder / f"seed-{seed}") for seed in params.train.seeds}
+    table = rank_table(policies, sequences, params.evaluate.mask_seen, params.evaluate.batch_users)
+    summary = summarise(table, sequences, params.evaluate.cutoffs)
+    with publish_folder(data / "evaluations" / argv[0]) as out:
+        write_table(out / "ranks.parquet", table, RANKS)
+        write_json(out / "metrics.json", summary)
+
+
+if __name__ == "__main__":
+    run(main)

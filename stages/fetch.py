@@ -1,0 +1,28 @@
+"""fetch: params `dataset` and `llm` -> data/raw/, data/llm/.
+
+What comes from elsewhere is kept in a cache (`$LEA_CACHE`, or .dvc/tmp/lea) and fetched once. Alone:
+`python -m stages.fetch`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lea_core import datasets
+from lea_core.errors import no_arguments, run
+from lea_core.params import load
+from lea_core.sources import cache_folder
+
+
+def main(argv: list[str]) -> None:
+    """Fetch the data set, then the language model."""
+    from lea_core import llm
+
+    no_arguments(argv)
+    params = load()
+    datasets.fetch(params.dataset, cache_folder(), Path("data/raw"))
+    llm.fetch(params.llm, cache_folder(), Path("data/llm"))
+
+
+if __name__ == "__main__":
+    run(main)

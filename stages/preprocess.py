@@ -1,0 +1,41 @@
+"""preprocess: data/raw/ -> data/interactions/ (interactions, items, users, quality.json).
+
+It also writes the empty data/{states,rewards,actions}/none.parquet that variants without the LE read. Alone:
+`python -m stages.preprocess`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lea_core import datasets, tables
+from lea_core.artifacts import publish_folder, write_json
+from lea_core.datasets.tables import read
+from lea_core.errors import no_arguments, run
+from lea_core.params import load
+from lea_core.preprocess import prepare
+from lea_core.quality import summary
+from lea_core.sequences import read_sequences
+from lea_core.splits import check_no_leak
+
+
+def main(argv: list[str]) -> None:
+    """Filter, split and index the raw data, check that nothing leaks, and say what there is."""
+    no_arguments(argv)
+    params = load()
+    data = Path("data")
+    with_split = params.preprocess.split.method == "column"
+    prepared = prepare(read(data / "raw", datasets.as_tables(params.dataset), with_split), params.preprocess)
+    with publish_folder(data / "interactions") as folder:
+        tables.write_table(folder / "interactions.parquet", prepared.interactions, tables.INTERACTIONS)
+        tables.write_table(folder / "items.parquet", prepared.items, tables.ITEMS)
+        tables.write_table(folder / "users.parquet", prepared.users, tables.USERS)
+        write_json(folder / "quality.json", prepared.quality)
+        check_no_leak(read_sequences(folder), tables.to_numpy(prepared.items, "train_count"))
+    for part, schema in (("states", tables.STATES), ("rewards", tables.REWARDS), ("actions", tables.ACTIONS)):
+        tables.write_table(data / part / "none.parquet", tables.empty(schema), schema)
+    print(summary(prepared.quality))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,266 @@
+"""params.yaml, dvc.yaml and the code agree, by reading all three.
+
+- A stage's `deps` name stages/<name>.py and every module of lea_core that it imports, directly or through another,
+  inside functions too, but for the plumbing.
+- A stage's `params` are the sections and keys that its code reads off `Params`, and no others.
+- Every key of params.yaml is declared by a stage, and every declared key is read by the code that this stage runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+# These carry data and messages and change no number in it: see the head of dvc.yaml.
+PLUMBING = {f"lea_core/{name}.py" for name in ("artifacts", "errors", "params", "progress", "sources", "tables")}
+
+
+@functools.cache
+def tree(path: str) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+@functools.cache
+def stages() -> dict[str, Any]:
+    """DVC's own reading of dvc.yaml: every stage with its templates filled, by its full name."""
+    with Repo(str(ROOT)) as repo:
+        return {stage.addressing: stage for stage in repo.index.stages}
+
+
+@functools.cache
+def raw_params() -> dict[str, Any]:
+    return YAML(typ="safe", pure=True).load(ROOT / "params.yaml")  # type: ignore[no-any-return]
+
+
+def script(stage: str) -> str:
+    return f"stages/{stage.partition('@')[0]}.py"
+
+
+# ---- imports
+
+
+def runs_nothing(path: str) -> bool:
+    """Whether a file holds a docstring and nothing else, as an empty package's __init__ does."""
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree(path).body)
+
+
+def only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def import_nodes(node: ast.AST) -> list[ast.Import | ast.ImportFrom]:
+    """Every import below `node`, in functions too; those under `if TYPE_CHECKING:` never run."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [node]
+    return [found for child in ast.iter_child_nodes(node) if not only_for_types(child) for found in import_nodes(child)]
+
+
+def module_files(name: str) -> set[str]:
+    """The files that importing `a.b.c` runs: of the module and of the packages above it."""
+    parts = name.split(".")
+    files = set()
+    for length in range(1, len(parts) + 1):
+        stem = "/".join(parts[:length])
+        files |= {file for file in (f"{stem}.py", f"{stem}/__init__.py") if (ROOT / file).exists()}
+    return files
+
+
+@functools.cache
+def imported_by(path: str) -> frozenset[str]:
+    """Files of this project that `path` imports itself."""
+    names = set()
+    for node in import_nodes(tree(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        else:
+            assert node.level == 0, f"{path}:{node.lineno}: write the import in full"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = {name for name in names if name.split(".")[0] in ("lea_core", "stages")}
+    return frozenset(file for name in ours for file in module_files(name) if not runs_nothing(file))
+
+
+def closure(path: str) -> set[str]:
+    """`path` and every file of this project that it imports, directly or through another."""
+    found, new = set(), {path}
+    while new:
+        found |= new
+        new = {file for old in new for file in imported_by(old)} - found
+    return found
+
+
+def code() -> list[str]:
+    return sorted(str(p.relative_to(ROOT)) for folder in ("lea_core", "stages") for p in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", stages())
+def test_deps_are_the_code_that_runs(name: str) -> None:
+    declared = {path for dep in stages()[name].deps if (path := str(dep)).endswith(".py")}
+    assert declared == closure(script(name)) - PLUMBING
+
+
+def test_plumbing_stands_alone() -> None:
+    for path in PLUMBING:
+        assert imported_by(path) <= PLUMBING, f"{path} imports what computes: it is no plumbing"
+
+
+def test_no_import_is_hidden_from_this_test() -> None:
+    hidden = ("importlib", "runpy", "__import__", "exec(")
+    assert [path for path in code() if any(word in (ROOT / path).read_text() for word in hidden)] == []
+
+
+@pytest.mark.parametrize("name", stages())
+def test_a_stage_is_run_as_its_module(name: str) -> None:
+    stage, _, variant = name.partition("@")
+    assert stages()[name].cmd == f"python -m stages.{stage} {variant}".strip()
+
+
+# ---- parameters
+
+
+def leaves(value: object, prefix: str = "") -> dict[str, object]:
+    """Dotted name -> value of every key below; a map of the user's own names (event_rewards) is one value."""
+    if isinstance(value, dict) and prefix != "train.event_rewards":
+        return {
+            name: leaf
+            for key, below in value.items()
+            for name, leaf in leaves(below, f"{prefix}.{key}" if prefix else key).items()
+        }
+    return {prefix: value}
+
+
+def covers(section: str, leaf: str) -> bool:
+    return leaf == section or leaf.startswith(f"{section}.")
+
+
+def declared(name: str) -> set[str]:
+    """Dotted names under `params` of a stage, templates filled."""
+    return {key for dep in stages()[name].deps if hasattr(dep, "params") for key in dep.params}
+
+
+def dotted(node: ast.expr) -> list[str]:
+    """`a.b.c` as its names, and `load().b.c` too; empty where the expression is anything else."""
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if is_load(node):
+        return ["load()"]
+    names = dotted(node.value) if isinstance(node, ast.Attribute) else []
+    return [*names, node.attr] if names and isinstance(node, ast.Attribute) else []
+
+
+def key_of(names: list[str]) -> str:
+    """The part of the names that are keys of params.yaml: `variants.items` is about `variants`."""
+    below, keys = raw_params(), []
+    for name in names:
+        if not isinstance(below, dict) or name not in below:
+            break
+        below = below[name]
+        keys.append(name)
+    return ".".join(keys)
+
+
+def is_load(node: ast.AST) -> bool:
+    """Whether `node` is `load()` or `params.load()`, which read params.yaml."""
+    return isinstance(node, ast.Call) and ast.unparse(node) in ("load()", "params.load()")
+
+
+def wholes(function: ast.FunctionDef) -> set[str]:
+    """What holds the whole of params.yaml in a function: `load()`, what it is assigned to, arguments of its type."""
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    annotated = {arg.arg for arg in arguments if arg.annotation and dotted(arg.annotation)[-1:] == ["Params"]}
+    loads = [node for node in ast.walk(function) if isinstance(node, ast.Assign) and is_load(node.value)]
+    return {"load()"} | annotated | {name for node in loads for target in node.targets for name in dotted(target)}
+
+
+@functools.cache
+def reads(path: str) -> frozenset[str]:
+    """Keys that a file reads off such variables: `train`, `preprocess.repeats`, or `variant` for the one that runs.
+
+    Who hands the whole on hands it to an argument of type `Params` (mypy sees to that), where it is followed. What is
+    read for an error message changes no result.
+    """
+    nodes = list(ast.walk(tree(path)))
+    followed = sum(isinstance(node, ast.Assign | ast.Attribute) and is_load(node.value) for node in nodes)
+    assert followed == sum(map(is_load, nodes)), f"{path}: write `params = load()`, so that this test can follow it"
+    found = set()
+    for function in (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)):
+        whole = wholes(function)
+        for names in chains(function):
+            if names[0] in whole:
+                found.add("variant" if names[1] == "variant" else key_of(names[1:]))
+    return frozenset(found)
+
+
+def chains(node: ast.AST) -> list[list[str]]:
+    """The longest `a.b.c` below a node, as names; not in `raise`, not in a mere check of the variant's name."""
+    if isinstance(node, ast.Raise) or (isinstance(node, ast.Expr) and ast.unparse(node).startswith("params.variant(")):
+        return []
+    if isinstance(node, ast.Attribute) and (names := dotted(node)):
+        return [names]
+    return [names for child in ast.iter_child_nodes(node) for names in chains(child)]
+
+
+def read_by_stage(name: str) -> set[str]:
+    """What the code of a stage reads, in the form that dvc.yaml declares it: of a named map, the entry it is about."""
+    found = {key for path in closure(script(name)) - PLUMBING for key in reads(path)}
+    key = name.partition("@")[2]
+    if not key:
+        return found
+    variant = raw_params()["variants"][key]
+    own = {
+        "variant": f"variants.{key}",
+        "backbones": f"backbones.{variant['backbone']}",
+        "methods": f"methods.{variant['method']}",
+    }
+    return {own.get(read.split(".")[0], read) for read in found}
+
+
+def spelled_out(sections: set[str]) -> set[str]:
+    """Every key of params.yaml in the sections."""
+    return {leaf for leaf in leaves(raw_params()) if any(covers(section, leaf) for section in sections)}
+
+
+@pytest.mark.parametrize("name", stages())
+def test_params_are_what_the_stage_reads(name: str) -> None:
+    assert spelled_out(declared(name)) == spelled_out(read_by_stage(name))
+
+
+def test_only_stages_and_the_command_line_load_params() -> None:
+    """A module that loaded them itself could read what its stage does not declare."""
+    loading = {
+        path
+        for path in code()
+        for node in import_nodes(tree(path))
+        if isinstance(node, ast.ImportFrom) and node.module == "lea_core.params"
+        if "load" in {alias.name for alias in node.names}
+    }
+    assert {path for path in loading if not path.startswith("stages/")} == {"lea_core/cli.py"}
+
+
+def test_every_key_is_declared_by_a_stage() -> None:
+    sections = {section for name in stages() for section in declared(name)}
+    # No variant of the default uses the second backbone; a variant that does declares it.
+    sections |= {f"backbones.{name}" for name in raw_params()["backbones"]}
+    assert [leaf for leaf in leaves(raw_params()) if not any(covers(section, leaf) for section in sections)] == []
+
+
+@functools.cache
+def attributes(path: str) -> frozenset[str]:
+    """Names of the attributes and arguments in a file: a section is read key by key, or handed on as `**settings`."""
+    nodes = list(ast.walk(tree(path)))
+    return frozenset(
+        {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        | {node.arg for node in nodes if isinstance(node, ast.arg)}
+    )
+
+
+@pytest.mark.parametrize("name", stages())
+def test_every_declared_key_is_read(name: str) -> None:
+    read = {attribute for path in closure(script(name)) - PLUMBING for attribute in attributes(path)}
+    assert sorted(leaf for leaf in spelled_out(declared(name)) if leaf.split(".")[-1] not in read) == []

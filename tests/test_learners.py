@@ -1,0 +1,361 @@
+"""Windows, LE parts, the TD terms against a plain recomputation, and whole trainings on a world that can be solved."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from lea_core.errors import LeaError
+from lea_core.le_parts import Supervision, read_supervision, transitions
+from lea_core.learners.batches import TrainingData, windows
+from lea_core.learners.loop import Guard, build_learner, train_seed
+from lea_core.learners.network import CriticNetwork, polyak, target_of
+from lea_core.learners.terms import td_terms, uniform_negatives
+from lea_core.params import Params
+from lea_core.policy import Policy, PolicyConfig
+from lea_core.sequences import Sequences
+from lea_core.tables import ACTIONS, INTERACTIONS, REWARDS, STATES, vectors, write_table
+
+CPU = torch.device("cpu")
+NONE = {"state": "none", "reward": "none", "actions": "none"}
+LE = {"state": "le", "reward": "le", "actions": "le"}
+
+
+def params(changes: dict[str, Any] | None = None) -> Params:
+    """The project's parameters at a small size, with dotted changes."""
+    raw = YAML(typ="safe", pure=True).load(Path(__file__).parent.parent / "params.yaml")
+    raw["backbones"] = {
+        "sasrec": {"width": 16, "layers": 1, "heads": 2, "dropout": 0.0},
+        "gru": {"width": 16, "layers": 1, "dropout": 0.0},
+    }
+    raw["variants"] = {
+        f"{method}{end}": {"backbone": backbone, "method": method, **parts}
+        for method in ("supervised", "snqn", "sa2c")
+        for end, backbone, parts in (("", "sasrec", NONE), ("-gru", "gru", NONE), ("-lea", "sasrec", LE))
+    }
+    raw["variants"]["supervised-lea"]["reward"] = "none"
+    small = {
+        "methods.sa2c.warmup_epochs": 3,
+        "train.epochs": 12,
+        "train.patience": 12,
+        "train.evaluate_every": 1,
+        "train.history": 4,
+        "train.batch_users": 8,
+        "train.learning_rate": 0.01,
+        "train.event_rewards": {"": 1.0, "buy": 5.0},
+        "train.le.state_alignment": 0.1,
+        "preprocess.repeats": True,
+    }
+    for key, value in {**small, **(changes or {})}.items():
+        *sections, last = key.split(".")
+        section = raw
+        for name in sections:
+            section = section[name]
+        section[last] = value
+    return Params.model_validate(raw)
+
+
+def sequences(lengths: list[int], num_items: int = 10) -> Sequences:
+    """Users who walk round a circle of items; the last two events are held out."""
+    items = np.concatenate([(user + np.arange(length)) % num_items for user, length in enumerate(lengths)])
+    split = np.concatenate([[0] * (length - 2) + [1, 2] for length in lengths]).astype(np.int8)
+    return Sequences(items, split, np.concatenate([[0], np.cumsum(lengths)]), num_items)
+
+
+# ---- windows and batches
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=6), st.integers(1, 7), st.integers(0, 5))
+def test_windows_cover_every_target_once(lengths: list[int], history: int, seed: int) -> None:
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    train = Sequences(np.zeros(offsets[-1], int), np.zeros(offsets[-1], np.int8), offsets, 1)
+    wanted = [row + 1 for row in transitions(train)]
+    assert wanted == [row for first, end in pairwise(offsets) for row in range(first + 1, end)]
+    if not wanted:
+        with pytest.raises(LeaError, match="no user has two training events"):
+            windows(train, history, np.random.default_rng(seed))
+        return
+    starts, stops = windows(train, history, np.random.default_rng(seed))
+    assert [row for start, stop in zip(starts, stops, strict=True) for row in range(start + 1, stop)] == wanted
+    assert (stops - starts).max() <= history + 1
+
+
+def test_batch_by_hand() -> None:
+    train = sequences([6, 5]).train()  # items 0 1 2 3 and 1 2 3
+    rewards = torch.tensor([10.0, 11.0, 12.0, 20.0, 21.0])
+    states = torch.arange(7, dtype=torch.float16)[:, None]
+    data = TrainingData(train, Supervision(rewards, states, sampled_actions=torch.arange(5)[:, None]), CPU)
+    batch = data.batch(np.array([1, 4]), np.array([4, 6]))  # user 0 from its second event on; user 1 without its last
+    assert batch.items.tolist() == [[1, 2, 3], [1, 2, -1]]
+    assert batch.events.tolist() == [0, 1, 2, 3, 4]
+    assert batch.source.tolist() == [0, 1, 3]
+    assert batch.action.tolist() == [2, 3, 2]
+    assert batch.last.tolist() == [False, True, False]  # the window's end is no user's end
+    assert batch.reward.tolist() == [11.0, 12.0, 20.0]
+    assert batch.le_states is not None
+    assert batch.le_states.tolist() == [[1.0], [2.0], [3.0], [4.0], [5.0]]
+    assert batch.sampled_actions is not None
+    assert batch.sampled_actions.tolist() == [[1], [2], [3]]
+    hidden = torch.arange(6.0).view(2, 3, 1)
+    assert batch.states(hidden).tolist() == [[0.0], [1.0], [2.0], [3.0], [4.0]]
+
+
+def test_negatives_are_every_item_but_the_action() -> None:
+    drawn = uniform_negatives(torch.tensor([0, 2, 4]), 200, 5, torch.Generator().manual_seed(0))
+    assert [sorted(set(row)) for row in drawn.tolist()] == [[1, 2, 3, 4], [0, 1, 3, 4], [0, 1, 2, 3]]
+
+
+# ---- the LE's parts
+
+
+def write_parts(folder: Path, data: Sequences, event: str = "") -> Params:
+    """Tables of a small LE: reward 2 for logged actions above item 4, 1 for those below and 0 for others; proposals get 1 if odd."""
+    users, positions = data.users_and_positions()
+    names = np.array(["train", "valid", "test"])[data.split]
+    events = {"timestamp": positions.astype(np.int64), "event": [event] * len(users)}
+    rating = np.zeros(len(users), np.float32)
+    columns = {
+        "user": users.astype(np.int32),
+        "position": positions.astype(np.int32),
+        "item": data.items.astype(np.int32),
+    }
+    interactions = pa.table({**columns, **events, "rating": rating, "split": names})
+    write_table(folder / "interactions" / "interactions.parquet", interactions, INTERACTIONS)
+    train = data.train()
+    users, positions = (column.astype(np.int32) for column in train.users_and_positions())
+    rows = transitions(train)
+    generator = np.random.default_rng(0)
+    state = vectors(generator.normal(size=(len(users), 6)).astype(np.float16))
+    write_table(
+        folder / "states" / "le.parquet", pa.table({"user": users, "position": positions, "state": state}), STATES
+    )
+    action = train.items[rows + 1].astype(np.int32)
+    others = (action[:, None] + [[5, 6]]).astype(np.int32) % data.num_items
+    zeros = vectors(np.zeros_like(others, dtype=np.float32))
+    key = {"user": users[rows], "position": positions[rows]}
+    rewards = pa.table(
+        {
+            **key,
+            "action": action,
+            "reward": (1.0 + (action > 4)).astype(np.float32),
+            "sampled_actions": vectors(others),
+            "sampled_rewards": zeros,
+        }
+    )
+    write_table(folder / "rewards" / "le.parquet", rewards, REWARDS)
+    actions = pa.table(
+        {**key, "actions": vectors(others), "scores": zeros, "rewards": vectors((others % 2).astype(np.float32))}
+    )
+    write_table(folder / "actions" / "le.parquet", actions, ACTIONS)
+    return params()
+
+
+def test_rewards_are_scaled_by_the_logged_ones(tmp_path: Path) -> None:
+    data = sequences([10, 10], 8)  # training items 0 to 7 and 1 to 7 0: actions 1 to 7, and 2 to 7 0
+    p = write_parts(tmp_path, data)
+    found = read_supervision(tmp_path, p.variant("snqn-lea"), p.train, data.train())
+    action = data.train().items[transitions(data.train()) + 1]
+    high = (action > 4).mean()  # share of logged rewards 2: their mean is 1 + high, their variance high (1 - high)
+    of = [1 / (1 + math.exp(-(reward - 1 - high) / math.sqrt(high * (1 - high)))) for reward in (0, 1, 2)]
+    np.testing.assert_allclose(found.rewards, [of[2] if item > 4 else of[1] for item in action], rtol=1e-5)
+    np.testing.assert_allclose(found.sampled_rewards, np.full((14, 2), of[0]), rtol=1e-5)
+    assert found.proposed_actions is not None
+    wanted = [[of[item % 2] for item in row] for row in found.proposed_actions.tolist()]
+    np.testing.assert_allclose(found.proposed_preferences, wanted, rtol=1e-5)
+    assert found.le_states is not None
+    assert (found.le_states.dtype, found.le_states.shape) == (torch.float16, (16, 6))
+    plain = read_supervision(tmp_path, p.variant("snqn"), p.train, data.train())
+    assert plain.rewards.tolist() == [1.0] * 14
+    assert {name for name, value in vars(plain).items() if value is not None} == {"rewards"}
+
+
+def test_rewards_by_event(tmp_path: Path) -> None:
+    data = sequences([5])
+    p = write_parts(tmp_path, data, event="buy")
+    found = read_supervision(tmp_path, p.variant("snqn"), p.train, data.train())
+    assert found.rewards.tolist() == [5.0, 5.0]
+    write_parts(tmp_path, data, event="click")
+    with pytest.raises(LeaError, match="event_rewards has no reward for event 'click'"):
+        read_supervision(tmp_path, p.variant("snqn"), p.train, data.train())
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (sequences([6, 5, 5]), r"le\.parquet: made from another dataset \(10 rows, but training has 7\)"),
+        (sequences([5, 6]), r"\(row 3 is user 1 position 0, not user 0 position 3\): run `dvc repro annotate`"),
+    ],
+)
+def test_tables_of_another_dataset_are_refused(other: Sequences, message: str, tmp_path: Path) -> None:
+    p = write_parts(tmp_path, other)
+    with pytest.raises(LeaError, match=message):
+        read_supervision(tmp_path, p.variant("snqn-lea"), p.train, sequences([6, 5]).train())
+
+
+def test_rewards_of_other_actions_are_refused(tmp_path: Path) -> None:
+    data = sequences([10, 10])
+    p = write_parts(tmp_path, data)
+    shuffled = Sequences(data.items[::-1].copy(), data.split, data.offsets, data.num_items)
+    with pytest.raises(LeaError, match="an action is not the item that follows in training"):
+        read_supervision(tmp_path, p.variant("snqn-lea"), p.train, shuffled.train())
+    fewer = Sequences(data.items, data.split, data.offsets, 6)  # sampled items go up to 9
+    with pytest.raises(LeaError, match=r"holds items outside 0 to 5\): run `dvc repro annotate`"):
+        read_supervision(tmp_path, p.variant("snqn-lea"), p.train, fewer.train())
+
+
+# ---- the TD terms
+
+
+def networks(p: Params, num_items: int, le_width: int | None) -> tuple[CriticNetwork, CriticNetwork]:
+    torch.manual_seed(0)
+    settings = p.backbones.sasrec.model_dump()
+    online = CriticNetwork(Policy(PolicyConfig("sasrec", settings, num_items, 4)), None, le_width, 3)
+    target = target_of(online)
+    for weight in target.parameters():
+        weight += 0.3 * torch.randn_like(weight)  # so that online and target differ
+    return online, target
+
+
+@pytest.mark.parametrize("end_is_terminal", [False, True])
+def test_td_terms_against_plain_recomputation(end_is_terminal: bool, tmp_path: Path) -> None:
+    data = sequences([9, 6])
+    change = {"methods.snqn.end_is_terminal": end_is_terminal, "train.le.action_q_weight": 0.7}
+    write_parts(tmp_path, data)
+    p = params(change)
+    train = data.train()
+    given = read_supervision(tmp_path, p.variant("snqn-lea"), p.train, train)
+    online, target = networks(p, 10, 6)
+    batch = TrainingData(train, given, CPU).batch(np.array([0, 4, 7]), np.array([5, 7, 11]))
+    states = batch.states(online.policy(batch.items))
+    settings, generator = p.methods.snqn, torch.Generator()
+    found = td_terms(online, target, states, batch, settings, p.train.le, generator)
+
+    def q(network: CriticNetwork, prefix: np.ndarray, row: int) -> np.ndarray:
+        """Q of all items after the items of `prefix`, the last of which is training event `row`."""
+        with torch.no_grad():
+            assert given.le_states is not None
+            assert network.projection is not None
+            state = network.policy(torch.from_numpy(prefix)[None])[0, -1]
+            seen = torch.cat([state, network.projection(given.le_states[row].float())])
+            values: np.ndarray = network.critic(seen).numpy()
+            return values
+
+    wanted = []
+    for start, stop in [(0, 5), (4, 7), (7, 11)]:
+        for row in range(start, stop - 1):
+            here = [q(network, train.items[start : row + 1], row) for network in (online, target)]
+            after = [q(network, train.items[start : row + 2], row + 1) for network in (online, target)]
+            bootstrap, next_bootstrap = here[1][here[0].argmax()], after[1][after[0].argmax()]
+            if end_is_terminal and row + 1 in (6, 10):  # the last training events of the two users
+                next_bootstrap = 0.0
+            of = int(np.flatnonzero(transitions(train) == row)[0])
+            logged = float(given.rewards[of]) + settings.gamma * next_bootstrap - here[0][train.items[row + 1]]
+            total = 0.5 * logged**2
+            for action, reward in zip(given.sampled_actions[of], given.sampled_rewards[of], strict=True):  # type: ignore[index]
+                total += 0.5 * (float(reward) + settings.gamma * bootstrap - here[0][action]) ** 2
+            for action, like in zip(given.proposed_actions[of], given.proposed_preferences[of], strict=True):  # type: ignore[index]
+                reward = p.train.le.reward_scale * float(like)
+                total += 0.7 / 2 * 0.5 * (reward + settings.gamma * bootstrap - here[0][action]) ** 2
+            wanted.append(total)
+    np.testing.assert_allclose(found.loss.detach(), wanted, rtol=1e-4)
+
+
+def test_td_gradient_stays_in_the_online_network() -> None:
+    data = sequences([9, 6])
+    online, target = networks(params(), 10, None)
+    rewards = torch.ones(len(transitions(data.train())))
+    batch = TrainingData(data.train(), Supervision(rewards), CPU).batch(np.array([0]), np.array([5]))
+    states = batch.states(online.policy(batch.items))
+    generator = torch.Generator().manual_seed(0)
+    td_terms(online, target, states, batch, params().methods.snqn, params().train.le, generator).loss.mean().backward()
+    assert online.critic.weight.grad is not None
+    assert online.critic.weight.grad.any()
+    assert all(weight.grad is None for weight in target.parameters())
+
+
+def test_polyak_by_hand() -> None:
+    online, target = networks(params(), 10, None)
+    with torch.no_grad():
+        online.critic.bias.fill_(1.0)
+        target.critic.bias.fill_(3.0)
+    polyak(target, online, 0.25)
+    assert target.critic.bias.tolist() == [2.5] * 10
+    assert online.critic.bias.tolist() == [1.0] * 10
+
+
+# ---- methods and the loop
+
+WORLD = sequences([12] * 12)
+
+
+def train(name: str, supervision: Supervision | None = None, changes: dict[str, Any] | None = None) -> Any:
+    given = supervision or Supervision(torch.ones(len(transitions(WORLD.train()))))
+    return train_seed(name, 3, params(changes), WORLD, given, CPU)
+
+
+@pytest.mark.parametrize("name", ["supervised", "snqn", "sa2c", "supervised-gru", "snqn-gru", "sa2c-gru"])
+def test_every_method_learns_to_walk_round_the_circle(name: str) -> None:
+    trained = train(name)
+    assert trained.summary["NDCG@10"] > 0.95
+    assert trained.curve[-1]["loss"] < trained.curve[0]["loss"]
+    histories = np.array([[-1, 2, 3, 4], [6, 7, 8, 9]])
+    assert trained.policy.scores(histories).argmax(dim=1).tolist() == [5, 0]
+
+
+@pytest.mark.parametrize("name", ["supervised-lea", "snqn-lea", "sa2c-lea"])
+def test_le_parts_train_and_stay_at_home(name: str, tmp_path: Path) -> None:
+    write_parts(tmp_path, WORLD)
+    given = read_supervision(tmp_path, params().variant(name), params().train, WORLD.train())
+    trained = train(name, given)
+    assert trained.summary["NDCG@10"] > 0.9
+    assert list(trained.policy.state_dict()) == list(train("supervised").policy.state_dict())
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    for run in ("a", "b"):
+        torch.rand(1)  # whatever happened before
+        trained = train("sa2c", changes={"backbones.sasrec.dropout": 0.3, "train.epochs": 5})
+        trained.policy.save(tmp_path / run)
+        (tmp_path / run / "curve").write_text(repr(trained.curve))
+    for name in ("policy.json", "policy.safetensors", "curve"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_sa2c_is_snqn_until_the_warm_up_ends() -> None:
+    def step(name: str, epoch: int) -> torch.Tensor:
+        p = params()
+        torch.manual_seed(0)
+        policy = Policy(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
+        given = Supervision(torch.ones(len(transitions(WORLD.train()))))
+        learner = build_learner(p.variant(name), p, policy, given, seed=0)
+        learner.update(TrainingData(WORLD.train(), given, CPU).batch(np.array([0]), np.array([5])), epoch)
+        return policy.bias.detach().clone()
+
+    assert torch.equal(step("snqn", 3), step("sa2c", 3))
+    assert not torch.equal(step("snqn", 4), step("sa2c", 4))
+
+
+def test_best_checkpoint_and_early_stopping() -> None:
+    trained = train("supervised", changes={"train.patience": 2, "train.epochs": 40})
+    scores = [row["NDCG@10"] for row in trained.curve]
+    assert trained.summary["best_epoch"] == 1 + scores.index(max(scores))
+    assert trained.summary["epochs"] == trained.summary["best_epoch"] + 2 == len(scores)
+
+
+def test_divergence_stops_the_training() -> None:
+    with pytest.raises(LeaError, match=r"variant snqn, seed 3, epoch \d+: .*lower train.learning_rate"):
+        train("snqn", changes={"train.learning_rate": 1e6})
+    guard = Guard("variant snqn, seed 0", "snqn", 2.0)
+    guard.check(1, {"loss": 1.0, "greedy_q": 19.0})
+    with pytest.raises(LeaError, match="epoch 2: Q values reach 21, where rewards and gamma allow 2: lower"):
+        guard.check(2, {"loss": 1.0, "greedy_q": 21.0})
+    with pytest.raises(LeaError, match="epoch 2: td is nan"):
+        guard.check(2, {"loss": 1.0, "td": math.nan})

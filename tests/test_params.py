@@ -1,0 +1,145 @@
+"""Mistakes in params.yaml: each ends with one line that names the key and the mend, and exit status 1."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lea_core.errors import LeaError
+from lea_core.params import load
+from tests.lane import ROOT, change_params
+
+TABLES = """\
+  name: tables
+  interactions: {source: events.csv, sha256: null}
+  items: {source: items.csv, sha256: null}
+  columns: {user: user, item: item, timestamp: time, order: null, event: null, rating: null, split: null}
+  text: "{title}"
+"""
+
+
+def changed(folder: Path, key: str, value: object) -> Path:
+    """The repository's params.yaml with one dotted key set, or removed where `value` is `...`."""
+    shutil.copy(ROOT / "params.yaml", folder)
+    change_params(folder, {key: value})
+    return folder / "params.yaml"
+
+
+def edited(folder: Path, old: str, new: str) -> Path:
+    """The repository's params.yaml as text, with one replacement: for what a YAML writer would quote by itself."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    result, count = re.subn(old, new, text, count=1, flags=re.MULTILINE)
+    assert count == 1
+    path = folder / "params.yaml"
+    path.write_text(result, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("trian", {}, "trian is unknown: remove it or mend its spelling"),
+        ("train.epoch", 3, "train.epoch is unknown: remove it or mend its spelling"),
+        ("train.epochs", ..., "train.epochs is missing: add it"),
+        ("finetune_le.lora.rank", ..., "finetune_le.lora.rank is missing: add it"),
+        ("annotate", ..., "annotate is missing: add it"),
+        ("train.epochs", 2.5, "train.epochs is 2.5, but must be a valid integer: mend it"),
+        ("train.epochs", 0, "train.epochs is 0, but must be greater than or equal to 1: mend it"),
+        ("train.seeds", [], "train.seeds is [], but must have at least 1 item after validation, not 0: mend it"),
+        ("train.seeds", 1, "train.seeds is 1, but must be a valid list: mend it"),
+        ("train.learning_rate", "1e-3", "train.learning_rate is '1e-3', but must be a valid number: remove the quotes"),
+        ("evaluate.mask_seen", "yes", "evaluate.mask_seen is 'yes', but must be a valid boolean: mend it"),
+        ("variants.snqn.backbone", "lstm", "variants.snqn.backbone is 'lstm', but must be 'sasrec' or 'gru': mend it"),
+        ("variants.snqn.method", "dqn", "variants.snqn.method is 'dqn', but must be 'supervised', 'snqn' or 'sa2c'"),
+        ("variants.snqn.state", "yes", "variants.snqn.state is 'yes', but must be 'none' or 'le': mend it"),
+        ("variants.supervised.reward", "le", "variants.supervised: method supervised reads no reward: set reward to"),
+        ("variants.Ä", {}, "variants.Ä"),
+        ("backbones.lstm", {}, "backbones.lstm is unknown: remove it or mend its spelling"),
+        ("backbones.sasrec.heads", 3, "backbones.sasrec: width 64 is no multiple of heads 3: change one of them"),
+        ("methods.sa2c.advantage_clip", [10.0, 0.0], "methods.sa2c: advantage_clip must be two numbers, the lower"),
+        ("methods.sa2c.advantage_clip", [1.0], "methods.sa2c: advantage_clip must be two numbers, the lower first"),
+        ("dataset.name", "ml-1m", "dataset.name must be ml-100k or tables: mend it"),
+        ("dataset.name", ..., "dataset.name must be ml-100k or tables: mend it"),
+        ("dataset.sha256", "abc", "dataset.sha256 is 'abc', but must match pattern '^[0-9a-f]{64}$': mend it"),
+        (
+            "report.metric",
+            "NDCG",
+            "report.metric is 'NDCG', but must match pattern '^(HR|NDCG|MRR)@[1-9][0-9]*$': mend it",
+        ),
+        ("report.metric", "NDCG@7", "report.metric is NDCG@7, but evaluate.cutoffs lacks its cutoff: add it"),
+        ("train.learning_rate", float("nan"), "train.learning_rate is nan, but must be a finite number: mend it"),
+        ("preprocess.split.test_share", 0.95, "preprocess.split: valid_share + test_share must leave something"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, key: str, value: object, message: str) -> None:
+    path = changed(tmp_path, key, value)
+    with pytest.raises(LeaError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_several_mistakes_are_counted(tmp_path: Path) -> None:
+    path = changed(tmp_path, "train", {"epochs": 1})
+    with pytest.raises(LeaError, match=r"train\.seeds is missing: add it \(and 9 more mistakes\)"):
+        load(path)
+
+
+def test_an_unquoted_exponent_is_a_number(tmp_path: Path) -> None:
+    """YAML 1.1 readers make text of `1e-3`; DVC and this loader read YAML 1.2."""
+    assert load(edited(tmp_path, r"^  learning_rate: 0.002", "  learning_rate: 1e-3")).train.learning_rate == 0.001
+
+
+def test_yaml_1_1_words_are_text(tmp_path: Path) -> None:
+    path = edited(tmp_path, "mask_seen: true", "mask_seen: on")
+    with pytest.raises(LeaError, match=r"evaluate\.mask_seen is 'on', but must be a valid boolean"):
+        load(path)
+
+
+def test_both_kinds_of_dataset(tmp_path: Path) -> None:
+    """The `tables` kind has its own keys; those of the other kind are unknown to it."""
+    path = edited(tmp_path, r"^dataset:\n(  .*\n)+", f"dataset:\n{TABLES}")
+    assert load(path).dataset.name == "tables"
+    path.write_text(path.read_text().replace("  name: tables\n", "  name: ml-100k\n"))
+    with pytest.raises(LeaError, match=r"dataset\.source is missing: add it"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "not found: run this in the folder that holds it"),
+        ("", "holds no sections: restore it with `git checkout"),
+        ("a: [1\n", "no valid YAML"),
+        ("a: 1\na: 2\n", "no valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_params_file(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(LeaError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_an_unknown_variant_is_listed_against_the_known(tmp_path: Path) -> None:
+    params = load(ROOT / "params.yaml")
+    with pytest.raises(LeaError, match="variants has no 'snqn-lee': write one of supervised, snqn, sa2c, snqn-lea"):
+        params.variant("snqn-lee")
+    assert params.variant("snqn-lea").uses_le
+    assert not params.variant("snqn").uses_le
+
+
+def test_on_the_command_line_it_is_one_line_and_status_1(tmp_path: Path) -> None:
+    changed(tmp_path, "train.learning_rate", "1e-3")
+    command = [sys.executable, "-m", "lea_core.cli", "check"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "error: params.yaml: train.learning_rate is '1e-3', but must be a valid number: remove the quotes\n"
+    )

@@ -1,0 +1,215 @@
+"""The tiny lane in real DVC repositories: what a change of each parameter runs, and the commands that users type.
+
+The tables below hold changes and the stages that they run. Each change is made on top of the ones before it, and the
+stages whose commands ran must be the expected ones exactly. A stage that runs and writes the same bytes as before ends
+the chain there. The table above the training takes longest: a clone of the lane goes through it in the background.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lane import VARIANTS, change_params, clone, commit, dvc, git, make_lane, ran
+
+pytestmark = pytest.mark.slow
+
+SNQN_LEA = {"train@snqn-lea", "evaluate@snqn-lea", "report"}
+ALL_VARIANTS = SNQN_LEA | {"train@supervised", "evaluate@supervised"}
+LLM = {"tokenize_items", "finetune_le", "annotate", "augment"}
+EVERYTHING = {"fetch", "preprocess"} | LLM | ALL_VARIANTS
+GRU = {"backbone": "gru", "method": "supervised", "state": "none", "reward": "none", "actions": "none"}
+
+Table = list[tuple[dict[str, object], set[str]]]
+ABOVE_TRAINING: Table = [
+    # The sampled actions change, so the rewards do; the states do not, so nothing is proposed anew.
+    ({"annotate.seed": 1}, {"annotate"} | SNQN_LEA),
+    # Nobody reads the LE's actions now ...
+    ({"variants.snqn-lea.actions": "none"}, SNQN_LEA),
+    # ... so other ones end there.
+    ({"augment.actions": 1}, {"augment"}),
+    # The pooled method reads no setting of the learned one, and a leave-one-out split no seed: the same bytes.
+    ({"tokenize_items.learned.steps": 3}, {"tokenize_items"}),
+    ({"preprocess.split.seed": 1}, {"preprocess"}),
+    ({"finetune_le.recent_decay": 0.5}, {"finetune_le", "annotate", "augment"} | SNQN_LEA),
+    # The raw data stay; everything else is about other users.
+    ({"preprocess.max_users": 50}, EVERYTHING - {"fetch"}),
+]
+FROM_TRAINING_ON: Table = [
+    ({"report.metric": "HR@10"}, {"report"}),
+    ({"evaluate.cutoffs": [10]}, {"evaluate@supervised", "evaluate@snqn-lea", "report"}),
+    ({"methods.snqn.gamma": 0.4}, SNQN_LEA),
+    # No variant of the lane uses these.
+    ({"methods.sa2c.gamma": 0.4, "backbones.gru.width": 8}, set()),
+    ({"train.learning_rate": 0.001}, ALL_VARIANTS),
+    ({"variants.supervised-gru": GRU}, {"train@supervised-gru", "evaluate@supervised-gru", "report"}),
+    ({"variants.supervised-gru": ...}, {"report"}),
+]
+
+
+@dataclass
+class Lane:
+    """The lane after its first run, and what happens in its clone meanwhile."""
+
+    folder: Path
+    first: set[str]  # stages of the first run
+    changed: str  # what git saw after it
+    second: set[str]  # stages of a second run
+    second_seconds: float
+    annotations: dict[str, str]
+    background: Future[list[set[str]]]
+    clone: Path
+
+
+@pytest.fixture(scope="module")
+def lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
+    """The lane, run once and committed."""
+    folder, other = tmp_path_factory.mktemp("lane"), tmp_path_factory.mktemp("clones") / "above"
+    make_lane(folder)
+    first = ran(dvc(folder, "repro"))
+    changed = git(folder, "status", "--porcelain")
+    started = time.perf_counter()
+    second = ran(dvc(folder, "repro"))
+    seconds = time.perf_counter() - started
+    commit(folder, "Run the lane")
+    clone(folder, other)
+    with ThreadPoolExecutor() as pool:
+        background = pool.submit(apply, other, ABOVE_TRAINING)
+        yield Lane(folder, first, changed, second, seconds, annotations(folder), background, other)
+
+
+def apply(folder: Path, table: Table) -> list[set[str]]:
+    """Make one change after another; the stages that each ran."""
+    stages = []
+    for changes, _ in table:
+        change_params(folder, changes)
+        stages.append(ran(dvc(folder, "repro")))
+    return stages
+
+
+def expected(table: Table) -> list[set[str]]:
+    return [stages for _, stages in table]
+
+
+def annotations(folder: Path) -> dict[str, str]:
+    """SHA-256 of what the LE gave."""
+    files = [folder / "data" / part / "le.parquet" for part in ("states", "rewards", "actions")]
+    return {file.parent.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def revert(folder: Path) -> None:
+    """Back to the last commit, artifacts too; nothing may run for it."""
+    git(folder, "checkout", "--quiet", "params.yaml", "dvc.lock")
+    assert ran(dvc(folder, "repro")) == set()
+    assert git(folder, "status", "--porcelain") == ""
+
+
+def experiments(folder: Path) -> dict[str, dict[str, str]]:
+    """The rows of `dvc exp show` by experiment, or by revision where it is none."""
+    rows = csv.DictReader(dvc(folder, "exp", "show", "--csv", "--only-changed").splitlines())
+    return {row["Experiment"] or row["rev"]: row for row in rows}
+
+
+def headline(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "data/report/headline.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_every_stage_runs_once(lane: Lane) -> None:
+    assert lane.first == EVERYTHING
+    assert lane.changed == "?? dvc.lock\n"
+    assert lane.second == set()
+    assert lane.second_seconds < 4.0
+
+
+def test_the_report_has_the_variants(lane: Lane) -> None:
+    with (lane.folder / "data/report/table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == list(VARIANTS)
+    assert {row["variant"]: float(row["value"]) for row in rows} == headline(lane.folder)
+    assert all(0.0 < value < 1.0 for value in headline(lane.folder).values())
+
+
+def test_deleted_annotations_come_back_from_the_cache(lane: Lane) -> None:
+    for part in ("states", "rewards", "actions"):
+        shutil.rmtree(lane.folder / "data" / part)
+    assert ran(dvc(lane.folder, "repro")) == set()
+    assert annotations(lane.folder) == lane.annotations
+
+
+def test_changes_from_training_on(lane: Lane) -> None:
+    assert apply(lane.folder, FROM_TRAINING_ON) == expected(FROM_TRAINING_ON)
+    assert annotations(lane.folder) == lane.annotations
+    assert list(headline(lane.folder)) == sorted(VARIANTS)
+    for part in ("policies", "evaluations"):
+        shutil.rmtree(lane.folder / "data" / part / "supervised-gru")  # left on disk, but not counted above
+    revert(lane.folder)
+
+
+def test_experiments(lane: Lane) -> None:
+    """`dvc exp run -S`, `exp show`, `metrics diff` and `plots show`, as in the README."""
+    before = headline(lane.folder)
+    assert ran(dvc(lane.folder, "exp", "run", "--name", "other-seed", "-S", "train.seeds=[1]")) == ALL_VARIANTS
+    after = headline(lane.folder)
+    assert after != before
+
+    shown = experiments(lane.folder)
+    assert {name: row["train.seeds"] for name, row in shown.items()} == {
+        "workspace": "[1]",
+        "main": "[0]",
+        "other-seed": "[1]",
+    }
+    assert {name: float(row["snqn-lea"]) for name, row in shown.items()} == {
+        "workspace": after["snqn-lea"],
+        "main": before["snqn-lea"],
+        "other-seed": after["snqn-lea"],
+    }
+
+    difference = json.loads(dvc(lane.folder, "metrics", "diff", "--json"))["data/report/headline.json"]
+    assert difference["snqn-lea"] == {
+        "old": before["snqn-lea"],
+        "new": after["snqn-lea"],
+        "diff": pytest.approx(after["snqn-lea"] - before["snqn-lea"]),
+    }
+
+    page = dvc(lane.folder, "plots", "show").strip().removeprefix("file://")
+    html = Path(page).read_text()
+    assert "Validation NDCG@10 while training" in html
+    assert "Test score of every variant" in html
+    revert(lane.folder)
+
+
+def test_an_experiment_in_a_copy_of_the_tree(lane: Lane) -> None:
+    """`exp run --temp` leaves the workspace alone and fetches nothing anew."""
+    before = headline(lane.folder)
+    output = dvc(lane.folder, "exp", "run", "--temp", "--name", "aside", "-S", "evaluate.mask_seen=false")
+    assert ran(output) == {"evaluate@supervised", "evaluate@snqn-lea", "report"}
+    assert headline(lane.folder) == before
+    assert git(lane.folder, "status", "--porcelain") == ""
+    shown = experiments(lane.folder)
+    assert {name: row["evaluate.mask_seen"] for name, row in shown.items()}["aside"] == "False"
+
+
+def test_a_mistake_stops_the_run_and_costs_nothing(lane: Lane) -> None:
+    """A failing stage leaves what others made; its own former output comes back from the cache, nothing runs again."""
+    change_params(lane.folder, {"annotate.seed": 2, "annotate.batch_tokens": 0})
+    with pytest.raises(RuntimeError, match=r"error: params\.yaml: annotate\.batch_tokens is 0, but must be greater"):
+        dvc(lane.folder, "repro")
+    revert(lane.folder)
+    assert annotations(lane.folder) == lane.annotations
+
+
+def test_changes_above_training(lane: Lane) -> None:
+    assert lane.background.result() == expected(ABOVE_TRAINING)
+    now = annotations(lane.clone)
+    assert all(now[part] != lane.annotations[part] for part in now)
+    revert(lane.clone)
+    assert annotations(lane.clone) == lane.annotations

@@ -1,0 +1,73 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lea_core.errors import LeaError
+from lea_core.policy import Policy, PolicyConfig, load_policy
+
+SETTINGS = {
+    "sasrec": {"width": 8, "layers": 1, "heads": 2, "dropout": 0.5},
+    "gru": {"width": 8, "layers": 1, "dropout": 0.5},
+}
+HISTORIES = np.array([[-1, -1, 3, 4], [1, 2, 3, 4]])
+
+
+def policy(backbone: str = "sasrec", num_items: int = 6) -> Policy:
+    torch.manual_seed(0)
+    return Policy(PolicyConfig(backbone, SETTINGS[backbone], num_items, history=3))
+
+
+@pytest.mark.parametrize("backbone", sorted(SETTINGS))
+def test_what_is_saved_scores_the_same(backbone: str, tmp_path: Path) -> None:
+    one = policy(backbone)
+    one.save(tmp_path)
+    two = load_policy(tmp_path)
+    assert two.config == one.config
+    assert torch.equal(one.scores(HISTORIES), two.scores(HISTORIES))
+    assert one.scores(HISTORIES).shape == (2, 6)
+    assert one.training  # scoring, which has no dropout, does not end the training
+
+
+def test_only_the_last_items_count() -> None:
+    scores = policy().scores(np.array([[0, 2, 3, 4], [5, 2, 3, 4]]))
+    assert torch.equal(scores[0], scores[1])
+
+
+@pytest.mark.parametrize(
+    ("histories", "message"),
+    [(np.array([[3, 4], [-1, -1]]), "a history is empty"), (np.array([[3, 6]]), "item 6 is unknown.*items 0 to 5")],
+)
+def test_bad_histories(histories: np.ndarray, message: str) -> None:
+    with pytest.raises(LeaError, match=message):
+        policy().scores(histories)
+
+
+def test_broken_folders(tmp_path: Path) -> None:
+    with pytest.raises(LeaError, match=r"policy\.json: not found"):
+        load_policy(tmp_path)
+    policy().save(tmp_path)
+    weights = tmp_path / "policy.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-10])
+    with pytest.raises(LeaError, match=r"policy\.safetensors: broken safetensors file"):
+        load_policy(tmp_path)
+    policy(num_items=7).save(tmp_path)
+    weights.write_bytes(whole)
+    with pytest.raises(LeaError, match=r"policy\.safetensors: weights of another policy"):
+        load_policy(tmp_path)
+    (tmp_path / "policy.json").write_text('{"backbone": "caser", "settings": {}, "num_items": 6, "history": 3}')
+    with pytest.raises(LeaError, match=r"policy\.json: not a policy's description \('caser'\)"):
+        load_policy(tmp_path)
+
+
+def test_it_needs_no_language_model() -> None:
+    code = (
+        "import sys, lea_core.policy; "
+        "print(sorted({'transformers', 'peft', 'lea_core.environment', 'lea_core.llm'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

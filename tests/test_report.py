@@ -1,0 +1,177 @@
+"""The report: its numbers by hand, what it does with missing, extra and broken evaluations, and its files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lea_core.errors import LeaError
+from lea_core.params import Variant
+from lea_core.report import change, le_table, read_results, table_rows, twin
+from lea_core.tables import RANKS, write_table
+from tests.lane import ROOT, change_params
+
+PLAIN = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none"}
+VARIANTS = {
+    "snqn": Variant(**PLAIN, method="snqn"),
+    "supervised": Variant(**PLAIN, method="supervised"),
+    "supervised-state": Variant(**PLAIN | {"state": "le"}, method="supervised"),
+    "gru": Variant(**PLAIN | {"backbone": "gru"}, method="snqn"),
+}
+# NDCG@10 and HR@10 of two seeds.
+SCORES = {
+    "snqn": ([0.11, 0.13], [0.2, 0.2]),
+    "supervised": ([0.10, 0.10], [0.2, 0.3]),
+    "supervised-state": ([0.08, 0.09], [0.1, 0.2]),
+    "gru": ([0.05, 0.05], [0.1, 0.1]),
+}
+
+
+QUALITY = {"users": 9, "valid": {"events": 7, "le_ndcg10": 0.06}, "test": {"le_ndcg10": 0.05}}
+
+
+def score(values: list[float]) -> dict[str, object]:
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)), "seeds": values}
+
+
+def write_variant(data: Path, name: str, ndcg: list[float], hit_rate: list[float], ranks: list[float]) -> None:
+    evaluation, policy = data / "evaluations" / name, data / "policies" / name
+    evaluation.mkdir(parents=True)
+    policy.mkdir(parents=True)
+    test = {"HR@10": score(hit_rate), "NDCG@10": score(ndcg)}
+    (evaluation / "metrics.json").write_text(json.dumps({"events": {"test": 7}, "test": test}))
+    columns = {"seed": [0, 0, 1], "split": ["test"] * 3, "user": [0, 1, 0], "position": [2] * 3, "item": [3] * 3}
+    write_table(evaluation / "ranks.parquet", table({**columns, "rank": ranks}), RANKS)
+    (policy / "curves.csv").write_text("seed,epoch,loss,HR@10,NDCG@10\n0,1,2.0,.2,.05\n0,2,1.5,.2,.06\n1,1,2,.1,.04\n")
+    seeds = {str(seed): {"seconds": 2.5, "best_epoch": seed + 1, "steps": 3} for seed in (0, 1)}
+    (policy / "training.json").write_text(json.dumps({"seeds": seeds}))
+
+
+def table(columns: dict[str, list[object]]) -> pa.Table:
+    return pa.table({name: pa.array(values, RANKS[name]) for name, values in columns.items()})
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    for name, (ndcg, hit_rate) in SCORES.items():
+        write_variant(folder, name, ndcg, hit_rate, ranks=[1.0, 2.0, 4.5])
+    (folder / "le").mkdir()
+    (folder / "le" / "quality.json").write_text(json.dumps(QUALITY))
+    return folder
+
+
+def test_a_twin_is_supervised_without_the_le_on_the_same_backbone(data: Path) -> None:
+    results = read_results(data, VARIANTS)
+    twins = {result.name: other.name if (other := twin(result, results)) else None for result in results}
+    assert twins == {"snqn": "supervised", "supervised": "supervised", "supervised-state": "supervised", "gru": None}
+
+
+def test_changes_by_hand(data: Path) -> None:
+    """Means .12, .10, .085: 20 % above and 15 % below the twin; none for the twin itself and without one."""
+    results = read_results(data, VARIANTS)
+    changes = [change(result, results, "NDCG@10") for result in results]
+    assert changes == [pytest.approx(20.0), None, pytest.approx(-15.0), None]
+
+
+def test_the_table_starts_with_the_headline(data: Path) -> None:
+    rows = table_rows(read_results(data, VARIANTS), "NDCG@10")
+    assert list(rows[0])[-2:] == ["NDCG@10", "HR@10"]
+    assert {key: rows[2][key] for key in ("variant", "le", "seeds", "value", "twin", "train_seconds", "HR@10")} == {
+        "variant": "supervised-state",
+        "le": "state",
+        "seeds": 2,
+        "value": pytest.approx(0.085),
+        "twin": "supervised",
+        "train_seconds": 5.0,
+        "HR@10": pytest.approx(0.15),
+    }
+    assert rows[2]["sd"] == pytest.approx(0.01 / np.sqrt(2))
+    assert rows[3]["twin"] == rows[3]["change_percent"] == ""
+
+
+def test_what_else_is_on_disk_is_not_counted(data: Path) -> None:
+    names = ["supervised", "snqn"]
+    results = read_results(data, {name: VARIANTS[name] for name in names})
+    assert [result.name for result in results] == names
+
+
+def test_a_missing_variant_is_an_error(data: Path) -> None:
+    shutil.rmtree(data / "evaluations" / "snqn")
+    with pytest.raises(LeaError, match=r"evaluations/snqn/ranks\.parquet: not found: run `dvc repro` to make it"):
+        read_results(data, VARIANTS)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "message"),
+    [
+        ([3.0, float("nan"), 2.0], r"snqn/ranks\.parquet: row 1: rank is nan"),
+        ([3.0, 3.0, 2.0], r"snqn/ranks\.parquet: all ranks of seed 0 are 3: its policy prefers nothing"),
+    ],
+)
+def test_ranks_that_mean_nothing_are_an_error(data: Path, ranks: list[float], message: str) -> None:
+    for part in ("evaluations", "policies"):
+        shutil.rmtree(data / part / "snqn")
+    write_variant(data, "snqn", [0.1, 0.1], [0.1, 0.1], ranks)
+    with pytest.raises(LeaError, match=message):
+        read_results(data, VARIANTS)
+
+
+def test_metrics_of_other_cutoffs_are_an_error(data: Path) -> None:
+    path = data / "evaluations" / "gru" / "metrics.json"
+    path.write_text(path.read_text().replace("HR@10", "HR@5"))
+    with pytest.raises(LeaError, match=r"data/evaluations/gru: has metrics HR@5, NDCG@10: run `dvc repro`"):
+        table_rows(read_results(data, VARIANTS), "NDCG@10")
+
+
+def test_the_le_table_has_a_column_for_each_split() -> None:
+    title, header, rows = le_table(QUALITY)
+    assert title == "The LE by itself, on 9 users that it did not learn from"
+    assert header == ["", "valid", "test"]
+    assert rows == [["events", "7", ""], ["le ndcg10", "0.0600", "0.0500"]]
+
+
+def lea(folder: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", *arguments]
+    environment = {"PYTHONPATH": str(ROOT), "COLUMNS": "120", "MPLCONFIGDIR": str(folder), "PYTHONUTF8": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def test_stage_and_command_line(data: Path) -> None:
+    """The files of the stage agree with each other, and `lea report` shows the same numbers."""
+    folder = data.parent
+    shutil.copy(ROOT / "params.yaml", folder)
+    change_params(folder, {"variants": {name: variant.model_dump() for name, variant in VARIANTS.items()}})
+    lea(folder, "stages.report")
+    report = data / "report"
+
+    headline = json.loads((report / "headline.json").read_text())
+    assert headline == {name: pytest.approx(np.mean(ndcg)) for name, (ndcg, _) in SCORES.items()}
+    with (report / "curves.csv").open() as file:
+        curves = list(csv.DictReader(file))
+    assert curves[1] == {"line": "snqn", "seed": "0", "epoch": "2", "NDCG@10": "0.06"}
+    assert len(curves) == 3 * len(VARIANTS)
+    assert (report / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+    text = (report / "report.md").read_text()
+    assert "7 test events" in text
+    assert "| supervised-state | -15.0 % | 0.0850 ± 0.0071 | 0.1500 |" in text
+    assert "No such variant is there for gru." in text
+    assert "| le ndcg10 | 0.0600 | 0.0500 |" in text
+
+    screen = lea(folder, "lea_core.cli", "report")
+    assert re.search(r"snqn\s.*none\s.*0\.1200 ± 0\.0141\s.*\+20\.0 %\s.*0\.2000", screen)
+
+
+def test_the_report_needs_no_torch() -> None:
+    code = "import sys, lea_core.report, lea_core.cli, stages.report; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
