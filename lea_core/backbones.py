@@ -69,7 +69,8 @@ class _Block(nn.Module):
         query, key, value = joint.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D / heads)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.dropout(self.output(mixed.transpose(1, 2).reshape(batch, time, width)))
-        return x + self.dropout(self.feed_forward(x))
+        result: Tensor = x + self.dropout(self.feed_forward(x))
+        return result
 
 
 class Gru(nn.Module):

@@ -74,10 +74,9 @@ def choose_users(train: Sequences, share: float, rng: np.random.Generator) -> tu
 
 
 def finetune(
-    environment: Environment, sequences: Sequences, users: np.ndarray, judges: np.ndarray, mask_seen: bool, p: LeParams
+    environment: Environment, train: Sequences, users: np.ndarray, judges: np.ndarray, mask_seen: bool, p: LeParams
 ) -> list[dict[str, Any]]:
     """Train `environment` in place on the training events of `users`; `judges` select the epoch. Returns the curve."""
-    train = sequences.train()
     rng = np.random.default_rng(p.seed)
     torch.manual_seed(p.seed)
     jury = Jury(train, judges, mask_seen, p)
@@ -257,7 +256,7 @@ def _step(
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     optimiser.step()
-    return float(of_state), float(of_reward)
+    return float(of_state.detach()), float(of_reward.detach())
 
 
 def _point(phase: str, epoch: int, losses: list[tuple[float, float]], score: float) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _learn(
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Train each item's token alone, LLM frozen. Returns tokens (I, H) and the mean text loss before and after."""
     token = start.copy()
-    scale = float(np.abs(start).mean())  # steps relative to the size of an embedding
+    scale = float(llm.decoder.get_input_embeddings().weight.float().abs().mean())  # steps relative to an embedding
     before = after = 0.0
     total = sum(len(row) for row in rows) * params.steps
     with bar(total, "learned tokens", "token") as progress:

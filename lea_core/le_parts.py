@@ -12,7 +12,7 @@ actions; without the rewards table, over the proposed ones. So an average logged
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +40,7 @@ class Supervision:
 
     def to(self, device: torch.device) -> Supervision:
         """The same on another device."""
-        moved = {name: value if value is None else value.to(device) for name, value in vars(self).items()}
-        return Supervision(**moved)
+        return replace(self, **{name: part.to(device) for name, part in vars(self).items() if part is not None})
 
 
 def transitions(train: Sequences) -> np.ndarray:

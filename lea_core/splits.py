@@ -18,7 +18,7 @@ import polars as pl
 
 from lea_core.errors import LeaError
 from lea_core.params import SplitParams
-from lea_core.sequences import SPLITS, Sequences
+from lea_core.sequences import SPLITS
 
 ORDER = ("user_id", "timestamp", "order", "row")
 # The fewest events of a user to evaluate: one to learn from and two to hold out; a history and an event to predict.
@@ -122,46 +122,3 @@ def _all_splits(events: pl.DataFrame) -> pl.DataFrame:
         if name not in counts:
             raise LeaError(f"no event is in the {name} split: mend preprocess.split, or give the pipeline more data")
     return events
-
-
-def check_no_leak(sequences: Sequences, train_counts: np.ndarray) -> None:
-    """Raise `LeaError` where a held-out event could reach training through the artifacts themselves.
-
-    Checked: in every user's sequence no training event follows a held-out one and no validation event a test one, so
-    that no history of an earlier split holds an event of a later one; and each item's training count, (I,), counts its
-    training events and no others.
-    """
-    users, positions = sequences.users_and_positions()
-    back = np.flatnonzero((np.diff(sequences.split) < 0) & (np.diff(users) == 0)) + 1
-    if len(back):
-        row = back[0]
-        kind, before = SPLITS[sequences.split[row]], SPLITS[sequences.split[row - 1]]
-        raise LeaError(
-            f"leak: user {users[row]} has a {kind} event at position {positions[row]} after a {before} event:"
-            " delete data/interactions and run `dvc repro`"
-        )
-    is_train = sequences.split == SPLITS.index("train")
-    wrong = np.flatnonzero(np.bincount(sequences.items[is_train], minlength=sequences.num_items) != train_counts)
-    if len(wrong):
-        raise LeaError(
-            f"leak: train_count of item {wrong[0]} does not count its training events alone:"
-            " delete data/interactions and run `dvc repro`"
-        )
-
-
-def check_trained_on(sequences: Sequences, users: np.ndarray, positions: np.ndarray) -> None:
-    """Raise `LeaError` naming user and position where one of the events that somebody trains on is held out.
-
-    sequences: all users' sequences, all splits.  users, positions: (N,) each, the events that are trained on, be it as
-    history, as target or as annotated state.
-    """
-    outside = (positions < 0) | (positions >= np.diff(sequences.offsets)[users])
-    rows = np.where(outside, 0, sequences.offsets[users] + positions)
-    wrong = np.flatnonzero(outside | (sequences.split[rows] != SPLITS.index("train")))
-    if len(wrong):
-        user, position = users[wrong[0]], positions[wrong[0]]
-        what = "no event" if outside[wrong[0]] else f"a {SPLITS[sequences.split[rows[wrong[0]]]]} event"
-        raise LeaError(
-            f"leak: user {user} position {position} is {what}, not a training event ({len(wrong)} such):"
-            " delete what was made from it and run `dvc repro`"
-        )

@@ -17,12 +17,13 @@ def main(argv: list[str]) -> None:
     """Annotate every training position; takes no arguments."""
     from lea_core import environment, llm, params, tables
     from lea_core.annotate import annotate
+    from lea_core.leaks import training_events
     from lea_core.sequences import read_sequences
 
     no_arguments(argv)
     wanted = params.load()
     le = environment.load(LE, llm.load(LLM, wanted.llm.layers), environment.read_item_tokens(TOKENS))
-    states, rewards = annotate(le, read_sequences(INTERACTIONS).train(), wanted.annotate)
+    states, rewards = annotate(le, training_events(read_sequences(INTERACTIONS)), wanted.annotate)
     tables.write_table(STATES, states, tables.STATES)
     tables.write_table(REWARDS, rewards, tables.REWARDS)
 

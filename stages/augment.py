@@ -17,13 +17,14 @@ def main(argv: list[str]) -> None:
     """Propose actions at every training position; takes no arguments."""
     from lea_core import environment, llm, params, tables
     from lea_core.augment import augment
+    from lea_core.leaks import training_events
     from lea_core.sequences import read_sequences
 
     no_arguments(argv)
     wanted = params.load()
     le = environment.load(LE, llm.load(LLM, wanted.llm.layers), environment.read_item_tokens(TOKENS))
     states = tables.read_table(STATES, tables.STATES)
-    train = read_sequences(INTERACTIONS).train()
+    train = training_events(read_sequences(INTERACTIONS))
     tables.write_table(OUT, augment(le, train, states, wanted.preprocess.repeats, wanted.augment), tables.ACTIONS)
 
 

@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     no_arguments(argv)
     params = load()
     datasets.fetch(params.dataset, cache_folder(), Path("data/raw"))
-    llm.fetch(params.llm, cache_folder(), Path("data/llm"))
+    llm.fetch(params.llm.source, params.llm.sha256, cache_folder(), Path("data/llm"))
 
 
 if __name__ == "__main__":

@@ -23,13 +23,15 @@ def main(argv: list[str]) -> None:
     from lea_core.artifacts import write_csv, write_json
     from lea_core.finetune import choose_users, finetune
     from lea_core.le_quality import headline, quality
+    from lea_core.leaks import training_events
     from lea_core.sequences import read_sequences
 
     no_arguments(argv)
     wanted = params.load()
     p, mask_seen = wanted.finetune_le, not wanted.preprocess.repeats
     sequences = read_sequences(INTERACTIONS)
-    users, unseen = choose_users(sequences.train(), p.users_share, np.random.default_rng(p.seed))
+    train = training_events(sequences)
+    users, unseen = choose_users(train, p.users_share, np.random.default_rng(p.seed))
     model = llm.load(LLM, wanted.llm.layers)
     shape = environment.Shape(
         layers=model.num_layers,
@@ -42,7 +44,7 @@ def main(argv: list[str]) -> None:
         lora_targets=p.lora.targets,
     )
     le = environment.Environment(model, environment.read_item_tokens(TOKENS), shape)
-    curve = finetune(le, sequences, users, unseen, mask_seen, p)
+    curve = finetune(le, train, users, unseen, mask_seen, p)
     measured = quality(le, sequences, unseen, mask_seen, p)
     le.save(OUT, measured)
     write_csv(CURVE, curve)

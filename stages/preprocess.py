@@ -12,11 +12,11 @@ from lea_core import datasets, tables
 from lea_core.artifacts import publish_folder, write_json
 from lea_core.datasets.tables import read
 from lea_core.errors import no_arguments, run
+from lea_core.leaks import check_no_leak
 from lea_core.params import load
 from lea_core.preprocess import prepare
 from lea_core.quality import summary
 from lea_core.sequences import read_sequences
-from lea_core.splits import check_no_leak
 
 
 def main(argv: list[str]) -> None:

@@ -6,11 +6,11 @@ which epoch was best). Alone: `python -m stages.train snqn`.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-from lea_core.artifacts import publish_folder, write_json
+from lea_core.artifacts import publish_folder, write_csv, write_json
 from lea_core.errors import LeaError, run
+from lea_core.leaks import training_events
 from lea_core.params import load
 from lea_core.sequences import read_sequences
 
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
         raise LeaError(f"usage: python -m stages.train VARIANT, one of {', '.join(params.variants)}")
     name, data = argv[0], Path("data")
     sequences = read_sequences(data / "interactions")
-    supervision = read_supervision(data, params.variant(name), params.train, sequences.train())
+    supervision = read_supervision(data, params.variant(name), params.train, training_events(sequences))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     curves, summary = [], {}
     with publish_folder(data / "policies" / name) as folder:
@@ -36,10 +36,7 @@ def main(argv: list[str]) -> None:
             trained.policy.save(folder / f"seed-{seed}")
             curves += trained.curve
             summary[str(seed)] = trained.summary
-        with (folder / "curves.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(curves[0]))
-            writer.writeheader()
-            writer.writerows(curves)
+        write_csv(folder / "curves.csv", curves)
         write_json(folder / "training.json", {"seeds": summary})
 
 

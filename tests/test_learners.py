@@ -15,16 +15,17 @@ from ruamel.yaml import YAML
 
 from lea_core.errors import LeaError
 from lea_core.le_parts import Supervision, read_supervision, transitions
-from lea_core.learners.batches import TrainingData, windows
+from lea_core.learners.batches import TrainingData, training_windows
 from lea_core.learners.loop import Guard, build_learner, train_seed
 from lea_core.learners.network import CriticNetwork, polyak, target_of
-from lea_core.learners.terms import td_terms, uniform_negatives
+from lea_core.learners.terms import td_terms
 from lea_core.params import Params
 from lea_core.policy import Policy, PolicyConfig
 from lea_core.sequences import Sequences
 from lea_core.tables import ACTIONS, INTERACTIONS, REWARDS, STATES, vectors, write_table
 
 CPU = torch.device("cpu")
+RNG = np.random.default_rng(0)
 NONE = {"state": "none", "reward": "none", "actions": "none"}
 LE = {"state": "le", "reward": "le", "actions": "le"}
 
@@ -44,8 +45,8 @@ def params(changes: dict[str, Any] | None = None) -> Params:
     raw["variants"]["supervised-lea"]["reward"] = "none"
     small = {
         "methods.sa2c.warmup_epochs": 3,
-        "train.epochs": 12,
-        "train.patience": 12,
+        "train.epochs": 20,
+        "train.patience": 20,
         "train.evaluate_every": 1,
         "train.history": 4,
         "train.batch_users": 8,
@@ -81,9 +82,9 @@ def test_windows_cover_every_target_once(lengths: list[int], history: int, seed:
     assert wanted == [row for first, end in pairwise(offsets) for row in range(first + 1, end)]
     if not wanted:
         with pytest.raises(LeaError, match="no user has two training events"):
-            windows(train, history, np.random.default_rng(seed))
+            training_windows(train, history, np.random.default_rng(seed))
         return
-    starts, stops = windows(train, history, np.random.default_rng(seed))
+    starts, stops = training_windows(train, history, np.random.default_rng(seed))
     assert [row for start, stop in zip(starts, stops, strict=True) for row in range(start + 1, stop)] == wanted
     assert (stops - starts).max() <= history + 1
 
@@ -92,8 +93,10 @@ def test_batch_by_hand() -> None:
     train = sequences([6, 5]).train()  # items 0 1 2 3 and 1 2 3
     rewards = torch.tensor([10.0, 11.0, 12.0, 20.0, 21.0])
     states = torch.arange(7, dtype=torch.float16)[:, None]
-    data = TrainingData(train, Supervision(rewards, states, sampled_actions=torch.arange(5)[:, None]), CPU)
-    batch = data.batch(np.array([1, 4]), np.array([4, 6]))  # user 0 from its second event on; user 1 without its last
+    data = TrainingData(train, Supervision(rewards, states, sampled_actions=torch.arange(5)[:, None]), None, CPU)
+    batch = data.batch(
+        np.array([1, 4]), np.array([4, 6]), RNG
+    )  # user 0 from its second event on; user 1 without its last
     assert batch.items.tolist() == [[1, 2, 3], [1, 2, -1]]
     assert batch.events.tolist() == [0, 1, 2, 3, 4]
     assert batch.source.tolist() == [0, 1, 3]
@@ -108,35 +111,30 @@ def test_batch_by_hand() -> None:
     assert batch.states(hidden).tolist() == [[0.0], [1.0], [2.0], [3.0], [4.0]]
 
 
-def test_negatives_are_every_item_but_the_action() -> None:
-    drawn = uniform_negatives(torch.tensor([0, 2, 4]), 200, 5, torch.Generator().manual_seed(0))
-    assert [sorted(set(row)) for row in drawn.tolist()] == [[1, 2, 3, 4], [0, 1, 3, 4], [0, 1, 2, 3]]
-
-
 # ---- the LE's parts
 
 
 def write_parts(folder: Path, data: Sequences, event: str = "") -> Params:
-    """Tables of a small LE: reward 2 for logged actions above item 4, 1 for those below and 0 for others; proposals get 1 if odd."""
-    users, positions = data.users_and_positions()
+    """Tables of a small LE: reward 2 for logged items above 4, 1 for others, 0 for sampled ones, 1 for odd proposals."""
+    users, positions = (column.astype(np.int32) for column in data.users_and_positions())
     names = np.array(["train", "valid", "test"])[data.split]
-    events = {"timestamp": positions.astype(np.int64), "event": [event] * len(users)}
-    rating = np.zeros(len(users), np.float32)
-    columns = {
-        "user": users.astype(np.int32),
-        "position": positions.astype(np.int32),
+    interactions = {
+        "user": users,
+        "position": positions,
         "item": data.items.astype(np.int32),
+        "timestamp": positions.astype(np.int64),
+        "event": [event] * len(users),
+        "rating": np.zeros(len(users), np.float32),
+        "split": names,
     }
-    interactions = pa.table({**columns, **events, "rating": rating, "split": names})
-    write_table(folder / "interactions" / "interactions.parquet", interactions, INTERACTIONS)
+    write_table(folder / "interactions" / "interactions.parquet", pa.table(interactions), INTERACTIONS)
     train = data.train()
     users, positions = (column.astype(np.int32) for column in train.users_and_positions())
     rows = transitions(train)
     generator = np.random.default_rng(0)
     state = vectors(generator.normal(size=(len(users), 6)).astype(np.float16))
-    write_table(
-        folder / "states" / "le.parquet", pa.table({"user": users, "position": positions, "state": state}), STATES
-    )
+    states = pa.table({"user": users, "position": positions, "state": state})
+    write_table(folder / "states" / "le.parquet", states, STATES)
     action = train.items[rows + 1].astype(np.int32)
     others = (action[:, None] + [[5, 6]]).astype(np.int32) % data.num_items
     zeros = vectors(np.zeros_like(others, dtype=np.float32))
@@ -233,10 +231,10 @@ def test_td_terms_against_plain_recomputation(end_is_terminal: bool, tmp_path: P
     train = data.train()
     given = read_supervision(tmp_path, p.variant("snqn-lea"), p.train, train)
     online, target = networks(p, 10, 6)
-    batch = TrainingData(train, given, CPU).batch(np.array([0, 4, 7]), np.array([5, 7, 11]))
+    batch = TrainingData(train, given, p.methods.snqn, CPU).batch(np.array([0, 4, 7]), np.array([5, 7, 11]), RNG)
     states = batch.states(online.policy(batch.items))
-    settings, generator = p.methods.snqn, torch.Generator()
-    found = td_terms(online, target, states, batch, settings, p.train.le, generator)
+    settings = p.methods.snqn
+    found = td_terms(online, target, states, batch, settings, p.train.le)
 
     def q(network: CriticNetwork, prefix: np.ndarray, row: int) -> np.ndarray:
         """Q of all items after the items of `prefix`, the last of which is training event `row`."""
@@ -272,10 +270,10 @@ def test_td_gradient_stays_in_the_online_network() -> None:
     data = sequences([9, 6])
     online, target = networks(params(), 10, None)
     rewards = torch.ones(len(transitions(data.train())))
-    batch = TrainingData(data.train(), Supervision(rewards), CPU).batch(np.array([0]), np.array([5]))
+    given = TrainingData(data.train(), Supervision(rewards), params().methods.snqn, CPU)
+    batch = given.batch(np.array([0]), np.array([5]), RNG)
     states = batch.states(online.policy(batch.items))
-    generator = torch.Generator().manual_seed(0)
-    td_terms(online, target, states, batch, params().methods.snqn, params().train.le, generator).loss.mean().backward()
+    td_terms(online, target, states, batch, params().methods.snqn, params().train.le).loss.mean().backward()
     assert online.critic.weight.grad is not None
     assert online.critic.weight.grad.any()
     assert all(weight.grad is None for weight in target.parameters())
@@ -335,8 +333,9 @@ def test_sa2c_is_snqn_until_the_warm_up_ends() -> None:
         torch.manual_seed(0)
         policy = Policy(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
         given = Supervision(torch.ones(len(transitions(WORLD.train()))))
-        learner = build_learner(p.variant(name), p, policy, given, seed=0)
-        learner.update(TrainingData(WORLD.train(), given, CPU).batch(np.array([0]), np.array([5])), epoch)
+        learner = build_learner(p.variant(name), p, policy, given)
+        data = TrainingData(WORLD.train(), given, p.methods.snqn, CPU)
+        learner.update(data.batch(np.array([0]), np.array([5]), np.random.default_rng(0)), epoch)
         return policy.bias.detach().clone()
 
     assert torch.equal(step("snqn", 3), step("sa2c", 3))

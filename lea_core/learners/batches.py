@@ -22,7 +22,8 @@ from torch import Tensor
 
 from lea_core.errors import LeaError
 from lea_core.le_parts import Supervision, transitions
-from lea_core.sequences import Sequences, batches
+from lea_core.params import QParams
+from lea_core.sequences import Sequences, batches, sample_actions
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Batch:
     last: Tensor  # (P,) bool: the action is the user's last training event
     reward: Tensor  # (P,)
     le_states: Tensor | None  # (R, C) float32
-    sampled_actions: Tensor | None  # (P, A) int64
+    sampled_actions: Tensor | None  # (P, A) int64: negatives; None for the supervised method
     sampled_rewards: Tensor | None  # (P, A)
     proposed_actions: Tensor | None  # (P, A) int64
     proposed_preferences: Tensor | None  # (P, A)
@@ -51,9 +52,14 @@ class Batch:
 class TrainingData:
     """The training sequences, ready to be cut into batches."""
 
-    def __init__(self, train: Sequences, supervision: Supervision, device: torch.device) -> None:
-        """train: training events alone. supervision: theirs, row by row. device: where batches go."""
-        self.train, self.device = train, device
+    def __init__(
+        self, train: Sequences, supervision: Supervision, settings: QParams | None, device: torch.device
+    ) -> None:
+        """train: training events alone. supervision: theirs, row by row. device: where batches go.
+
+        settings: negatives are drawn by them where the supervision has none; None: the method needs none.
+        """
+        self.train, self.settings, self.device = train, settings, device
         self.supervision = supervision.to(device)
         self.items = torch.from_numpy(train.items).to(device)
         rows = transitions(train)
@@ -63,13 +69,13 @@ class TrainingData:
 
     def epoch(self, history: int, size: int, generator: np.random.Generator) -> Iterator[Batch]:
         """Batches of `size` windows that cover every transition once, in random order."""
-        starts, stops = windows(self.train, history, generator)
+        starts, stops = training_windows(self.train, history, generator)
         shuffled = generator.permutation(len(starts))
         for part in batches(len(shuffled), size):
             chosen = shuffled[part]
-            yield self.batch(starts[chosen], stops[chosen])
+            yield self.batch(starts[chosen], stops[chosen], generator)
 
-    def batch(self, starts: np.ndarray, stops: np.ndarray) -> Batch:
+    def batch(self, starts: np.ndarray, stops: np.ndarray, generator: np.random.Generator) -> Batch:
         """The batch of windows [start, stop) of the training events."""
         time = np.arange((stops - starts).max())
         rows = starts[:, None] + time  # (B, T)
@@ -88,22 +94,29 @@ class TrainingData:
 
         given = self.supervision
         le_states = of(given.le_states, event)
+        action = self.items[end]
+        sampled_actions = of(given.sampled_actions, transition)
+        sampled_rewards = of(given.sampled_rewards, transition)
+        if self.settings is not None and sampled_actions is None:
+            drawn = sample_actions(action.cpu().numpy(), self.settings.negatives, self.train.num_items, generator)
+            sampled_actions = torch.from_numpy(drawn).to(self.device)
+            sampled_rewards = torch.full(drawn.shape, self.settings.negative_reward, device=self.device)
         return Batch(
             items=items,
             events=events,
             source=source,
-            action=self.items[end],
+            action=action,
             last=self.transition[end] < 0,
             reward=given.rewards[transition],
             le_states=None if le_states is None else le_states.float(),
-            sampled_actions=of(given.sampled_actions, transition),
-            sampled_rewards=of(given.sampled_rewards, transition),
+            sampled_actions=sampled_actions,
+            sampled_rewards=sampled_rewards,
             proposed_actions=of(given.proposed_actions, transition),
             proposed_preferences=of(given.proposed_preferences, transition),
         )
 
 
-def windows(train: Sequences, history: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def training_windows(train: Sequences, history: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """First row and end row of every window of an epoch: two (W,) arrays."""
     starts, stops = [], []
     for first, end in pairwise(train.offsets):

@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from lea_core.errors import LeaError
 from lea_core.le_parts import Supervision
+from lea_core.leaks import training_events
 from lea_core.learners.batches import Batch, TrainingData
 from lea_core.learners.network import CriticNetwork, Network, adamw, target_of
 from lea_core.learners.sa2c import Sa2c
@@ -28,6 +28,7 @@ from lea_core.learners.supervised import Supervised
 from lea_core.metrics import metrics, rank_events
 from lea_core.params import Params, Variant
 from lea_core.policy import Policy, PolicyConfig
+from lea_core.progress import bar
 from lea_core.sequences import Sequences
 
 SELECTION = "NDCG@10"
@@ -66,39 +67,41 @@ def _train_seed(
     variant, train = params.variant(name), params.train
     settings = getattr(params.backbones, variant.backbone).model_dump()
     policy = Policy(PolicyConfig(variant.backbone, settings, sequences.num_items, train.history)).to(device)
-    learner = build_learner(variant, params, policy, supervision, seed)
-    data = TrainingData(sequences.train(), supervision, device)
-    generator = np.random.default_rng(seed)  # windows and their order
+    learner = build_learner(variant, params, policy, supervision)
+    q_settings = None if variant.method == "supervised" else getattr(params.methods, variant.method)
+    data = TrainingData(training_events(sequences), supervision, q_settings, device)
+    generator = np.random.default_rng(seed)  # windows, their order and negatives
     guard = Guard(f"variant {name}, seed {seed}", variant.method, largest_value(variant, params, supervision))
-    first_stop = params.methods.sa2c.warmup_epochs if variant.method == "sa2c" else 0
-    curve, best, best_epoch, best_weights = [], -1.0, 0, policy.state_dict()
-    started, steps, stale = time.perf_counter(), 0, 0
-    for epoch in (bar := tqdm(range(1, train.epochs + 1), desc=f"{name} seed {seed}", unit="epoch")):
-        policy.train()
-        losses = []
-        for batch in data.epoch(train.history, train.batch_users, generator):
-            losses.append(learner.update(batch, epoch))
-            guard.check(epoch, losses[-1])
-        steps += len(losses)
-        if epoch % train.evaluate_every and epoch < train.epochs:
-            continue
-        scores = validate(policy, sequences, not params.preprocess.repeats)
-        means = {key: math.fsum(row[key] for row in losses) / len(losses) for key in losses[0]}
-        curve.append({"seed": seed, "epoch": epoch, **means, **scores})
-        bar.set_postfix(loss=f"{means['loss']:.3f}", valid=f"{scores[SELECTION]:.4f}")
-        if scores[SELECTION] > best:
-            best, best_epoch, stale = scores[SELECTION], epoch, 0
-            best_weights = {key: value.clone() for key, value in policy.state_dict().items()}
-        elif epoch > first_stop:
-            stale += 1
-        if stale >= train.patience:
-            break
+    warm_up = params.methods.sa2c.warmup_epochs if variant.method == "sa2c" else 0
+    started, steps, curve = time.perf_counter(), 0, []
+    best, best_epoch, best_weights = -1.0, 0, policy.state_dict()
+    with bar(train.epochs, f"{name} seed {seed}", "epoch") as progress:
+        for epoch in range(1, train.epochs + 1):
+            policy.train()
+            losses = []
+            for batch in data.epoch(train.history, train.batch_users, generator):
+                losses.append(learner.update(batch, epoch))
+                guard.check(epoch, losses[-1])
+            steps += len(losses)
+            progress.update()
+            if epoch % train.evaluate_every and epoch < train.epochs:
+                continue
+            scores = validate(policy, sequences, not params.preprocess.repeats)
+            means = {key: math.fsum(row[key] for row in losses) / len(losses) for key in losses[0]}
+            curve.append({"seed": seed, "epoch": epoch, **means, **scores})
+            progress.set_postfix(loss=f"{means['loss']:.3f}", valid=f"{scores[SELECTION]:.4f}")
+            if scores[SELECTION] > best:
+                best, best_epoch = scores[SELECTION], epoch
+                best_weights = {key: value.clone() for key, value in policy.state_dict().items()}
+            elif epoch - max(best_epoch, warm_up) >= train.patience * train.evaluate_every:
+                break
     policy.load_state_dict(best_weights)
-    summary = {"best_epoch": best_epoch, "epochs": epoch, "steps": steps, SELECTION: best}
-    return Trained(policy, curve, summary | {"seconds": round(time.perf_counter() - started, 2)})
+    seconds = round(time.perf_counter() - started, 2)
+    summary = {"best_epoch": best_epoch, "epochs": epoch, "steps": steps, SELECTION: best, "seconds": seconds}
+    return Trained(policy, curve, summary)
 
 
-def build_learner(variant: Variant, params: Params, policy: Policy, supervision: Supervision, seed: int) -> Learner:
+def build_learner(variant: Variant, params: Params, policy: Policy, supervision: Supervision) -> Learner:
     """The variant's method around `policy`."""
     train, device = params.train, policy.bias.device
     le_width = None if supervision.le_states is None else supervision.le_states.shape[1]
@@ -108,10 +111,9 @@ def build_learner(variant: Variant, params: Params, policy: Policy, supervision:
         return Supervised(params.methods.supervised, train, network, adamw(network, train))
     online = CriticNetwork(policy, aligned_width, le_width, train.le.state_width).to(device)
     target, optimiser = target_of(online), adamw(online, train)
-    generator = torch.Generator().manual_seed(seed)
     if variant.method == "snqn":
-        return Snqn(params.methods.snqn, train, online, target, optimiser, generator)
-    return Sa2c(params.methods.sa2c, train, online, target, optimiser, generator)
+        return Snqn(params.methods.snqn, train, online, target, optimiser)
+    return Sa2c(params.methods.sa2c, train, online, target, optimiser)
 
 
 def validate(policy: Policy, sequences: Sequences, mask_seen: bool) -> dict[str, float]:

@@ -30,13 +30,12 @@ class Sa2c:
     online: CriticNetwork
     target: CriticNetwork
     optimiser: torch.optim.Optimizer
-    generator: torch.Generator  # of the negatives
 
     def update(self, batch: Batch, epoch: int) -> dict[str, float]:
         """One optimiser step and one step of the target network; returns the batch's mean losses."""
         states = batch.states(self.online.policy(batch.items))  # (R, D)
         log_policy = self.online.policy.logits(states[batch.source]).log_softmax(dim=1)  # (P, I)
-        td = td_terms(self.online, self.target, states, batch, self.settings, self.train.le, self.generator)
+        td = td_terms(self.online, self.target, states, batch, self.settings, self.train.le)
         supervised = cross_entropy(log_policy, batch.action)  # (P,)
         weight = advantage(td.q_logged, td.q_sampled, *self.settings.advantage_clip)  # (P,)
         actor = weight * supervised if epoch > self.settings.warmup_epochs else supervised

@@ -29,13 +29,12 @@ class Snqn:
     online: CriticNetwork
     target: CriticNetwork
     optimiser: torch.optim.Optimizer
-    generator: torch.Generator  # of the negatives
 
     def update(self, batch: Batch, _epoch: int) -> dict[str, float]:
         """One optimiser step and one step of the target network; returns the batch's mean losses."""
         states = batch.states(self.online.policy(batch.items))  # (R, D)
         log_policy = self.online.policy.logits(states[batch.source]).log_softmax(dim=1)  # (P, I)
-        td = td_terms(self.online, self.target, states, batch, self.settings, self.train.le, self.generator)
+        td = td_terms(self.online, self.target, states, batch, self.settings, self.train.le)
         supervised = cross_entropy(log_policy, batch.action).mean()
         loss = supervised + self.settings.q_weight * td.loss.mean()
         loss = loss + le_terms(self.online, states, log_policy, batch, self.train.le)

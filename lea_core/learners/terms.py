@@ -44,13 +44,14 @@ def td_terms(
     batch: Batch,
     settings: QParams,
     le: LeUseParams,
-    generator: torch.Generator,
 ) -> TdTerms:
     """The SNQN loss without its cross-entropy (SA2C paper, eq. 4-5), with double Q-learning and the LE's proposals.
 
     states: (R, D) of the online policy. The greedy action is the online critic's, its value the target's (double
-    Q-learning, van Hasselt et al. 2016). Negatives come with an LE reward, or are drawn here at a constant reward.
+    Q-learning, van Hasselt et al. 2016).
     """
+    if batch.sampled_actions is None or batch.sampled_rewards is None:
+        raise ValueError("the batch has no sampled actions: give its TrainingData the settings of a Q method")
     seen = online.critic_states(states, batch.le_states)  # (R, D + W)
     with torch.no_grad():
         greedy = online.q_values(seen).argmax(dim=1, keepdim=True)  # (R, 1)
@@ -58,31 +59,17 @@ def td_terms(
         bootstrap = target.q_of(target.critic_states(target_states, batch.le_states), greedy).squeeze(1)  # (R,)
     here, after = bootstrap[batch.source], bootstrap[batch.source + 1]  # b(s), b(s')
 
-    actions = [batch.action[:, None]]
-    if batch.sampled_actions is not None and batch.sampled_rewards is not None:
-        actions.append(batch.sampled_actions)
-        sampled_rewards = batch.sampled_rewards
-    else:
-        num_items = online.policy.config.num_items
-        actions.append(uniform_negatives(batch.action, settings.negatives, num_items, generator))
-        sampled_rewards = here.new_full(actions[1].shape, settings.negative_reward)
+    actions = [batch.action[:, None], batch.sampled_actions]
     if batch.proposed_actions is not None:
         actions.append(batch.proposed_actions)
-    values = online.q_of(seen[batch.source], torch.cat(actions, dim=1))
-    q_logged, q_sampled, q_proposed = values.tensor_split([1, 1 + actions[1].shape[1]], dim=1)
+    values = online.q_of(seen[batch.source], torch.cat(actions, dim=1))  # (P, 1 + A + A')
+    q_logged, q_sampled, q_proposed = values.tensor_split([1, 1 + batch.sampled_actions.shape[1]], dim=1)
     q_logged = q_logged.squeeze(1)
 
     terminal = batch.last & settings.end_is_terminal
     loss = td_logged(q_logged, batch.reward, after, terminal, settings.gamma)
-    loss = loss + td_same_state(q_sampled, sampled_rewards, here, settings.gamma).sum(dim=1)
+    loss = loss + td_same_state(q_sampled, batch.sampled_rewards, here, settings.gamma).sum(dim=1)
     if batch.proposed_preferences is not None:
         reward = le.reward_scale * batch.proposed_preferences
         loss = loss + le.action_q_weight * td_same_state(q_proposed, reward, here, settings.gamma).mean(dim=1)
     return TdTerms(loss, q_logged, q_sampled, bootstrap)
-
-
-def uniform_negatives(action: Tensor, count: int, num_items: int, generator: torch.Generator) -> Tensor:
-    """`count` items per action, uniform with replacement over all items but the action itself: (P, A)."""
-    drawn = torch.randint(num_items - 1, (len(action), count), generator=generator, device=generator.device)
-    drawn = drawn.to(action.device)
-    return drawn + (drawn >= action[:, None])

@@ -1,0 +1,80 @@
+"""llm.py: any decoder-only model by folder or hub id, layers cut, mistakes named."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from lea_core import llm
+from lea_core.errors import LeaError
+from tests import tiny_llm
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+def test_first_layers_are_those_of_the_whole_model(tmp_path: Path, kind: str) -> None:
+    whole = tiny_llm.load(tmp_path, 0, kind)
+    part = tiny_llm.load(tmp_path, 2, kind)
+    assert (whole.num_layers, part.num_layers, part.width) == (3, 2, 16)
+    inputs = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0))
+    hidden = whole.decoder(inputs_embeds=inputs, output_hidden_states=True).hidden_states[2]
+    norm = whole.decoder.ln_f if kind == "gpt2" else whole.decoder.norm
+    torch.testing.assert_close(part.decoder(inputs_embeds=inputs).last_hidden_state, norm(hidden))
+
+
+def test_folder_is_pinned_by_content_and_not_copied(tmp_path: Path) -> None:
+    model = tiny_llm.write(tmp_path / "model")
+    llm.fetch(str(model), None, tmp_path, tmp_path / "a")
+    (model / "config.json").write_text((model / "config.json").read_text() + "\n")
+    llm.fetch(f"file:{model}", None, tmp_path, tmp_path / "b")
+    first, second = (json.loads((tmp_path / name / "llm.json").read_text()) for name in "ab")
+    changed = {name for name in first["sha256"] if first["sha256"][name] != second["sha256"][name]}
+    assert changed == {"config.json"}
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["llm.json"]
+
+
+def test_hub_model_comes_from_the_cache_when_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub" / "models--someone--tiny"
+    tiny_llm.write(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    llm.fetch("hub:someone/tiny@main", None, tmp_path, tmp_path / "llm")
+    card = json.loads((tmp_path / "llm" / "llm.json").read_text())
+    assert card == {"kind": "hub", "model": "someone/tiny", "revision": commit}
+    with pytest.raises(LeaError, match=r"someone/other@main: not in the Hugging Face cache"):
+        llm.fetch("hub:someone/other@main", None, tmp_path, tmp_path / "other")
+    with pytest.raises(LeaError, match="pins no revision: write hub:someone/tiny@COMMIT"):
+        llm.fetch("hub:someone/tiny", None, tmp_path, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_is_no_causal_language_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LeaError, match=r"empty: no Hugging Face model: config.json is missing"):
+        llm.fetch(str(tmp_path / "empty"), None, tmp_path, tmp_path / "llm")
+    (tmp_path / "notes.gguf").write_text("not a model")
+    with pytest.raises(LeaError, match=r"notes.gguf: neither a folder nor a GGUF file"):
+        llm.fetch(str(tmp_path / "notes.gguf"), None, tmp_path, tmp_path / "llm")
+    vision = tmp_path / "encoder"
+    BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)).save_pretrained(
+        vision
+    )
+    config = json.loads((vision / "config.json").read_text())
+    (vision / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
+    llm.fetch(str(vision), None, tmp_path, tmp_path / "llm")
+    with pytest.raises(LeaError, match=r"encoder: cannot be loaded as a causal language model"):
+        llm.load(tmp_path / "llm", 0)
+
+
+def test_truncated_weights_and_too_many_layers(tmp_path: Path) -> None:
+    tiny_llm.load(tmp_path)
+    with pytest.raises(LeaError, match="has 3 layers, fewer than 4: lower it"):
+        llm.load(tmp_path / "llm", 4)
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(LeaError, match=r"model: cannot be loaded as a causal language model"):
+        llm.load(tmp_path / "llm", 0)
