@@ -2,14 +2,15 @@
 
 One contract, tested for each (tests/test_backbones.py): `forward(items)` takes (B, T) int64 item indices, with -1 where
 there is none, and returns (B, T, D) states. The state at t depends on the items up to t alone; padding, wherever it
-stands, changes nothing and has state 0. `item_embedding` is the (I, D) table that the actor shares.
+stands, changes nothing and has state 0. `item_embedding` is its (I, D) table.
 
 Inside, each row's items are moved to its front (`_pack`), so that position 0 is the first item read and a causal
 network cannot see padding; the states are moved back afterwards (`_unpack`).
 
 SASRec (Kang & McAuley, ICDM'18, arXiv 1808.09781) departs from its source: both sub-layers normalise before, and add to
 what was not normalised (the original adds to the normalised query); no dropout on attention weights, which would leave
-the fused kernel; GELU. GRU4Rec (Hidasi et al., ICLR'16, arXiv 1511.06939) is here its network, with an embedding layer.
+the fused kernel, nor inside the feed-forward layer; GELU. GRU4Rec (Hidasi et al., ICLR'16, arXiv 1511.06939) is here
+its network, with an embedding layer.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class _Block(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)
         )
         self.dropout = nn.Dropout(dropout)
 

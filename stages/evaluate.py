@@ -17,7 +17,7 @@ from lea_core.tables import RANKS, write_table
 
 def main(argv: list[str]) -> None:
     """Evaluate the variant named in `argv`."""
-    from lea_core.metrics import rank_table, summarise
+    from lea_core.evaluation import rank_table, summarise
     from lea_core.policy import load_policy
 
     params = load()

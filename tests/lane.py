@@ -97,13 +97,10 @@ def change_params(folder: Path, changes: Mapping[str, object]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Stages run `python`: it must be this one. Fetched files are shared with this checkout.
-
-    One thread: lanes run side by side, and sums of floats do not depend on the machine.
-    """
+    """Stages run `python`: it must be this one. Fetched files are shared with this checkout."""
     cache = os.environ.get("LEA_CACHE", str(ROOT / ".dvc" / "tmp" / "lea"))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "LEA_CACHE": cache, "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PATH": path, "LEA_CACHE": cache}
 
 
 def git(folder: Path, *arguments: str) -> str:

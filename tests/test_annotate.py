@@ -1,4 +1,4 @@
-"""finetune, annotate, augment: learn what can be learnt, annotate every position rightly, propose what may be proposed."""
+"""finetune, annotate, augment: learn what can be learnt, annotate rightly, propose what may be proposed."""
 
 from pathlib import Path
 

@@ -115,7 +115,7 @@ def test_batch_by_hand() -> None:
 
 
 def write_parts(folder: Path, data: Sequences, event: str = "") -> Params:
-    """Tables of a small LE: reward 2 for logged items above 4, 1 for others, 0 for sampled ones, 1 for odd proposals."""
+    """Tables of a small LE: reward 2 for logged items above 4, 1 for others, 0 for samples, 1 for odd proposals."""
     users, positions = (column.astype(np.int32) for column in data.users_and_positions())
     names = np.array(["train", "valid", "test"])[data.split]
     interactions = {
@@ -336,7 +336,7 @@ def test_sa2c_is_snqn_until_the_warm_up_ends() -> None:
         learner = build_learner(p.variant(name), p, policy, given)
         data = TrainingData(WORLD.train(), given, p.methods.snqn, CPU)
         learner.update(data.batch(np.array([0]), np.array([5]), np.random.default_rng(0)), epoch)
-        return policy.bias.detach().clone()
+        return policy.actor.bias.detach().clone()
 
     assert torch.equal(step("snqn", 3), step("sa2c", 3))
     assert not torch.equal(step("snqn", 4), step("sa2c", 4))

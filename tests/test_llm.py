@@ -60,9 +60,8 @@ def test_what_is_no_causal_language_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(LeaError, match=r"notes.gguf: neither a folder nor a GGUF file"):
         llm.fetch(str(tmp_path / "notes.gguf"), None, tmp_path, tmp_path / "llm")
     vision = tmp_path / "encoder"
-    BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)).save_pretrained(
-        vision
-    )
+    encoder = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    BertModel(encoder).save_pretrained(vision)
     config = json.loads((vision / "config.json").read_text())
     (vision / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
     llm.fetch(str(vision), None, tmp_path, tmp_path / "llm")

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lea_core.errors import LeaError
-from lea_core.metrics import metrics, rank_events, ranks, seen_items, summarise
+from lea_core.evaluation import rank_events, summarise
+from lea_core.metrics import metrics, ranks, seen_items
 from lea_core.sequences import Sequences
 
 

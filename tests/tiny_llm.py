@@ -1,4 +1,4 @@
-"""A tiny randomly initialised causal LM with a real tokenizer, for unit tests alone; written as a Hugging Face folder."""
+"""A tiny randomly initialised causal LM with a real tokenizer, as a Hugging Face folder; for unit tests alone."""
 
 from pathlib import Path
 

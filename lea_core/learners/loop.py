@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from lea_core.errors import LeaError
+from lea_core.evaluation import rank_events
 from lea_core.le_parts import Supervision
 from lea_core.leaks import training_events
 from lea_core.learners.batches import Batch, TrainingData
@@ -25,7 +26,7 @@ from lea_core.learners.network import CriticNetwork, Network, adamw, target_of
 from lea_core.learners.sa2c import Sa2c
 from lea_core.learners.snqn import Snqn
 from lea_core.learners.supervised import Supervised
-from lea_core.metrics import metrics, rank_events
+from lea_core.metrics import metrics
 from lea_core.params import Params, Variant
 from lea_core.policy import Policy, PolicyConfig
 from lea_core.progress import bar
@@ -103,7 +104,7 @@ def _train_seed(
 
 def build_learner(variant: Variant, params: Params, policy: Policy, supervision: Supervision) -> Learner:
     """The variant's method around `policy`."""
-    train, device = params.train, policy.bias.device
+    train, device = params.train, policy.actor.weight.device
     le_width = None if supervision.le_states is None else supervision.le_states.shape[1]
     aligned_width = le_width if train.le.state_alignment > 0 else None
     if variant.method == "supervised":

@@ -1,0 +1,10 @@
+"""For all tests: one thread each for torch and NumPy, in this process and in those it starts.
+
+The tensors here are tiny: a second thread costs more than it brings, many times more where the cores are busy. And sums
+of floats do not depend on the machine then.
+"""
+
+import os
+
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
