@@ -335,6 +335,16 @@ class Params(Section):
             raise ValueError(f"report.metric is {self.report.metric}, but evaluate.cutoffs lacks its cutoff: add it")
         return self
 
+    @model_validator(mode="after")
+    def _state_is_used(self) -> Params:
+        for name, variant in self.variants.items():
+            if variant.method == "supervised" and variant.state != "none" and self.train.le.state_alignment == 0.0:
+                raise ValueError(
+                    f"variants.{name}: method supervised has no critic to read the state: raise "
+                    "train.le.state_alignment above 0, or set state to none"
+                )
+        return self
+
     def variant(self, name: str) -> Variant:
         """Return the variant of that name. Raises `LeaError` where there is none."""
         if name not in self.variants:
