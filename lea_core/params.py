@@ -336,8 +336,13 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _state_is_used(self) -> Params:
+    def _variants_can_train(self) -> Params:
         for name, variant in self.variants.items():
+            if variant.method == "sa2c" and self.train.epochs <= self.methods.sa2c.warmup_epochs:
+                raise ValueError(
+                    f"variants.{name}: train.epochs {self.train.epochs} ends within methods.sa2c.warmup_epochs "
+                    f"{self.methods.sa2c.warmup_epochs}: raise the former or lower the latter"
+                )
             if variant.method == "supervised" and variant.state != "none" and self.train.le.state_alignment == 0.0:
                 raise ValueError(
                     f"variants.{name}: method supervised has no critic to read the state: raise "

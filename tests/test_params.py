@@ -56,6 +56,7 @@ def edited(folder: Path, old: str, new: str) -> Path:
         ("variants.snqn.method", "dqn", "variants.snqn.method is 'dqn', but must be 'supervised', 'snqn' or 'sa2c'"),
         ("variants.snqn.state", "yes", "variants.snqn.state is 'yes', but must be 'none' or 'le': mend it"),
         ("variants.supervised.reward", "le", "variants.supervised: method supervised reads no reward: set reward to"),
+        ("train.epochs", 9, "variants.sa2c: train.epochs 9 ends within methods.sa2c.warmup_epochs"),
         ("variants.supervised.state", "le", "variants.supervised: method supervised has no critic to read the state"),
         ("variants.Ä", {}, "variants.Ä"),
         ("backbones.lstm", {}, "backbones.lstm is unknown: remove it or mend its spelling"),

@@ -4,7 +4,8 @@ In: all users' sequences, the supervision of the training events and a variant's
 that was best on the validation events, and the curve of its training.
 
 Every `evaluate_every` epochs the policy ranks all items for the validation events (seen items left out where users
-never repeat them); NDCG@10 selects the checkpoint and stops the training. The same seed gives the same bytes.
+never repeat them); NDCG@10 selects the checkpoint and stops the training. SA2C's checkpoint is one from after its
+warm-up, for during it SA2C is SNQN. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _train_seed(
             means = {key: math.fsum(row[key] for row in losses) / len(losses) for key in losses[0]}
             curve.append({"seed": seed, "epoch": epoch, **means, **scores})
             progress.set_postfix(loss=f"{means['loss']:.3f}", valid=f"{scores[SELECTION]:.4f}")
-            if scores[SELECTION] > best:
+            if epoch > warm_up and scores[SELECTION] > best:  # before, SA2C is SNQN
                 best, best_epoch = scores[SELECTION], epoch
                 best_weights = {key: value.clone() for key, value in policy.state_dict().items()}
             elif epoch - max(best_epoch, warm_up) >= train.patience * train.evaluate_every:
