@@ -78,7 +78,6 @@ def finetune(
 ) -> list[dict[str, Any]]:
     """Train `environment` in place on the training events of `users`; `judges` select the epoch. Returns the curve."""
     rng = np.random.default_rng(p.seed)
-    torch.manual_seed(p.seed)
     jury = Jury(train, judges, mask_seen, p)
     curve = _train_heads(environment, train, users, jury, rng, p)
     if p.lora.epochs:

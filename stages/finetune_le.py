@@ -18,6 +18,7 @@ OUT, CURVE, METRICS = Path("data/le"), Path("data/le_curve.csv"), Path("data/le_
 def main(argv: list[str]) -> None:
     """Fine-tune the LE and measure it; takes no arguments."""
     import numpy as np
+    import torch
 
     from lea_core import environment, llm, params
     from lea_core.artifacts import write_csv, write_json
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> None:
         lora_alpha=p.lora.alpha,
         lora_targets=p.lora.targets,
     )
+    torch.manual_seed(p.seed)  # for LoRA's first factor; everything else draws from generators of its own
     le = environment.Environment(model, environment.read_item_tokens(TOKENS), shape)
     curve = finetune(le, train, users, unseen, mask_seen, p)
     measured = quality(le, sequences, unseen, mask_seen, p)

@@ -24,14 +24,14 @@ PLAIN = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "no
 VARIANTS = {
     "snqn": Variant(**PLAIN, method="snqn"),
     "supervised": Variant(**PLAIN, method="supervised"),
-    "supervised-state": Variant(**PLAIN | {"state": "le"}, method="supervised"),
+    "supervised-actions": Variant(**PLAIN | {"actions": "le"}, method="supervised"),
     "gru": Variant(**PLAIN | {"backbone": "gru"}, method="snqn"),
 }
 # NDCG@10 and HR@10 of two seeds.
 SCORES = {
     "snqn": ([0.11, 0.13], [0.2, 0.2]),
     "supervised": ([0.10, 0.10], [0.2, 0.3]),
-    "supervised-state": ([0.08, 0.09], [0.1, 0.2]),
+    "supervised-actions": ([0.08, 0.09], [0.1, 0.2]),
     "gru": ([0.05, 0.05], [0.1, 0.1]),
 }
 
@@ -73,7 +73,7 @@ def data(tmp_path: Path) -> Path:
 def test_a_twin_is_supervised_without_the_le_on_the_same_backbone(data: Path) -> None:
     results = read_results(data, VARIANTS)
     twins = {result.name: other.name if (other := twin(result, results)) else None for result in results}
-    assert twins == {"snqn": "supervised", "supervised": "supervised", "supervised-state": "supervised", "gru": None}
+    assert twins == {"snqn": "supervised", "supervised": "supervised", "supervised-actions": "supervised", "gru": None}
 
 
 def test_changes_by_hand(data: Path) -> None:
@@ -87,8 +87,8 @@ def test_the_table_starts_with_the_headline(data: Path) -> None:
     rows = table_rows(read_results(data, VARIANTS), "NDCG@10")
     assert list(rows[0])[-2:] == ["NDCG@10", "HR@10"]
     assert {key: rows[2][key] for key in ("variant", "le", "seeds", "value", "twin", "train_seconds", "HR@10")} == {
-        "variant": "supervised-state",
-        "le": "state",
+        "variant": "supervised-actions",
+        "le": "actions",
         "seeds": 2,
         "value": pytest.approx(0.085),
         "twin": "supervised",
@@ -164,7 +164,7 @@ def test_stage_and_command_line(data: Path) -> None:
 
     text = (report / "report.md").read_text()
     assert "7 test events" in text
-    assert "| supervised-state | -15.0 % | 0.0850 ± 0.0071 | 0.1500 |" in text
+    assert "| supervised-actions | -15.0 % | 0.0850 ± 0.0071 | 0.1500 |" in text
     assert "No such variant is there for gru." in text
     assert "| le ndcg10 | 0.0600 | 0.0500 |" in text
 
