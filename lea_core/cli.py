@@ -74,7 +74,7 @@ def _print(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], lef
     """Print a table whose first `left` columns are text and whose others are numbers."""
     table = Table()
     for place, name in enumerate(header):
-        table.add_column(name, justify="left" if place < left else "right")
+        table.add_column(name, justify="left" if place < left else "right", no_wrap=place >= left)
     for row in rows:
         table.add_row(*row)
     console = Console()

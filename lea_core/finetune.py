@@ -196,7 +196,7 @@ def _train_heads(
                 losses.append(_step(environment, rows, optimiser, parameters, p))
             curve.append(_point("heads", epoch, losses, jury.judge(environment, frozen=True)))
             progress.update(1)
-            progress.set_postfix(ndcg10=f"{curve[-1]['ndcg10']:.4f}")
+            progress.set_postfix(ndcg10=f"{curve[-1]['ndcg10']:.4f}", refresh=False)
             if best.stop_after(curve[-1]["ndcg10"]):
                 break
     environment.restore(best.kept)
@@ -233,7 +233,7 @@ def _train_lora(
                 if epoch == 1 and number == min(1, len(cut) - 1):
                     announce("finetune_le (lora)", tokens * p.lora.epochs, done / (time.perf_counter() - started))
             curve.append(_point("lora", done_epochs + epoch, losses, jury.judge(environment, frozen=False)))
-            progress.set_postfix(ndcg10=f"{curve[-1]['ndcg10']:.4f}")
+            progress.set_postfix(ndcg10=f"{curve[-1]['ndcg10']:.4f}", refresh=False)
             if best.stop_after(curve[-1]["ndcg10"]):
                 break
     environment.restore(best.kept)

@@ -56,9 +56,10 @@ class Result:
 
     @property
     def parts(self) -> str:
-        """The parts of the LE that it uses."""
+        """The parts of the LE that it uses, in a word or two: none, state, state + actions, all."""
         sources = {"state": self.variant.state, "reward": self.variant.reward, "actions": self.variant.actions}
-        return " + ".join(part for part, source in sources.items() if source != "none") or "none"
+        used = [part for part, source in sources.items() if source != "none"]
+        return "all" if len(used) == len(sources) else " + ".join(used) or "none"
 
 
 def read_results(data: Path, variants: Mapping[str, Variant]) -> list[Result]:

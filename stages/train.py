@@ -2,42 +2,56 @@
 
 One folder per seed with the policy, curves.csv (a row per seed and evaluation) and training.json (how long it took,
 which epoch was best). Alone: `python -m stages.train snqn`.
+
+On the CPU the seeds train side by side, a process with one thread each: these networks are too small for a second
+thread to pay, and the sums of floats, so the policies, do not depend on the number of cores.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lea_core.artifacts import publish_folder, write_csv, write_json
 from lea_core.errors import LeaError, run
 from lea_core.leaks import training_events
 from lea_core.params import load
+from lea_core.processes import side_by_side
 from lea_core.sequences import read_sequences
+
+DATA = Path("data")
 
 
 def main(argv: list[str]) -> None:
     """Train the variant named in `argv` from every seed."""
+    params = load()
+    if len(argv) != 1:
+        raise LeaError(f"usage: python -m stages.train VARIANT, one of {', '.join(params.variants)}")
+    name = argv[0]
+    params.variant(name)
+    seeds = params.train.seeds
+    with publish_folder(DATA / "policies" / name) as folder:
+        trained = side_by_side(partial(train_one, name, folder), seeds)
+        write_csv(folder / "curves.csv", [row for curve, _ in trained for row in curve])
+        summaries = {str(seed): summary for seed, (_, summary) in zip(seeds, trained, strict=True)}
+        write_json(folder / "training.json", {"seeds": summaries})
+
+
+def train_one(name: str, folder: Path, seed: int) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """Train the variant from one seed and save its policy into `folder`; returns its curve and summary."""
     import torch
 
     from lea_core.le_parts import read_supervision
     from lea_core.learners.loop import train_seed
 
     params = load()
-    if len(argv) != 1:
-        raise LeaError(f"usage: python -m stages.train VARIANT, one of {', '.join(params.variants)}")
-    name, data = argv[0], Path("data")
-    sequences = read_sequences(data / "interactions")
-    supervision = read_supervision(data, params.variant(name), params.train, training_events(sequences))
+    sequences = read_sequences(DATA / "interactions")
+    supervision = read_supervision(DATA, params.variant(name), params.train, training_events(sequences))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    curves, summary = [], {}
-    with publish_folder(data / "policies" / name) as folder:
-        for seed in params.train.seeds:
-            trained = train_seed(name, seed, params, sequences, supervision, device)
-            trained.policy.save(folder / f"seed-{seed}")
-            curves += trained.curve
-            summary[str(seed)] = trained.summary
-        write_csv(folder / "curves.csv", curves)
-        write_json(folder / "training.json", {"seeds": summary})
+    trained = train_seed(name, seed, params, sequences, supervision, device)
+    trained.policy.save(folder / f"seed-{seed}")
+    return trained.curve, trained.summary
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def _train_seed(
             scores = validate(policy, sequences, not params.preprocess.repeats)
             means = {key: math.fsum(row[key] for row in losses) / len(losses) for key in losses[0]}
             curve.append({"seed": seed, "epoch": epoch, **means, **scores})
-            progress.set_postfix(loss=f"{means['loss']:.3f}", valid=f"{scores[SELECTION]:.4f}")
+            progress.set_postfix(loss=f"{means['loss']:.3f}", valid=f"{scores[SELECTION]:.4f}", refresh=False)
             if epoch > warm_up and scores[SELECTION] > best:  # before, SA2C is SNQN
                 best, best_epoch = scores[SELECTION], epoch
                 best_weights = {key: value.clone() for key, value in policy.state_dict().items()}

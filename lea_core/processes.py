@@ -1,0 +1,44 @@
+"""Independent pieces of work side by side, a process with one thread each.
+
+In: a function that can be pickled and its arguments. Out: its results, in their order.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from lea_core.errors import LeaError
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def side_by_side(work: Callable[[Argument], Result], arguments: Sequence[Argument]) -> list[Result]:
+    """`work` of every argument, as many at a time as there are processors. An error of one ends all.
+
+    Raises `LeaError` where a process is killed from outside, as the system does when memory runs out.
+    """
+    workers = min(len(arguments), os.cpu_count() or 1)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare)
+    try:
+        return list(pool.map(work, arguments))
+    except BrokenProcessPool:
+        raise LeaError("a training process was killed, most likely for lack of memory: free some and run again") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()
+
+
+def _prepare() -> None:
+    """One thread, and Ctrl-C is the parent's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(1)

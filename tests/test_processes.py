@@ -1,0 +1,70 @@
+"""processes.py: results in order, errors and kills told, nobody left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lea_core.errors import LeaError
+from lea_core.processes import side_by_side
+
+
+def square(number: int) -> int:
+    if number < 0:
+        raise LeaError(f"{number} is negative")
+    return number * number
+
+
+def die(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def threads(_: int) -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def sleep_and_tell(folder: str) -> None:
+    Path(folder, str(os.getpid())).touch()
+    time.sleep(60)
+
+
+def test_results_come_in_the_order_of_the_arguments() -> None:
+    assert side_by_side(square, [3, 1, 2]) == [9, 1, 4]
+    assert side_by_side(threads, [0]) == [1]
+
+
+def test_a_mistake_of_one_is_told_and_a_killed_one_too() -> None:
+    with pytest.raises(LeaError, match="^-1 is negative$"):
+        side_by_side(square, [2, -1])
+    with pytest.raises(LeaError, match="a training process was killed, most likely for lack of memory"):
+        side_by_side(die, [1])
+
+
+def test_ctrl_c_is_one_line_and_ends_all(tmp_path: Path) -> None:
+    code = (
+        "from lea_core.errors import run; from lea_core.processes import side_by_side; "
+        "from tests.test_processes import sleep_and_tell; "
+        f"run(lambda argv: print(side_by_side(sleep_and_tell, [{str(tmp_path)!r}] * 2)))"
+    )
+    root = Path(__file__).parent.parent
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert errors.splitlines() == [
+        "error: interrupted: nothing was published; run the same command to start again",
+    ]
+    time.sleep(0.5)
+    assert not [worker.name for worker in tmp_path.iterdir() if Path("/proc", worker.name).exists()]
