@@ -29,7 +29,7 @@ def side_by_side(work: Callable[[Argument], Result], arguments: Sequence[Argumen
     try:
         return list(pool.map(work, arguments))
     except BrokenProcessPool:
-        raise LeaError("a training process was killed, most likely for lack of memory: free some and run again") from None
+        raise LeaError("a training process was killed, likely for lack of memory: free some and run again") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():

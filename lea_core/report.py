@@ -81,13 +81,18 @@ def _read_result(data: Path, name: str, variant: Variant) -> Result:
             name,
             variant,
             events=metrics["events"]["test"],
-            scores={metric: Score(**score) for metric, score in metrics["test"].items()},
+            scores={name: Score(**metrics["test"][name]) for name in sorted(metrics["test"], key=_by_cutoff)},
             curve=_read_curve(policy / "curves.csv"),
             seconds=sum(seed["seconds"] for seed in training["seeds"].values()),
             best_epochs=[seed["best_epoch"] for seed in training["seeds"].values()],
         )
     except (KeyError, TypeError) as error:
         raise LeaError(f"{evaluation} or {policy}: of another version ({error}): run `dvc repro`") from None
+
+
+def _by_cutoff(metric: str) -> tuple[str, int]:
+    name, _, cutoff = metric.partition("@")
+    return name, int(cutoff)
 
 
 def _check_ranks(path: Path) -> None:
