@@ -20,7 +20,7 @@ from lea_core.environment import Environment
 from lea_core.errors import LeaError
 from lea_core.params import AnnotateParams
 from lea_core.progress import announce, bar
-from lea_core.sequences import Sequences, Window, sample_actions, window_batches, window_items, windows
+from lea_core.sequences import Sequences, Window, sample_actions, window_batches, window_items, window_values, windows
 from lea_core.tables import vectors
 
 
@@ -63,12 +63,7 @@ def annotate(environment: Environment, train: Sequences, params: AnnotateParams)
     sampled_rewards = np.empty(sampled.shape, dtype=np.float32)
     history = environment.shape.history
     for batch in each_batch("annotate", train, history, params.batch_tokens, 1 + params.sampled_actions):
-        items = window_items(train, batch)
-        actions = np.zeros((*items.shape, params.sampled_actions), dtype=np.int64)
-        for row, window in enumerate(batch):
-            offset = train.offsets[window.user]
-            actions[row, : window.length] = sampled[offset + window.start : offset + window.end]
-        result = environment.judge(items, actions)
+        result = environment.judge(window_items(train, batch), window_values(train, batch, sampled, 0))
         next_items = result.items.roll(-1, dims=1).clamp(min=0)[..., None]
         next_hidden = result.hidden.roll(-1, dims=1)[:, :, None]
         logged_rewards = environment.reward(result.scores, next_items, next_hidden)[..., 0]

@@ -17,7 +17,7 @@ from lea_core.annotate import each_batch, owned
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
 from lea_core.params import AugmentParams
-from lea_core.sequences import Sequences, batches, window_items
+from lea_core.sequences import Sequences, batches, window_items, window_values
 from lea_core.tables import to_numpy, vectors
 
 ROWS = 4096  # positions whose scores are in memory at once
@@ -41,12 +41,11 @@ def augment(
     rewards = np.empty(proposed.shape, dtype=np.float32)
     history = environment.shape.history
     for batch in each_batch("augment", train, history, params.batch_tokens, 1 + params.actions):
-        items = window_items(train, batch)
-        actions = np.zeros((*items.shape, params.actions), dtype=np.int64)
-        for row, window in enumerate(batch):
-            offset = train.offsets[window.user]
-            actions[row, : window.length] = proposed[offset + window.start : offset + window.end]
-        result = environment.judge(items, actions).action_rewards.cpu().numpy()
+        result = (
+            environment.judge(window_items(train, batch), window_values(train, batch, proposed, 0))
+            .action_rewards.cpu()
+            .numpy()
+        )
         for row, window in enumerate(batch):
             mine, offset = owned(window), train.offsets[window.user] + window.start
             rewards[offset + mine.start : offset + mine.stop] = result[row, mine]

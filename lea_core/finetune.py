@@ -17,6 +17,7 @@ validation or test event. The start counts as epoch 0, so the LE never ends belo
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,9 +81,7 @@ def finetune(
     rng = np.random.default_rng(p.seed)
     jury = Jury(train, judges, mask_seen, p)
     curve = _train_heads(environment, train, users, jury, rng, p)
-    if p.lora.epochs:
-        curve += _train_lora(environment, train, users, jury, rng, p, len(curve) - 1)
-    return curve
+    return _train_lora(environment, train, users, jury, rng, p, curve) if p.lora.epochs else curve
 
 
 def _rows(
@@ -158,49 +157,26 @@ def _cache_rows(
     return result
 
 
-class _Best:
-    """Keeps the best epoch of a phase and says when to stop."""
-
-    def __init__(self, environment: Environment, score: float, patience: int) -> None:
-        self.environment, self.patience = environment, patience
-        self.score, self.kept, self.worse = score, environment.snapshot(), 0
-
-    def stop_after(self, score: float) -> bool:
-        if score > self.score:
-            self.score, self.kept, self.worse = score, self.environment.snapshot(), 0
-        else:
-            self.worse += 1
-        return self.worse >= self.patience
-
-
 def _train_heads(
-    environment: Environment,
-    train: Sequences,
-    users: np.ndarray,
-    jury: Jury,
-    rng: np.random.Generator,
-    p: LeParams,
+    environment: Environment, train: Sequences, users: np.ndarray, jury: Jury, rng: np.random.Generator, p: LeParams
 ) -> list[dict[str, Any]]:
-    """First phase; leaves the LE at its best epoch."""
+    """First phase; its curve begins with the untrained LE as epoch 0."""
     cached = _cache_rows(environment, train, users, rng, p)
     parameters = [value for head in environment.heads() for value in head.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=p.heads.learning_rate, weight_decay=p.weight_decay)
-    best = _Best(environment, jury.judge(environment, frozen=True), p.patience)
-    curve: list[dict[str, Any]] = [_point("start", 0, [], best.score)]
+    start = _point("start", 0, [], jury.judge(environment, frozen=True))
     with bar(p.heads.epochs, "heads", "epoch") as progress:
-        for epoch in range(1, p.heads.epochs + 1):
+
+        def one_epoch() -> list[tuple[float, float]]:
             order = torch.from_numpy(rng.permutation(len(cached.logged))).to(cached.logged.device)
             losses = []
             for part in batches(len(order), ROWS_PER_STEP):
                 rows = _standardised(environment, cached.select(order[part]))
                 losses.append(_step(environment, rows, optimiser, parameters, p))
-            curve.append(_point("heads", epoch, losses, jury.judge(environment, frozen=True)))
             progress.update(1)
-            progress.set_postfix(ndcg10=f"{curve[-1]['ndcg10']:.4f}", refresh=False)
-            if best.stop_after(curve[-1]["ndcg10"]):
-                break
-    environment.restore(best.kept)
-    return curve
+            return losses
+
+        return _keep_best(environment, "heads", [start], p.heads.epochs, one_epoch, jury, p.patience)
 
 
 def _train_lora(
@@ -210,33 +186,57 @@ def _train_lora(
     jury: Jury,
     rng: np.random.Generator,
     p: LeParams,
-    done_epochs: int,
+    curve: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Second phase, its epochs counted on from `done_epochs`; leaves the LE at its best epoch, perhaps its first."""
+    """Second phase; goes on with the curve of the first."""
     count = 1 + p.reward_negatives
     cut = window_batches(windows(train, users, p.history), p.batch_tokens, count)
-    tokens = count * sum(window.length for batch in cut for window in batch)
-    adapter = list(environment.adapter().values())
-    heads = [value for head in environment.heads() for value in head.parameters()]
-    optimiser = torch.optim.AdamW(adapter + heads, lr=p.lora.learning_rate, weight_decay=p.weight_decay)
-    best = _Best(environment, jury.judge(environment, frozen=True), p.patience)
-    curve: list[dict[str, Any]] = []
-    with bar(tokens * p.lora.epochs, "lora", "token") as progress:
-        for epoch in range(1, p.lora.epochs + 1):
+    tokens = [count * sum(window.length for window in batch) for batch in cut]
+    total = sum(tokens) * p.lora.epochs
+    parameters = list(environment.adapter().values())
+    parameters += [value for head in environment.heads() for value in head.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=p.lora.learning_rate, weight_decay=p.weight_decay)
+    with bar(total, "lora", "token") as progress:
+
+        def one_epoch() -> list[tuple[float, float]]:
             losses = []
             for number, index in enumerate(rng.permutation(len(cut))):
                 started = time.perf_counter()
                 rows = _standardised(environment, _rows(environment, train, cut[index], p.reward_negatives, rng))
-                losses.append(_step(environment, rows, optimiser, adapter + heads, p))
-                done = count * sum(window.length for window in cut[index])
-                progress.update(done)
-                if epoch == 1 and number == min(1, len(cut) - 1):
-                    announce("finetune_le (lora)", tokens * p.lora.epochs, done / (time.perf_counter() - started))
-            curve.append(_point("lora", done_epochs + epoch, losses, jury.judge(environment, frozen=False)))
-            progress.set_postfix(ndcg10=f"{curve[-1]['ndcg10']:.4f}", refresh=False)
-            if best.stop_after(curve[-1]["ndcg10"]):
-                break
-    environment.restore(best.kept)
+                losses.append(_step(environment, rows, optimiser, parameters, p))
+                if number == min(1, len(cut) - 1) and progress.n < sum(tokens):  # the first batch warms up
+                    announce("finetune_le (lora)", total, tokens[index] / (time.perf_counter() - started))
+                progress.update(tokens[index])
+            return losses
+
+        return _keep_best(environment, "lora", curve, p.lora.epochs, one_epoch, jury, p.patience)
+
+
+def _keep_best(
+    environment: Environment,
+    phase: str,
+    curve: list[dict[str, Any]],
+    epochs: int,
+    one_epoch: Callable[[], list[tuple[float, float]]],
+    jury: Jury,
+    patience: int,
+) -> list[dict[str, Any]]:
+    """Train until `patience` epochs in a row are no better; leave the LE at its best epoch, perhaps none of these.
+
+    Returns `curve` with a row per epoch added.
+    """
+    curve, best, kept, worse = list(curve), max(row["ndcg10"] for row in curve), environment.snapshot(), 0
+    for _ in range(epochs):
+        losses = one_epoch()
+        score = jury.judge(environment, frozen=phase == "heads")
+        curve.append(_point(phase, len(curve), losses, score))
+        if score > best:
+            best, kept, worse = score, environment.snapshot(), 0
+        else:
+            worse += 1
+        if worse >= patience:
+            break
+    environment.restore(kept)
     return curve
 
 

@@ -142,13 +142,19 @@ def window_batches(all_windows: list[Window], batch_tokens: int, tokens_per_item
     return result
 
 
-def window_items(sequences: Sequences, batch: list[Window]) -> np.ndarray:
-    """The items of these windows, left-aligned: (B, T), -1 after the end."""
-    result = np.full((len(batch), max(window.length for window in batch)), -1, dtype=np.int64)
+def window_values(sequences: Sequences, batch: list[Window], values: np.ndarray, fill: int) -> np.ndarray:
+    """What `values` (N, ...) holds for these windows' events, left-aligned: (B, T, ...), `fill` after the end."""
+    longest = max(window.length for window in batch)
+    result = np.full((len(batch), longest, *values.shape[1:]), fill, dtype=values.dtype)
     for row, window in enumerate(batch):
         offset = sequences.offsets[window.user]
-        result[row, : window.length] = sequences.items[offset + window.start : offset + window.end]
+        result[row, : window.length] = values[offset + window.start : offset + window.end]
     return result
+
+
+def window_items(sequences: Sequences, batch: list[Window]) -> np.ndarray:
+    """The items of these windows: (B, T), -1 after the end."""
+    return window_values(sequences, batch, sequences.items, -1)
 
 
 def owned_steps(batch: list[Window]) -> tuple[np.ndarray, np.ndarray]:
