@@ -57,7 +57,6 @@ def edited(folder: Path, old: str, new: str) -> Path:
         ("variants.snqn.state", "yes", "variants.snqn.state is 'yes', but must be 'none' or 'le': mend it"),
         ("variants.supervised.reward", "le", "variants.supervised: method supervised reads no reward: set reward to"),
         ("train.epochs", 9, "variants.sa2c: train.epochs 9 ends within methods.sa2c.warmup_epochs"),
-        ("variants.supervised.state", "le", "variants.supervised: method supervised has no critic to read the state"),
         ("variants.Ä", {}, "variants.Ä"),
         ("backbones.lstm", {}, "backbones.lstm is unknown: remove it or mend its spelling"),
         ("backbones.sasrec.heads", 3, "backbones.sasrec: width 64 is no multiple of heads 3: change one of them"),
@@ -145,3 +144,12 @@ def test_on_the_command_line_it_is_one_line_and_status_1(tmp_path: Path) -> None
     assert result.stderr == (
         "error: params.yaml: train.learning_rate is '1e-3', but must be a valid number: remove the quotes\n"
     )
+
+
+def test_a_state_that_nobody_reads_is_refused(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    change_params(tmp_path, {"variants.supervised.state": "le"})
+    assert load(tmp_path / "params.yaml").variants["supervised"].state == "le"  # it is aligned with
+    change_params(tmp_path, {"train.le.state_alignment": 0.0})
+    with pytest.raises(LeaError, match=r"variants\.supervised: method supervised has no critic to read the state"):
+        load(tmp_path / "params.yaml")
