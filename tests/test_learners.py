@@ -45,6 +45,8 @@ def params(changes: dict[str, Any] | None = None) -> Params:
     raw["variants"]["supervised-lea"]["reward"] = "none"
     small = {
         "methods.sa2c.warmup_epochs": 3,
+        "methods.sa2c.q_weight": 1.0,
+        "methods.snqn.q_weight": 1.0,
         "train.epochs": 20,
         "train.patience": 20,
         "train.evaluate_every": 1,
