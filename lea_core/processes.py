@@ -27,13 +27,18 @@ def side_by_side(work: Callable[[Argument], Result], arguments: Sequence[Argumen
     workers = min(len(arguments), os.cpu_count() or 1)
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare)
     try:
-        return list(pool.map(work, arguments))
-    except BrokenProcessPool:
-        raise LeaError("a training process was killed, likely for lack of memory: free some and run again") from None
-    finally:
+        results = list(pool.map(work, arguments))
+    except BaseException as error:  # Ctrl-C too: the others must not go on
         pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
             child.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise LeaError(
+                "a training process was killed, likely for lack of memory: free some and run again"
+            ) from None
+        raise
+    pool.shutdown()
+    return results
 
 
 def _prepare() -> None:
