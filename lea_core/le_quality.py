@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lea_core.environment import Environment
-from lea_core.errors import LeaError
+from lea_core.errors import LeaError, warn
 from lea_core.metrics import metrics, ndcg, ranks, seen_items
 from lea_core.params import LeParams
 from lea_core.sequences import (
@@ -89,6 +89,18 @@ def quality(
         if parts:
             result[name] = _summary({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
     return result
+
+
+def worse_than_start(measured: dict[str, Any]) -> bool:
+    """Whether the trained LE ranks the validation events worse than the content start does; says so."""
+    valid = measured.get("valid")
+    if valid is None or valid["le_ndcg10"] >= valid["content_start_ndcg10"]:
+        return False
+    warn(
+        f"the LE reaches NDCG@10 {valid['le_ndcg10']:.4f} on validation events of unseen users, less than the content "
+        f"similarity it started from ({valid['content_start_ndcg10']:.4f}): the start is kept; look at data/le_curve.csv"
+    )
+    return True
 
 
 def headline(measured: dict[str, Any]) -> dict[str, float]:

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     from lea_core import environment, llm, params
     from lea_core.artifacts import write_csv, write_json
     from lea_core.finetune import choose_users, finetune
-    from lea_core.le_quality import headline, quality
+    from lea_core.le_quality import headline, quality, worse_than_start
     from lea_core.leaks import training_events
     from lea_core.sequences import read_sequences
 
@@ -46,8 +46,12 @@ def main(argv: list[str]) -> None:
     )
     torch.manual_seed(p.seed)  # for LoRA's first factor; everything else draws from generators of its own
     le = environment.Environment(model, environment.read_item_tokens(TOKENS), shape)
+    start = le.snapshot()
     curve = finetune(le, train, users, unseen, mask_seen, p)
     measured = quality(le, sequences, unseen, mask_seen, p)
+    if worse_than_start(measured):
+        le.restore(start)
+        measured = quality(le, sequences, unseen, mask_seen, p)
     le.save(OUT, measured)
     write_csv(CURVE, curve)
     write_json(METRICS, headline(measured))

@@ -12,7 +12,7 @@ from lea_core.annotate import annotate
 from lea_core.augment import augment
 from lea_core.errors import LeaError
 from lea_core.finetune import choose_users, finetune
-from lea_core.le_quality import quality
+from lea_core.le_quality import quality, worse_than_start
 from lea_core.params import AnnotateParams, AugmentParams, LeParams
 from lea_core.sequences import SPLITS, Sequences, owned_steps, sample_actions, window_batches, windows
 from lea_core.tables import to_numpy
@@ -58,6 +58,13 @@ def test_le_learns_the_rule_of_the_log_and_never_ends_below_its_start(tmp_path: 
     assert after["le_reward_accuracy"] > 0.95
     assert after["content_start_ndcg10"] == before["content_start_ndcg10"] < 0.7
     assert max(row["ndcg10"] for row in curve) >= curve[0]["ndcg10"]
+
+
+def test_an_le_below_its_start_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not worse_than_start({"users": 3})
+    assert not worse_than_start({"valid": {"le_ndcg10": 0.2, "content_start_ndcg10": 0.2}})
+    assert worse_than_start({"valid": {"le_ndcg10": 0.1, "content_start_ndcg10": 0.2}})
+    assert "the LE reaches NDCG@10 0.1000" in capsys.readouterr().err
 
 
 def test_annotation_equals_one_prompt_per_state_and_action(tmp_path: Path) -> None:
