@@ -97,8 +97,8 @@ def worse_than_start(measured: dict[str, Any]) -> bool:
     if valid is None or valid["le_ndcg10"] >= valid["content_start_ndcg10"]:
         return False
     warn(
-        f"the LE reaches NDCG@10 {valid['le_ndcg10']:.4f} on validation events of unseen users, less than the content "
-        f"similarity it started from ({valid['content_start_ndcg10']:.4f}): the start is kept; look at data/le_curve.csv"
+        f"the LE reaches NDCG@10 {valid['le_ndcg10']:.4f} on validation events of unseen users, less than the "
+        f"content similarity it started from ({valid['content_start_ndcg10']:.4f}): the start is kept; see le_curve.csv"
     )
     return True
 
