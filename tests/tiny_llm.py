@@ -9,25 +9,18 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 from lea_core import llm
 
 WORDS = ["<pad>", "alien", "robot", "love", "war", "jazz", "sea", "ghost", "king", "cat", "dog", ":", "(", ")"]
+SMALL = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 128,
+}
 CONFIGS = {
-    "llama": LlamaConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=128,
-    ),
-    "qwen2": Qwen2Config(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=128,
-    ),
+    "llama": LlamaConfig(**SMALL),
+    "qwen2": Qwen2Config(**SMALL),
     "gpt2": GPT2Config(vocab_size=len(WORDS), n_embd=16, n_layer=3, n_head=2, n_positions=128, attn_pdrop=0.0),
 }
 
