@@ -1,0 +1,95 @@
+"""Resume state of long stages: what a killed run had reached, for the next run with the same inputs.
+
+In: named arrays and a JSON object. Out: one safetensors file, the JSON in its header, in the cache folder: DVC neither
+tracks it nor empties it when it clears a stage's outputs.
+
+The folder's name holds a hash of everything that the result depends on, so that a run with any other input starts anew.
+A save replaces the file in one move: a kill leaves the former or the new one. What cannot be read or written costs a
+warning, never the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lea_core.artifacts import publish_file
+from lea_core.errors import warn
+from lea_core.sources import cache_folder
+
+KEPT = 3  # checkpoints per stage: of interrupted runs with other inputs, the newest stay
+STATE = "state"
+PAUSE = 20  # saving takes at most about one part in so many of the time
+
+
+class Checkpoint:
+    """Where one stage with one set of inputs keeps its progress.
+
+    `identity` is all that the result depends on, as JSON values: inputs by hash, parameters, device, code.
+    """
+
+    def __init__(self, stage: str, identity: Mapping[str, object]) -> None:
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()
+        self._stage = stage
+        self._file = cache_folder() / "resume" / f"{stage}-{digest[:16]}" / "checkpoint.safetensors"
+        self._saved, self._cost = time.monotonic(), 0.0
+
+    def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """The arrays and the state of the last save; None where there is none, or a broken one, which is dropped."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self._file, "numpy") as opened:
+                state = json.loads(opened.metadata()[STATE])
+                return {name: opened.get_tensor(name) for name in opened.keys()}, state  # noqa: SIM118 (no mapping)
+        except FileNotFoundError:
+            return None
+        except (KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
+            warn(f"{self._file}: broken checkpoint ({error}): the stage starts anew")
+            self.remove()
+            return None
+
+    def save(self, tensors: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Replace what was saved; integers of the state may be of any size. Old checkpoints of the stage are removed."""
+        from safetensors.numpy import save
+
+        started = time.monotonic()
+        # asarray, for ascontiguousarray would give an array without axes one
+        arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+        content = save(arrays, metadata={STATE: json.dumps(state, allow_nan=False)})
+        try:
+            with publish_file(self._file) as temporary:
+                temporary.write_bytes(content)
+            self._remove_stale()
+        except OSError as error:
+            warn(f"{self._file}: no checkpoint saved ({error.strerror}): the run goes on, a killed one would start anew")
+        self._saved = time.monotonic()
+        self._cost = self._saved - started
+
+    def due(self, every: float) -> bool:
+        """Whether `every` seconds have passed since the last save, or more where saving itself takes long."""
+        return time.monotonic() - self._saved >= max(every, PAUSE * self._cost)
+
+    def remove(self) -> None:
+        """Forget what was saved: the stage's outputs are published."""
+        shutil.rmtree(self._file.parent, ignore_errors=True)
+
+    def _remove_stale(self) -> None:
+        folders = list(self._file.parent.parent.glob(f"{self._stage}-{'[0-9a-f]' * 16}"))
+        for folder in sorted(folders, key=_changed, reverse=True)[KEPT:]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _changed(folder: Path) -> float:
+    """When a folder last changed; one that another run removes meanwhile is the oldest."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
