@@ -57,7 +57,7 @@ class Checkpoint:
             return None
 
     def save(self, tensors: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
-        """Replace what was saved; integers of the state may be of any size. Old checkpoints of the stage are removed."""
+        """Replace what was saved; integers of the state may be of any size. The stage's oldest checkpoints go."""
         from safetensors.numpy import save
 
         started = time.monotonic()
@@ -69,7 +69,9 @@ class Checkpoint:
                 temporary.write_bytes(content)
             self._remove_stale()
         except OSError as error:
-            warn(f"{self._file}: no checkpoint saved ({error.strerror}): the run goes on, a killed one would start anew")
+            warn(
+                f"{self._file}: no checkpoint saved ({error.strerror}): the run goes on, a killed one would start anew"
+            )
         self._saved = time.monotonic()
         self._cost = self._saved - started
 

@@ -11,6 +11,8 @@ file hashes, so DVC sees a change without copying gigabytes.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +34,8 @@ class LanguageModel:
     """A decoder-only transformer in evaluation mode, without gradients, and its tokenizer.
 
     causal: the whole model with its vocabulary head.  decoder: the part that maps input embeddings (B, T, H) to
-    last hidden states (B, T, H).  width: H.  num_layers: decoder layers in use.
+    last hidden states (B, T, H).  width: H.  num_layers: decoder layers in use.  max_positions: the longest T that the
+    model's config allows, None where it names no limit.
     """
 
     causal: Any
@@ -40,6 +43,7 @@ class LanguageModel:
     tokenizer: Any
     width: int
     num_layers: int
+    max_positions: int | None
     device: torch.device
     dtype: torch.dtype
 
@@ -123,6 +127,10 @@ def load(folder: Path, layers: int) -> LanguageModel:
     where, options = _location(folder)
     try:
         config = AutoConfig.from_pretrained(where, **options)
+        if config.is_encoder_decoder:
+            raise LeaError(
+                f"{where}: {config.model_type} is an encoder-decoder: use a decoder-only model as llm.source"
+            )
         _keep_layers(config, layers, where)
         device, dtype = choose_device_and_dtype()
         causal: Any = AutoModelForCausalLM.from_pretrained(where, config=config, dtype=dtype, **options)
@@ -132,9 +140,7 @@ def load(folder: Path, layers: int) -> LanguageModel:
     except (AttributeError, KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise LeaError(f"{where}: cannot be loaded as a causal language model: {reason}: mend llm.source") from None
-    decoder = causal.get_decoder()
-    if decoder is None or decoder is causal:
-        raise LeaError(f"{where}: {type(causal).__name__} has no decoder to feed item tokens to: use another model")
+    decoder = _decoder(causal, config.get_text_config().hidden_size, where)
     causal.to(device).eval().requires_grad_(False)
     return LanguageModel(
         causal=causal,
@@ -142,9 +148,41 @@ def load(folder: Path, layers: int) -> LanguageModel:
         tokenizer=tokenizer,
         width=config.get_text_config().hidden_size,
         num_layers=config.get_text_config().num_hidden_layers,
+        max_positions=getattr(config.get_text_config(), "max_position_embeddings", None),
         device=device,
         dtype=dtype,
     )
+
+
+def _decoder(causal: Any, width: int, where: str) -> Any:
+    """The part of `causal` that item tokens are fed to. Raises `LeaError` where there is no way to feed them."""
+    name = f"{where}: {type(causal).__name__}"
+    decoder = causal.get_decoder()
+    if decoder is None or decoder is causal:
+        raise LeaError(f"{name} has no decoder to feed item tokens to: use another model as llm.source")
+    for part in (causal, decoder):
+        if "inputs_embeds" not in inspect.signature(part.forward).parameters:
+            raise LeaError(f"{name} reads token ids alone, no item tokens (inputs_embeds): use another model")
+    try:
+        embeddings = decoder.get_input_embeddings().weight  # (V, H)
+    except (AttributeError, NotImplementedError):
+        raise LeaError(f"{name} has no table of input embeddings: use another model as llm.source") from None
+    if embeddings.shape[1] != width:
+        raise LeaError(
+            f"{name}: its input embeddings are {embeddings.shape[1]} wide, its hidden states {width}: use another model"
+        )
+    return decoder
+
+
+def fingerprint(llm: LanguageModel) -> str:
+    """A hash of what the model computes with: every weight, device, number format and library."""
+    import torch
+
+    digest = hashlib.sha256(f"{llm.device.type} {llm.dtype} {torch.__version__}".encode())
+    for name, tensor in llm.causal.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def choose_device_and_dtype() -> tuple[torch.device, torch.dtype]:

@@ -111,19 +111,31 @@ class LlmParams(Section):
 class LearnedTokens(Section):
     """The paper's item tokens: each alone is trained so that the frozen LLM generates the item's text after it."""
 
-    steps: Count
+    steps: Count  # at most, per item
+    tolerance: OpenShare  # an item is done when a few steps in a row lower its loss by no more than this share
+    learning_rate: Positive  # in units of the mean absolute input embedding
+    batch_tokens: Count  # text tokens per step, of the items that are learned at a time
+    mix: Share  # method mixed: the share of the learned token; the rest is the pooled one
+
+
+class AmortisedTokens(Section):
+    """A small network from pooled to better tokens, trained on a sample of items to the end of the learned ones."""
+
+    items: Count  # in the sample; as many others as there are, up to 128, measure it
+    epochs: Count
     learning_rate: Positive
-    batch_items: Count
+    width: Count  # of its hidden layer
 
 
 class TokenParams(Section):
     """Items -> one soft token (LLM input space) and one content vector each."""
 
-    method: Literal["pooled", "learned"]
+    method: Literal["pooled", "learned", "mixed", "amortised"]
     layer: CountOrZero  # the hidden states after so many layers are pooled into the content vector; 0: after all
     text_tokens: Count  # longer item texts are cut here, and counted
     content_width: Count  # principal directions kept by the whitening
     learned: LearnedTokens
+    amortised: AmortisedTokens
 
 
 class LoraParams(Section):

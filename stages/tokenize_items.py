@@ -1,6 +1,7 @@
 """items + LLM -> data/item_tokens: one soft token and one content vector per item.
 
-In: data/interactions/items.parquet, data/llm. Out: data/item_tokens/{items.parquet,measured.json}.
+In: data/interactions/items.parquet, data/llm. Out: data/item_tokens/{items.parquet,measured.json}; also
+encoder.safetensors with method amortised. What a killed run had learned is gone on from (checkpoints.py).
 Run alone: python -m stages.tokenize_items
 """
 
@@ -19,24 +20,28 @@ def main(argv: list[str]) -> None:
     import pyarrow as pa
 
     from lea_core import llm, params, tables
-    from lea_core.artifacts import publish_folder, write_json
-    from lea_core.item_tokens import item_tokens
+    from lea_core.artifacts import publish_folder, write_json, write_tensors
+    from lea_core.token_methods import tokenise
 
     no_arguments(argv)
     wanted = params.load().tokenize_items
     texts = tables.read_table(ITEMS, tables.ITEMS)["text"].to_pylist()
-    tokens, measured = item_tokens(lambda layers: llm.load(LLM, layers), texts, wanted)
+    result = tokenise(lambda layers: llm.load(LLM, layers), texts, wanted)
     table = pa.table(
         {
             "item": np.arange(len(texts), dtype=np.int32),
-            "token": tables.vectors(tokens.token),
-            "pooled": tables.vectors(tokens.pooled),
-            "content": tables.vectors(tokens.content),
+            "token": tables.vectors(result.tokens.token),
+            "pooled": tables.vectors(result.tokens.pooled),
+            "content": tables.vectors(result.tokens.content),
         }
     )
     with publish_folder(OUT) as folder:
         tables.write_table(folder / "items.parquet", table, tables.ITEM_TOKENS)
-        write_json(folder / "measured.json", measured)
+        write_json(folder / "measured.json", result.measured)
+        if result.encoder:
+            write_tensors(folder / "encoder.safetensors", result.encoder)
+    if result.checkpoint:
+        result.checkpoint.remove()
 
 
 if __name__ == "__main__":

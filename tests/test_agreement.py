@@ -19,7 +19,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 # These carry data and messages and change no number in it: see the head of dvc.yaml.
-PLUMBING = {f"lea_core/{name}.py" for name in ("artifacts", "errors", "params", "progress", "sources", "tables")}
+NAMES = ("artifacts", "checkpoints", "errors", "params", "progress", "sources", "tables")
+PLUMBING = {f"lea_core/{name}.py" for name in NAMES}
 
 
 @functools.cache

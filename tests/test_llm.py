@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    CpmAntConfig,
+    CpmAntForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from lea_core import llm
 from lea_core.errors import LeaError
@@ -77,3 +88,61 @@ def test_truncated_weights_and_too_many_layers(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(LeaError, match=r"model: cannot be loaded as a causal language model"):
         llm.load(tmp_path / "llm", 0)
+
+
+def save(kind: type[PreTrainedModel], config: PretrainedConfig, folder: Path) -> Path:
+    """A model of any kind with the tiny tokenizer, fetched; returns the folder to load."""
+    tiny_llm.write(folder / "tokenizer")
+    kind(config).save_pretrained(folder / "model")
+    for file in (folder / "tokenizer").glob("tokenizer*"):
+        file.rename(folder / "model" / file.name)
+    llm.fetch(str(folder / "model"), None, folder, folder / "llm")
+    return folder / "llm"
+
+
+T5 = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": 14}
+CPMANT = {"hidden_size": 8, "num_attention_heads": 2, "dim_head": 4, "dim_ff": 8, "num_hidden_layers": 1}
+OPT = {"hidden_size": 8, "ffn_dim": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 14}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "message"),
+    [
+        (T5ForConditionalGeneration, T5Config(**T5), "t5 is an encoder-decoder: use a decoder-only model"),
+        (CpmAntForCausalLM, CpmAntConfig(**CPMANT, vocab_size=14), "CpmAntForCausalLM reads token ids alone"),
+        (
+            OPTForCausalLM,
+            OPTConfig(**OPT, word_embed_proj_dim=4),
+            "its input embeddings are 4 wide, its hidden states 8",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_fed_item_tokens_is_named(
+    tmp_path: Path, kind: type[PreTrainedModel], config: PretrainedConfig, message: str
+) -> None:
+    folder = save(kind, config, tmp_path)
+    with pytest.raises(LeaError, match=message) as caught:
+        llm.load(folder, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_the_hooks_is_named() -> None:
+    """Stand-ins for what no installed architecture lacks: a decoder, a table of input embeddings."""
+
+    class Part:
+        def forward(self, inputs_embeds: torch.Tensor) -> None: ...
+
+        def get_input_embeddings(self) -> None:
+            raise NotImplementedError
+
+    class Whole(Part):
+        decoder: object = None
+
+        def get_decoder(self) -> object:
+            return self.decoder
+
+    whole = Whole()
+    for decoder, message in ((None, "m: Whole has no decoder"), (whole, "has no decoder"), (Part(), "has no table of")):
+        whole.decoder = decoder
+        with pytest.raises(LeaError, match=message):
+            llm._decoder(whole, 8, "m")

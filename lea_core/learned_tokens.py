@@ -1,0 +1,205 @@
+"""Learned item tokens: each item's token alone is trained, the LLM frozen, to make the LLM generate the item's text.
+
+In: the texts' token ids, a token to start from (the pooled one), the whole LLM. Out: a token per item, text losses.
+
+The paper's way: minimise -sum_l log P(w_l | e_i, w_<l) over e_i. Adam is the rule here; each item has its own moments,
+so no item's token depends on the others in its batch (but for the rounding of sums). Departure: the paper does not say
+how long; here an item is done when `PATIENCE` steps in a row lower its loss by no more than a share of it.
+
+Items are learned longest text first, as many at a time as fit the batch; a done item's place goes to the next, so a
+batch holds texts of nearly one length and hardly any padding. All of this is arrays: what a checkpoint saves and a
+killed run goes on from, to the same tokens.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lea_core.checkpoints import Checkpoint
+from lea_core.errors import LeaError
+from lea_core.item_tokens import by_length, padded
+from lea_core.llm import LanguageModel
+from lea_core.params import LearnedTokens
+from lea_core.progress import announce, bar
+
+PATIENCE = 5
+SAVE_SECONDS = 30.0
+MEASURED_TOGETHER = 16
+MOMENTS = (0.9, 0.999)
+
+
+def text_losses(llm: LanguageModel, token: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """-log P(text | token) per text token, for each item: token (B, H), ids and mask (B, T) -> (B,)."""
+    embeddings = llm.decoder.get_input_embeddings()(ids)
+    inputs = torch.cat([token[:, None].to(embeddings.dtype), embeddings[:, :-1]], dim=1)  # (B, T, H)
+    logits = llm.causal(inputs_embeds=inputs, use_cache=False).logits.float()  # (B, T, V)
+    losses = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none")  # (B, T)
+    return (losses * mask).sum(dim=1) / mask.sum(dim=1)
+
+
+def mean_loss(llm: LanguageModel, rows: list[list[int]], tokens: np.ndarray, items: np.ndarray) -> float:
+    """Mean text loss of some items, all with text, under their tokens (I, H)."""
+    total = 0.0
+    with torch.inference_mode():
+        for chosen in by_length([rows[item] for item in items], MEASURED_TOGETHER):
+            ids, mask = padded([rows[item] for item in items[chosen]], llm.device)
+            total += float(text_losses(llm, torch.from_numpy(tokens[items[chosen]]).to(llm.device), ids, mask).sum())
+    return total / len(items)
+
+
+def embedding_scale(llm: LanguageModel) -> float:
+    """The mean absolute input embedding: the unit of a step in token space."""
+    return float(llm.decoder.get_input_embeddings().weight.float().abs().mean())
+
+
+def adam_step(value: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: Tensor, rate: float) -> None:
+    """One step of Adam in place; `step` counts from 1 and broadcasts against `value`."""
+    first, second = MOMENTS
+    mean.lerp_(gradient, 1.0 - first)
+    square.lerp_(gradient.square(), 1.0 - second)
+    value -= rate * (mean / (1.0 - first**step)) / ((square / (1.0 - second**step)).sqrt() + 1e-8)
+
+
+class Learner:
+    """Learns the tokens of all items that have text.
+
+    Of all items, at [i]: token (I, H), before, after (I,) text losses, steps (I,).
+    Of those being learned, at [s]: item, step, value, mean, square, best, best_loss, mark, stalled; `mark` is the loss
+    that the next improvement counts from.
+    """
+
+    def __init__(self, llm: LanguageModel, rows: list[list[int]], start: np.ndarray, params: LearnedTokens) -> None:
+        self.llm, self.rows, self.params = llm, rows, params
+        self.start = torch.from_numpy(start)
+        self.rate = params.learning_rate * embedding_scale(llm)
+        self.queue = [int(row) for row in np.argsort([-len(row) for row in rows], kind="stable") if rows[row]]
+        self.taken = 0  # of the queue
+        self.seconds = 0.0
+        count = len(rows)
+        self.of_all = {"token": self.start.clone()} | {
+            name: torch.zeros(count) for name in ("before", "after", "steps")
+        }
+        self.of_learned = self._beginners([])
+
+    def run(self, checkpoint: Checkpoint) -> None:
+        """Learn until every item is done, going on from what `checkpoint` holds."""
+        self._restore(checkpoint)
+        lengths = torch.tensor([len(row) for row in self.rows])
+        work = lengths * (self.params.steps + 1)  # at most
+        active, done = self.of_learned["item"], self.of_all["steps"] > 0
+        behind = int(work[done].sum() + (lengths[active] * self.of_learned["step"].cpu()).sum())
+        with bar(int(work.sum()), "learned tokens", "token") as progress:
+            progress.update(behind)
+            number = 0
+            while self._refill():
+                started = time.perf_counter()
+                tokens = sum(len(self.rows[row]) for row in self.of_learned["item"].tolist())
+                self._step()
+                seconds = time.perf_counter() - started
+                self.seconds += seconds
+                number += 1
+                if number == 2:  # the first step warms up
+                    announce("learned tokens, at most", int(work.sum()) - behind, tokens / seconds)
+                retired = self._retire()
+                progress.update(tokens + int((work - lengths * self.of_all["steps"])[retired].sum()))
+                if checkpoint.due(SAVE_SECONDS):
+                    self._save(checkpoint)
+        self._save(checkpoint)
+
+    def measured(self) -> dict[str, float]:
+        """Means over the items that were learned."""
+        means = {name: float(self.of_all[name][self.queue].mean()) for name in ("before", "after", "steps")}
+        return {
+            "text_loss_before": means["before"],
+            "text_loss_after": means["after"],
+            "steps_per_item": means["steps"],
+        }
+
+    def _beginners(self, items: list[int]) -> dict[str, Tensor]:
+        value = self.start[items].to(self.llm.device)
+        count = torch.zeros(len(items), dtype=torch.long, device=self.llm.device)
+        infinite = torch.full((len(items),), torch.inf, device=self.llm.device)
+        return {
+            "item": torch.tensor(items, dtype=torch.long),
+            "step": count,
+            "stalled": count,
+            "value": value,
+            "best": value.clone(),
+            "mean": torch.zeros_like(value),
+            "square": torch.zeros_like(value),
+            "mark": infinite,
+            "best_loss": infinite.clone(),
+        }
+
+    def _refill(self) -> bool:
+        """Let the next of the queue take the places that are free. Returns whether any item is being learned."""
+        active = [len(self.rows[row]) for row in self.of_learned["item"].tolist()]
+        new: list[int] = []
+        while self.taken < len(self.queue):
+            row = self.queue[self.taken]
+            count, longest = (
+                len(active) + len(new),
+                max([len(self.rows[row]), *active, *(len(self.rows[r]) for r in new)]),
+            )
+            if count and (count + 1) * longest > self.params.batch_tokens:
+                break
+            new.append(row)
+            self.taken += 1
+        if new:
+            beginners = self._beginners(new)
+            self.of_learned = {name: torch.cat([old, beginners[name]]) for name, old in self.of_learned.items()}
+        return len(self.of_learned["item"]) > 0
+
+    def _step(self) -> None:
+        """Measure every item's loss at its value, then move the value."""
+        now = self.of_learned
+        items = now["item"].tolist()
+        ids, mask = padded([self.rows[row] for row in items], self.llm.device)
+        leaf = now["value"].clone().requires_grad_()
+        losses = text_losses(self.llm, leaf, ids, mask)  # (S,)
+        # of the sum: no item's gradient depends on the others
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        losses = losses.detach()
+        beginning = now["step"] == 0
+        if not bool(losses[beginning].isfinite().all()):
+            raise LeaError("llm.source: the model gives an item's text no finite probability: use another model")
+        self.of_all["before"][now["item"][beginning.cpu()]] = losses[beginning].cpu()
+        better = losses < now["best_loss"]
+        now["best"] = torch.where(better[:, None], now["value"], now["best"])
+        now["best_loss"] = torch.where(better, losses, now["best_loss"])
+        lower = losses < now["mark"] * (1.0 - self.params.tolerance)
+        now["mark"] = torch.where(lower, losses, now["mark"])
+        now["stalled"] = torch.where(lower, 0, now["stalled"] + 1)
+        now["step"] = now["step"] + 1
+        adam_step(now["value"], gradient, now["mean"], now["square"], now["step"][:, None], self.rate)
+
+    def _retire(self) -> list[int]:
+        """Write down the items that are done and free their places."""
+        now = self.of_learned
+        done = (now["stalled"] >= PATIENCE) | (now["step"] > self.params.steps)
+        items = now["item"][done.cpu()]
+        self.of_all["token"][items] = now["best"][done].cpu()
+        self.of_all["after"][items] = now["best_loss"][done].cpu()
+        self.of_all["steps"][items] = now["step"][done].cpu().float()
+        self.of_learned = {name: array[~done.to(array.device)] for name, array in now.items()}
+        return items.tolist()
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        tensors = {f"all.{name}": array for name, array in self.of_all.items()}
+        tensors |= {f"learned.{name}": array for name, array in self.of_learned.items()}
+        arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        checkpoint.save(arrays, {"taken": self.taken, "seconds": self.seconds})
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        if (saved := checkpoint.load()) is None:
+            return
+        arrays, state = saved
+        self.taken, self.seconds = state["taken"], state["seconds"]
+        self.of_all = {name: torch.from_numpy(arrays[f"all.{name}"]) for name in self.of_all}
+        for name, array in self.of_learned.items():
+            self.of_learned[name] = torch.from_numpy(arrays[f"learned.{name}"]).to(array.device)

@@ -1,0 +1,157 @@
+"""Amortised item tokens: one small network maps any item's pooled token to a token that its text follows from.
+
+In: the texts' token ids, pooled tokens, the whole LLM. Out: the network's weights, and from them a token for any item,
+also one that comes later: `encode`, which needs no LLM.
+
+    token = pooled + scale * (W2 gelu(W1 (pooled - mean) / deviation + b1) + b2)
+
+Learned tokens (learned_tokens.py) cost a training run per item; here the same loss, -log P(text | token) with the LLM
+frozen, trains W1, b1, W2, b2 on a sample of items. W2 and b2 start at zero, so the network starts at the pooled token.
+`scale` is the mean absolute input embedding. Adam, its rate falling linearly to zero. The paper has no such network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lea_core.checkpoints import Checkpoint
+from lea_core.errors import LeaError, warn
+from lea_core.item_tokens import by_length, padded
+from lea_core.learned_tokens import SAVE_SECONDS, adam_step, embedding_scale, mean_loss, text_losses
+from lea_core.llm import LanguageModel
+from lea_core.params import AmortisedTokens
+from lea_core.progress import announce, bar
+
+BATCH_ITEMS = 16
+MEASURED_ITEMS = 128
+SEED = 0  # of the sample, the first weights and the order
+TRAINED = ("first.weight", "first.bias", "second.weight", "second.bias")
+
+
+def encode(weights: Mapping[str, np.ndarray], pooled: np.ndarray) -> np.ndarray:
+    """Tokens (I, H) of pooled tokens (I, H), by the weights that the artifact holds."""
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    return _encode(tensors, torch.from_numpy(pooled)).numpy()
+
+
+def _encode(weights: Mapping[str, Tensor], pooled: Tensor) -> Tensor:
+    inputs = (pooled - weights["mean"]) / weights["deviation"]
+    hidden = F.gelu(F.linear(inputs, weights["first.weight"], weights["first.bias"]))  # (I, W)
+    return pooled + weights["scale"] * F.linear(hidden, weights["second.weight"], weights["second.bias"])
+
+
+def train_encoder(
+    llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, params: AmortisedTokens, checkpoint: Checkpoint
+) -> tuple[dict[str, np.ndarray], dict[str, Any], float]:
+    """The network's weights, trained on a sample of items; its text losses on other items where there are any; seconds.
+
+    Raises `LeaError` where the training diverges.
+    """
+    present = np.flatnonzero([len(row) > 0 for row in rows])
+    order = np.random.default_rng(SEED).permutation(present)
+    sample, others = order[: params.items], order[params.items :][:MEASURED_ITEMS]
+    training = Training(llm, rows, pooled, params, sample)
+    training.run(checkpoint)
+    weights = {name: tensor.cpu().numpy() for name, tensor in training.weights.items()}
+    judged = others if len(others) else sample[:MEASURED_ITEMS]
+    before, after = (mean_loss(llm, rows, tokens, judged) for tokens in (pooled, encode(weights, pooled)))
+    if not after < before:
+        warn(f"tokenize_items.amortised: text loss {before:.3f} before and {after:.3f} after: lower the learning_rate")
+    measured = {
+        "text_loss_before": before,
+        "text_loss_after": after,
+        "text_loss_items": len(judged),
+        "encoder_items": len(sample),
+    }
+    return weights, measured, training.seconds
+
+
+class Training:
+    """The network's training on a sample of items; its state is arrays and two numbers, so that it can go on."""
+
+    def __init__(
+        self, llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, params: AmortisedTokens, sample: np.ndarray
+    ) -> None:
+        self.llm, self.rows, self.params, self.pooled = llm, rows, params, torch.from_numpy(pooled).to(llm.device)
+        # Fixed batches of about equal lengths, in another order in each epoch.
+        self.batches = [sample[chosen] for chosen in by_length([rows[item] for item in sample], BATCH_ITEMS)]
+        self.weights = first_weights(pooled, sample, params.width, embedding_scale(llm))
+        self.weights = {name: tensor.to(llm.device) for name, tensor in self.weights.items()}
+        self.means, self.squares = ({name: torch.zeros_like(self.weights[name]) for name in TRAINED} for _ in range(2))
+        self.step, self.seconds = 0, 0.0
+
+    def run(self, checkpoint: Checkpoint) -> None:
+        """Train for all epochs, going on from what `checkpoint` holds."""
+        self._restore(checkpoint)
+        steps = self.params.epochs * len(self.batches)
+        total = self.params.epochs * sum(len(self.rows[item]) for batch in self.batches for item in batch)
+        with bar(total, "token encoder", "token") as progress:
+            begun = self.step
+            progress.update(total * begun // steps)
+            for step in range(begun, steps):
+                started = time.perf_counter()
+                epoch, place = divmod(step, len(self.batches))
+                order = np.random.default_rng([SEED, epoch]).permutation(len(self.batches))
+                self._learn(self.batches[order[place]], 1.0 - step / steps)
+                tokens = sum(len(self.rows[item]) for item in self.batches[order[place]])
+                seconds = time.perf_counter() - started
+                self.seconds += seconds
+                progress.update(tokens)
+                if step == begun + 1:  # the first one warms up
+                    announce("token encoder", total * (steps - step) // steps, tokens / seconds)
+                if checkpoint.due(SAVE_SECONDS):
+                    self._save(checkpoint)
+        self._save(checkpoint)
+
+    def _learn(self, items: np.ndarray, share: float) -> None:
+        """One step on a batch, at this share of the learning rate."""
+        ids, mask = padded([self.rows[item] for item in items], self.llm.device)
+        trained = {name: self.weights[name].clone().requires_grad_() for name in TRAINED}
+        losses = text_losses(self.llm, _encode(self.weights | trained, self.pooled[items]), ids, mask)
+        if not bool(losses.isfinite().all()):
+            raise LeaError("tokenize_items.amortised: the text loss is not finite: lower the learning_rate")
+        gradients = torch.autograd.grad(losses.mean(), list(trained.values()))
+        self.step += 1
+        for name, gradient in zip(trained, gradients, strict=True):
+            state = (self.means[name], self.squares[name], torch.tensor(self.step))
+            adam_step(self.weights[name], gradient, *state, self.params.learning_rate * share)
+
+    def _groups(self) -> dict[str, dict[str, Tensor]]:
+        return {"weights": self.weights, "means": self.means, "squares": self.squares}
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        groups = self._groups().items()
+        tensors = {f"{group}.{name}": tensor.cpu().numpy() for group, all_ in groups for name, tensor in all_.items()}
+        checkpoint.save(tensors, {"step": self.step, "seconds": self.seconds})
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        if (saved := checkpoint.load()) is None:
+            return
+        arrays, state = saved
+        self.step, self.seconds = state["step"], state["seconds"]
+        for group, tensors in self._groups().items():
+            for name, tensor in tensors.items():
+                tensors[name] = torch.from_numpy(arrays[f"{group}.{name}"]).to(tensor.device)
+
+
+def first_weights(pooled: np.ndarray, sample: np.ndarray, width: int, scale: float) -> dict[str, Tensor]:
+    """Weights at which every token is the pooled one."""
+    generator = torch.Generator().manual_seed(SEED)
+    count = pooled.shape[1]
+    known = torch.from_numpy(pooled[sample])  # (N, H)
+    return {
+        "mean": known.mean(dim=0),
+        "deviation": known.std(dim=0, correction=0) + 1e-6,
+        "scale": torch.tensor([scale]),
+        "first.weight": torch.randn(width, count, generator=generator) / count**0.5,
+        "first.bias": torch.zeros(width),
+        "second.weight": torch.zeros(count, width),
+        "second.bias": torch.zeros(count),
+    }
