@@ -81,9 +81,8 @@ class Learner:
         self.taken = 0  # of the queue
         self.seconds = 0.0
         count = len(rows)
-        self.of_all = {"token": self.start.clone()} | {
-            name: torch.zeros(count) for name in ("before", "after", "steps")
-        }
+        self.of_all = {name: torch.zeros(count) for name in ("before", "after", "steps")}
+        self.of_all["token"] = self.start.clone()
         self.of_learned = self._beginners([])
 
     def run(self, checkpoint: Checkpoint) -> None:
@@ -106,7 +105,7 @@ class Learner:
                 if number == 2:  # the first step warms up
                     announce("learned tokens, at most", int(work.sum()) - behind, tokens / seconds)
                 retired = self._retire()
-                progress.update(tokens + int((work - lengths * self.of_all["steps"])[retired].sum()))
+                progress.update(tokens + int((work[retired] - lengths[retired] * self.of_all["steps"][retired]).sum()))
                 if checkpoint.due(SAVE_SECONDS):
                     self._save(checkpoint)
         self._save(checkpoint)
@@ -138,18 +137,14 @@ class Learner:
 
     def _refill(self) -> bool:
         """Let the next of the queue take the places that are free. Returns whether any item is being learned."""
-        active = [len(self.rows[row]) for row in self.of_learned["item"].tolist()]
-        new: list[int] = []
-        while self.taken < len(self.queue):
-            row = self.queue[self.taken]
-            count, longest = (
-                len(active) + len(new),
-                max([len(self.rows[row]), *active, *(len(self.rows[r]) for r in new)]),
-            )
-            if count and (count + 1) * longest > self.params.batch_tokens:
+        count, new = len(self.of_learned["item"]), list[int]()
+        longest = max((len(self.rows[row]) for row in self.of_learned["item"].tolist()), default=0)
+        for row in self.queue[self.taken : self.taken + self.params.batch_tokens]:
+            longest = max(longest, len(self.rows[row]))
+            if count + len(new) and (count + len(new) + 1) * longest > self.params.batch_tokens:
                 break
             new.append(row)
-            self.taken += 1
+        self.taken += len(new)
         if new:
             beginners = self._beginners(new)
             self.of_learned = {name: torch.cat([old, beginners[name]]) for name, old in self.of_learned.items()}

@@ -112,7 +112,7 @@ class LearnedTokens(Section):
     """The paper's item tokens: each alone is trained so that the frozen LLM generates the item's text after it."""
 
     steps: Count  # at most, per item
-    tolerance: OpenShare  # an item is done when a few steps in a row lower its loss by no more than this share
+    tolerance: OpenShare  # an item is done when five steps in a row lower its loss by no more than this share
     learning_rate: Positive  # in units of the mean absolute input embedding
     batch_tokens: Count  # text tokens per step, of the items that are learned at a time
     mix: Share  # method mixed: the share of the learned token; the rest is the pooled one

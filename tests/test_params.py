@@ -57,6 +57,22 @@ def edited(folder: Path, old: str, new: str) -> Path:
         ("variants.snqn.state", "yes", "variants.snqn.state is 'yes', but must be 'none' or 'le': mend it"),
         ("variants.supervised.reward", "le", "variants.supervised: method supervised reads no reward: set reward to"),
         ("train.epochs", 9, "variants.sa2c: train.epochs 9 ends within methods.sa2c.warmup_epochs"),
+        (
+            "tokenize_items.method",
+            "mean",
+            "tokenize_items.method is 'mean', but must be 'pooled', 'learned', 'mixed' or",
+        ),
+        (
+            "tokenize_items.learned.mix",
+            1.5,
+            "tokenize_items.learned.mix is 1.5, but must be less than or equal to 1: mend",
+        ),
+        (
+            "tokenize_items.learned.tolerance",
+            0.0,
+            "tokenize_items.learned.tolerance is 0.0, but must be greater than 0",
+        ),
+        ("tokenize_items.amortised", ..., "tokenize_items.amortised is missing: add it"),
         ("variants.Ä", {}, "variants.Ä"),
         ("backbones.lstm", {}, "backbones.lstm is unknown: remove it or mend its spelling"),
         ("backbones.sasrec.heads", 3, "backbones.sasrec: width 64 is no multiple of heads 3: change one of them"),

@@ -1,20 +1,27 @@
 """Learned, mixed and amortised item tokens: their loss by hand, on their own, and through a kill."""
 
 import contextlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from lea_core import learned_tokens, token_encoder
+from lea_core import learned_tokens, tables, token_encoder
+from lea_core.artifacts import read_tensors
+from lea_core.environment import read_item_tokens
 from lea_core.learned_tokens import Learner, mean_loss, text_losses
 from lea_core.llm import LanguageModel, fingerprint
 from lea_core.params import AmortisedTokens, LearnedTokens, TokenParams
 from lea_core.token_encoder import encode
 from lea_core.token_methods import Tokenised, _identity, tokenise
+from stages import tokenize_items
 from tests import tiny_llm
+from tests.lane import ROOT, change_params
 
 TEXTS = ["alien robot", "love war jazz sea", "", "ghost", "king cat dog", "sea ghost love"]
 
@@ -196,3 +203,24 @@ def test_any_other_input_starts_anew(model: LanguageModel, tmp_path: Path) -> No
     assert fingerprint(other) == fingerprint(model)
     other.causal.lm_head.weight.data[0, 0] += 1.0
     assert identity != _identity(other, rows, pooled, wanted)
+
+
+def test_the_stage_publishes_the_encoder_and_forgets_its_checkpoint(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_llm.load(tmp_path / "data")
+    numbers = pa.array(range(len(TEXTS)), pa.int32())
+    items = {"item": numbers, "item_id": [str(n) for n in numbers], "text": TEXTS, "train_count": numbers}
+    tables.write_table(tmp_path / "data/interactions/items.parquet", pa.table(items), tables.ITEMS)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    wanted = settings("amortised").model_dump()
+    change_params(tmp_path, {f"tokenize_items.{key}": value for key, value in wanted.items()})
+    tokenize_items.main([])
+    published = tmp_path / "data" / "item_tokens"
+    weights = read_tensors(published / "encoder.safetensors")
+    tokens = read_item_tokens(published).token
+    pooled = run(tiny_llm.load(tmp_path / "data"), "pooled").tokens.token
+    np.testing.assert_array_equal(encode(weights, pooled), tokens)
+    assert json.loads((published / "measured.json").read_text())["encoder_items"] == 4
+    assert list(cache.iterdir()) == []
