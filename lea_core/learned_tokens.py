@@ -52,6 +52,11 @@ def mean_loss(llm: LanguageModel, rows: list[list[int]], tokens: np.ndarray, ite
     return total / len(items)
 
 
+def swapped_loss(llm: LanguageModel, rows: list[list[int]], tokens: np.ndarray, items: np.ndarray) -> float:
+    """Mean text loss of some items, each under the token of another: what tokens say of no item in particular."""
+    return mean_loss(llm, [rows[item] for item in items], tokens[np.roll(items, 1)], np.arange(len(items)))
+
+
 def embedding_scale(llm: LanguageModel) -> float:
     """The mean absolute input embedding: the unit of a step in token space."""
     return float(llm.decoder.get_input_embeddings().weight.float().abs().mean())

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from lea_core.checkpoints import Checkpoint
 from lea_core.errors import LeaError, warn
 from lea_core.item_tokens import by_length, padded
-from lea_core.learned_tokens import SAVE_SECONDS, adam_step, embedding_scale, mean_loss, text_losses
+from lea_core.learned_tokens import SAVE_SECONDS, adam_step, embedding_scale, mean_loss, swapped_loss, text_losses
 from lea_core.llm import LanguageModel
 from lea_core.params import AmortisedTokens
 from lea_core.progress import announce, bar
@@ -61,12 +61,14 @@ def train_encoder(
     training.run(checkpoint)
     weights = {name: tensor.cpu().numpy() for name, tensor in training.weights.items()}
     judged = others if len(others) else sample[:MEASURED_ITEMS]
-    before, after = (mean_loss(llm, rows, tokens, judged) for tokens in (pooled, encode(weights, pooled)))
+    token = encode(weights, pooled)
+    before, after = (mean_loss(llm, rows, tokens, judged) for tokens in (pooled, token))
     if not after < before:
         warn(f"tokenize_items.amortised: text loss {before:.3f} before and {after:.3f} after: lower the learning_rate")
     measured = {
         "text_loss_before": before,
         "text_loss_after": after,
+        "text_loss_swapped": swapped_loss(llm, rows, token, judged),
         "text_loss_items": len(judged),
         "encoder_items": len(sample),
     }

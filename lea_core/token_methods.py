@@ -23,11 +23,11 @@ import numpy as np
 
 from lea_core.checkpoints import Checkpoint
 from lea_core.item_tokens import ItemTokens, pooled_tokens
-from lea_core.learned_tokens import Learner, mean_loss
+from lea_core.learned_tokens import Learner, mean_loss, swapped_loss
 from lea_core.llm import LanguageModel, fingerprint
 from lea_core.params import TokenParams
 from lea_core.sources import file_sha256
-from lea_core.token_encoder import encode, train_encoder
+from lea_core.token_encoder import MEASURED_ITEMS, SEED, encode, train_encoder
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,13 @@ def _learned(
     learner = Learner(llm, rows, pooled, params.learned)
     learner.run(checkpoint)
     token, found = learner.of_all["token"].numpy(), learner.measured()
+    present = np.flatnonzero([len(row) > 0 for row in rows])
     if params.method == "mixed":
         token = pooled + np.float32(params.learned.mix) * (token - pooled)
         found["text_loss_learned"] = found["text_loss_after"]
-        found["text_loss_after"] = mean_loss(llm, rows, token, np.flatnonzero([len(row) > 0 for row in rows]))
+        found["text_loss_after"] = mean_loss(llm, rows, token, present)
+    some = np.random.default_rng(SEED).permutation(present)[:MEASURED_ITEMS]
+    found["text_loss_swapped"] = swapped_loss(llm, rows, token, some)
     return token, {}, found, learner.seconds
 
 

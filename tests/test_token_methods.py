@@ -83,6 +83,13 @@ def test_learned_tokens_make_the_text_likelier_and_depend_on_no_other_item(model
     present = np.array([0, 1, 3, 4, 5])
     rows = model.tokenizer(TEXTS, add_special_tokens=False)["input_ids"]
     assert mean_loss(model, rows, result.tokens.token, present) == pytest.approx(result.measured["text_loss_after"])
+    # A token makes its own text likelier than the token of another item does: by hand, each under the next one's.
+    order = np.random.default_rng(0).permutation(present)
+    token = result.tokens.token
+    pairs = zip(order, np.roll(order, 1), strict=True)
+    others = [mean_loss(model, [rows[item]], token[[other]], np.array([0])) for item, other in pairs]
+    assert result.measured["text_loss_swapped"] == pytest.approx(np.mean(others), abs=1e-5)
+    assert result.measured["text_loss_swapped"] > result.measured["text_loss_after"] + 0.05
     pooled = run(model, "pooled").tokens
     assert mean_loss(model, rows, pooled.token, present) == pytest.approx(result.measured["text_loss_before"])
     np.testing.assert_array_equal(result.tokens.token[2], pooled.token[2])
