@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lea_core import baselines
-from lea_core.baselines import item_neighbours, nearest_by_users, popularity, propose, text_neighbours
+from lea_core.baselines import item_neighbours, nearest_by_users, of_users, popularity, propose, text_neighbours
 from lea_core.errors import LeaError
 from lea_core.sequences import Sequences
 
@@ -61,6 +61,11 @@ def test_similarities_against_a_loop_in_blocks_of_any_size(lists: list[list[int]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
     np.testing.assert_allclose(strongest.numpy(), -np.sort(-expected, axis=1)[:, :2], rtol=1e-6)
     np.testing.assert_allclose(found.gather(1, best).numpy(), strongest.numpy())
+
+
+def test_events_of_some_users_alone() -> None:
+    found = of_users(sequences([[0, 1], [2], [], [3, 4]], 5), np.array([3, 2, 0]))
+    assert [found.user_items(user).tolist() for user in range(4)] == [[0, 1], [], [], [3, 4]]
 
 
 def test_proposals_leave_out_the_history_and_on_request_the_next_item() -> None:
