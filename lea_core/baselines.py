@@ -1,0 +1,152 @@
+"""Cheap scorers to hold the LE against: text neighbours, item neighbours and popularity; and what they would propose.
+
+In: item vectors, training events or training counts. Out: a `Scorer`, the contract of `evaluation.rank_events`: (B, T)
+right-aligned item indices, -1 for none -> (B, I) float32 scores, higher is better. Without a history every item scores
+the same, but under popularity, which never looks at one.
+
+`item_neighbours` is item-based collaborative filtering (Sarwar et al., WWW 2001, Deshpande and Karypis, TOIS 2004) with
+shrinkage (Bell and Koren, KDD 2007), and departs from them thus: it knows no ratings, so two items are alike as far as
+the same users take both; shrinkage is added to the cosine's denominator; of a history the recent items weigh more. An
+item is no neighbour of itself. The default settings are those that rank validation events of Amazon Scientific best.
+
+Item neighbours have seen every later event of the users that they were counted from: what they propose for a training
+event is a fair yardstick only where they were counted from other users (`of_users`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lea_core.errors import LeaError
+from lea_core.sequences import Sequences, batches, histories
+
+Scorer = Callable[[np.ndarray], Tensor]
+
+BLOCK = 2**23  # entries of the largest array that counting co-occurrences holds at once
+
+
+def popularity(counts: np.ndarray) -> Scorer:
+    """Every history: the items' training counts (I,)."""
+    scores = torch.from_numpy(counts.astype(np.float32))
+    return lambda items: scores.expand(len(items), -1)
+
+
+def text_neighbours(vectors: np.ndarray) -> Scorer:
+    """Cosine of the last item's vector with every item's: (I, W) -> scorer. A row of zeros is similar to nothing."""
+    unit = F.normalize(torch.from_numpy(vectors.astype(np.float32)), dim=1)
+
+    def scorer(items: np.ndarray) -> Tensor:
+        last = torch.from_numpy(items[:, -1])  # (B,)
+        return torch.where((last >= 0)[:, None], unit[last.clamp(min=0)] @ unit.T, 0.0)  # (B, I)
+
+    return scorer
+
+
+def item_neighbours(
+    train: Sequences, recent: int = 10, decay: float = 0.8, shrinkage: float = 50.0, neighbours: int = 200
+) -> Scorer:
+    """sum_j decay^j similarity(x_{t-j}, .) over the `recent` last items of a history.
+
+    similarity(a, b) = users who take both / (sqrt(users who take a * users who take b) + shrinkage), over training
+    events, kept for each item's `neighbours` strongest: memory is I * neighbours, whatever the catalogue.
+    """
+    index, similarity = nearest_by_users(train, shrinkage, neighbours)
+
+    def scorer(items: np.ndarray) -> Tensor:
+        scores = torch.zeros(len(items), train.num_items)  # (B, I)
+        for step in range(min(recent, items.shape[1])):
+            item = torch.from_numpy(items[:, -1 - step])  # (B,)
+            weight = torch.where(item >= 0, decay**step, 0.0)[:, None]  # (B, 1)
+            known = item.clamp(min=0)
+            scores.scatter_add_(1, index[known], similarity[known] * weight)
+        return scores
+
+    return scorer
+
+
+def of_users(train: Sequences, users: np.ndarray) -> Sequences:
+    """The events of these users alone; the others keep their index and have none."""
+    chosen = np.zeros(train.num_users, dtype=bool)
+    chosen[users] = True
+    lengths = np.diff(train.offsets)
+    keep = np.repeat(chosen, lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths * chosen)])
+    return Sequences(train.items[keep], train.split[keep], offsets, train.num_items)
+
+
+def nearest_by_users(train: Sequences, shrinkage: float, neighbours: int) -> tuple[Tensor, Tensor]:
+    """For every item its most similar other items and their similarity, strongest first: int64 and float32, (I, K).
+
+    K = min(neighbours, I - 1). Where fewer items are similar at all, the rest of the row has similarity zero.
+    """
+    size, kept = train.num_items, min(neighbours, train.num_items - 1)
+    users, _ = train.users_and_positions()
+    pairs = np.unique(users * size + train.items)  # each item once per user, users in order
+    user, item = np.divmod(pairs, size)  # (N,)
+    starts = np.searchsorted(user, np.arange(train.num_users + 1))
+    takers = np.bincount(item, minlength=size).astype(np.float64)  # (I,)
+    by_item = np.argsort(item, kind="stable")
+    index = torch.zeros(size, kept, dtype=torch.int64)
+    similarity = torch.zeros(size, kept)
+    for rows in batches(size, max(1, BLOCK // size)):
+        bounds = np.searchsorted(item[by_item], [rows.start, rows.stop])
+        chosen = by_item[bounds[0] : bounds[1]]
+        together = _co_occurrences(user[chosen], item[chosen] - rows.start, rows.stop - rows.start, starts, item, size)
+        own = np.arange(rows.start, rows.stop)
+        together[own - rows.start, own] = 0.0
+        norm = np.sqrt(takers[rows, None] * takers) + shrinkage
+        alike = np.divide(together, norm, out=np.zeros_like(together), where=norm > 0)
+        best = torch.from_numpy(alike).topk(kept, dim=1)
+        index[rows], similarity[rows] = best.indices, best.values.float()
+    return index, similarity
+
+
+def _co_occurrences(
+    users: np.ndarray, rows: np.ndarray, count: int, starts: np.ndarray, items: np.ndarray, size: int
+) -> np.ndarray:
+    """How many users take both items: (count, I), for rows given as pairs (user, row) of shape (N,).
+
+    items: every user's distinct items, user u's from starts[u] to starts[u + 1] - 1.
+    """
+    lengths = np.diff(starts)[users]
+    together = np.zeros(count * size)
+    parts = np.flatnonzero(np.diff(np.cumsum(lengths) // BLOCK, prepend=0)) if len(users) else np.zeros(0, dtype=int)
+    for part in np.split(np.arange(len(users)), parts):  # each part spans at most BLOCK + one user's pairs
+        width = lengths[part]
+        within = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
+        others = items[np.repeat(starts[users[part]], width) + within]
+        together += np.bincount(np.repeat(rows[part], width) * size + others, minlength=count * size)
+    return together.reshape(count, size)
+
+
+def propose(
+    scorer: Scorer,
+    train: Sequences,
+    users: np.ndarray,
+    positions: np.ndarray,
+    history: int,
+    count: int,
+    skip_next: bool,
+    batch: int = 512,
+) -> np.ndarray:
+    """The `count` unseen items that a scorer puts first after the events 0..position, best first: (N, A) int64.
+
+    users, positions: (N,), positions in `train`. The items of the history are left out, with `skip_next` the next one
+    too, as among the LE's proposals. Equal scores come in no particular order. Raises `LeaError` where too few items
+    are left.
+    """
+    proposed = np.empty((len(users), count), dtype=np.int64)
+    for part in batches(len(users), batch):
+        scores = scorer(histories(train, users[part], positions[part] + 1, history)).clone()  # (B, I)
+        for row, (user, position) in enumerate(zip(users[part], positions[part], strict=True)):
+            scores[row, torch.from_numpy(train.user_items(user)[: position + 1 + skip_next])] = -torch.inf
+        best = scores.topk(min(count, train.num_items), dim=1)
+        if count > train.num_items or bool(best.values.isneginf().any()):
+            raise LeaError(f"{count} proposals: fewer of the {train.num_items} items are unseen: ask for fewer")
+        proposed[part] = best.indices.numpy()
+    return proposed

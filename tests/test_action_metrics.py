@@ -1,0 +1,70 @@
+"""action_metrics.py: by hand, and against loops over the events."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lea_core.action_metrics import diversity, taken_later_share
+from lea_core.errors import LeaError
+from lea_core.sequences import Sequences
+from tests.test_baselines import sequences
+
+
+def test_taken_later_by_hand() -> None:
+    train = sequences([[0, 1, 2, 1], [3], [4, 0]], 6)
+    users, positions = np.array([0, 0, 1, 2]), np.array([0, 2, 0, 0])
+    proposed = np.array([[1, 2, 5], [1, 0, 2], [0, 1, 2], [1, 0, 5]])
+    # Later: {1, 2, 1}, {1}, none (left out), {0}.
+    found = taken_later_share(proposed, train, users, positions, [1, 2, 3, 10], skip_next=False)
+    assert found == {1: pytest.approx(2 / 3), 2: pytest.approx((1 + 1 / 2 + 1 / 2) / 3), 3: pytest.approx(4 / 9)}
+    # After the next item: {2, 1} at the first state, the only one left.
+    assert taken_later_share(proposed, train, users, positions, [3], skip_next=True) == {3: pytest.approx(2 / 3)}
+    with pytest.raises(LeaError, match="no state has a later training event"):
+        taken_later_share(proposed[2:3], train, users[2:3], positions[2:3], [1], skip_next=False)
+
+
+@given(st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=8), min_size=1, max_size=4), st.booleans())
+def test_taken_later_against_a_loop(lists: list[list[int]], skip_next: bool) -> None:
+    train = sequences(lists, 5)
+    users, positions = train.users_and_positions()
+    proposed = np.random.default_rng(0).integers(0, 5, size=(len(users), 4))
+    shares = []
+    for user, position, row in zip(users, positions, proposed, strict=True):
+        later = lists[user][position + 1 + skip_next :]
+        if later:
+            shares.append(np.mean([item in later for item in row[:3]]))
+    found = taken_later_share(proposed, train, users, positions, [3], skip_next)
+    assert found == {3: pytest.approx(np.mean(shares))}
+
+
+def test_two_hundred_thousand_states_are_judged_at_once() -> None:
+    rng = np.random.default_rng(0)
+    items = rng.integers(0, 1000, size=200_000)
+    train = Sequences(items, np.zeros(len(items), dtype=np.int8), np.arange(0, 200_001, 10), 1001)
+    users, positions = train.users_and_positions()
+    following = np.minimum(positions + 1, 9) + users * 10
+    proposed = np.concatenate([items[following, None], np.full((len(items), 9), 1000)], axis=1)
+    found = taken_later_share(proposed, train, users, positions, [1, 10], skip_next=False)
+    assert found == {1: 1.0, 10: pytest.approx(0.1)}
+    assert diversity(proposed, rng.normal(size=(1001, 64)))["coverage"] == 1.0
+
+
+def test_diversity_by_hand() -> None:
+    vectors = np.array([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [0.0, 0.0]])
+    found = diversity(np.array([[0, 1], [0, 2], [0, 3]]), vectors)
+    # Distances 1, 2 and (a vector of zeros) 1. Proposed 3, 1, 1, 1 times: sum |x_i - x_j| / (2 n^2 mean) = 12 / 48.
+    assert found == {"coverage": 1.0, "gini": pytest.approx(0.25), "distance": pytest.approx(4 / 3)}
+    same = diversity(np.array([[1], [1]]), vectors)
+    assert same == {"coverage": 0.25, "gini": pytest.approx(0.75)}  # one item takes all: 1 - 1 / 4; no pair in a list
+
+
+@given(st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=1, max_size=6))
+def test_diversity_against_loops(lists: list[list[int]]) -> None:
+    vectors = np.random.default_rng(0).normal(size=(7, 4))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    times = [sum(row.count(item) for row in lists) for item in range(7)]
+    apart = [1 - unit[row[i]] @ unit[row[j]] for row in lists for i in range(3) for j in range(i)]
+    found = diversity(np.array(lists), vectors)
+    assert found["gini"] == pytest.approx(sum(abs(a - b) for a in times for b in times) / (2 * 7 * sum(times)))
+    assert found["distance"] == pytest.approx(np.mean(apart), abs=1e-5)
