@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from lea_core.annotate import each_batch, owned
+from lea_core.annotate import each_pack
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
+from lea_core.packing import learning_steps
 from lea_core.params import AugmentParams
-from lea_core.sequences import Sequences, batches, window_items, window_values
+from lea_core.sequences import Sequences, batches, seen_pairs
 from lea_core.tables import to_numpy, vectors
 
-ROWS = 4096  # positions whose scores are in memory at once
+SCORES = 2**24  # scores in memory at once
 
 
 @torch.inference_mode()
@@ -36,49 +37,59 @@ def augment(
         np.array_equal(to_numpy(states, "user"), users) and np.array_equal(to_numpy(states, "position"), positions)
     ):
         raise LeaError("data/states/le.parquet: its rows are not the training events: run `dvc repro annotate`")
-    followed = np.append(users[1:] == users[:-1], False) if len(users) else np.zeros(0, dtype=bool)
-    proposed, scores = _propose(environment, train, to_numpy(states, "state"), repeats, params.actions)
+    followed = learning_steps(train)
+    events = np.flatnonzero(followed)
+    found, scores = propose(
+        environment, train, events, to_numpy(states, "state")[events], params.actions, not repeats, True
+    )
+    proposed = np.zeros((len(users), params.actions), dtype=np.int64)
     rewards = np.empty(proposed.shape, dtype=np.float32)
+    proposed[events] = found
     history = environment.shape.history
-    for batch in each_batch("augment", train, history, params.batch_tokens, 1 + params.actions):
-        result = (
-            environment.judge(window_items(train, batch), window_values(train, batch, proposed, 0))
-            .action_rewards.cpu()
-            .numpy()
-        )
-        for row, window in enumerate(batch):
-            mine, offset = owned(window), train.offsets[window.user] + window.start
-            rewards[offset + mine.start : offset + mine.stop] = result[row, mine]
+    for packed in each_pack("augment", train, history, params.batch_tokens, params.actions):
+        acting = packed.events[packed.acting]
+        rewards[acting] = environment.judge(train, packed, proposed[acting]).rewards.cpu().numpy()
     return pa.table(
         {
             "user": users[followed].astype(np.int32),
             "position": positions[followed].astype(np.int32),
-            "actions": vectors(proposed[followed].astype(np.int32)),
-            "scores": vectors(scores[followed]),
+            "actions": vectors(found.astype(np.int32)),
+            "scores": vectors(scores),
             "rewards": vectors(rewards[followed]),
         }
     )
 
 
-def _propose(
-    environment: Environment, train: Sequences, states: np.ndarray, repeats: bool, count: int
+def propose(
+    environment: Environment,
+    train: Sequences,
+    events: np.ndarray,
+    states: np.ndarray,
+    count: int,
+    skip_seen: bool,
+    skip_next: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` best items of each position that pass the filter, and their scores; both (N, A)."""
-    users, positions = train.users_and_positions()
-    longest = int(np.diff(train.offsets).max(initial=0))
-    if train.num_items - 1 - (0 if repeats else longest) < count:
+    """The `count` best items after each event (N,) from its state (N, C + K), and their scores; both (N, A).
+
+    Left out are the items of the history with `skip_seen` and the logged next one with `skip_next`. Raises `LeaError`
+    where too few are left.
+    """
+    longest = int(np.diff(train.offsets).max(initial=0)) if skip_seen else 0
+    if train.num_items - longest - skip_next < count:
         raise LeaError(
             f"params.yaml: augment.actions {count}: with {train.num_items} items and a history of {longest} there are "
             "too few unseen items to propose: lower it"
         )
-    proposed = np.empty((len(users), count), dtype=np.int64)
-    scores = np.empty((len(users), count), dtype=np.float32)
-    for part in batches(len(users), ROWS):
-        every = environment.scores(torch.from_numpy(states[part].astype(np.float32)).to(environment.llm.device))
-        for row, (user, position) in enumerate(zip(users[part], positions[part], strict=True)):
-            items = train.user_items(user)
-            barred = items[position + 1 : position + 2] if repeats else items[: position + 2]
-            every[row, torch.from_numpy(barred).to(every.device)] = -torch.inf
+    proposed = np.empty((len(events), count), dtype=np.int64)
+    scores = np.empty((len(events), count), dtype=np.float32)
+    for part in batches(len(events), max(SCORES // train.num_items, 1)):
+        device = environment.llm.device
+        every = environment.heads.scores(torch.from_numpy(states[part].astype(np.float32)).to(device))
+        if skip_seen:
+            owner, items = (torch.from_numpy(pair).to(device) for pair in seen_pairs(train, events[part]))
+            every[owner, items] = -torch.inf
+        if skip_next:
+            every[torch.arange(len(every)), torch.from_numpy(train.items[events[part] + 1]).to(device)] = -torch.inf
         best = every.topk(count, dim=1)
         proposed[part], scores[part] = best.indices.cpu().numpy(), best.values.cpu().numpy()
     return proposed, scores

@@ -1,21 +1,14 @@
 """The LE: a language model as the environment of a recommender (paper, figure 2).
 
-In: item tokens, sequences of items. Out: a state for every position, a score and a reward for every action there.
+In: item tokens, packed sequences of items and candidate actions. Out: a state for every event, a score and a reward for
+every action there.
 
-    h_t   last hidden state of the LLM (its first layers, LoRA-adapted) at position t over e_{x_1} .. e_{x_t},
-          standardised by the frozen LLM's mean and deviation
-    s_t = norm( b_t + W_s h_t )                                state; b_t: recency-weighted mean of content vectors
-    z_a = norm( c_a + W_a f_a ),  beta_a = w . f_a             action embedding and bias; f_a: pooled text vector
-    score(s_t, a)  = s_t . z_a / temperature + beta_a
-    R(s_t, a)      = score(s_t, a) + v . h_{t,a}               h_{t,a}: the LLM at token e_a after x_1 .. x_t
+The LLM's first layers, LoRA-adapted, read the item tokens; h_t is their output at event t, h_{t,a} that at token e_a
+appended after x_1 .. x_t. The heads (heads.py) make of them states, scores and rewards. The LLM is causal, so one pass
+over a sequence gives all its states, and under the mask of packing.py all actions of all of them.
 
-W_s, W_a, w and v start at zero and LoRA's second factor does too: the untrained LE is exactly the content similarity
-of the recent items, and training can only move away from it where that helps. Everything about an action comes from
-its text, so the LE knows items that it was not trained on.
-
-The LLM is causal, so one pass over a sequence gives all its states. Candidate actions are appended to the sequence
-under a mask that lets each see its own prefix and itself, at the position id after that prefix: one pass scores all
-actions of all positions, and the next logged item needs no extra token because it already stands there.
+With `lora_rank` 0 no adapter is put in and every weight of these layers is trained, in float32: what a small
+transformer without pre-training needs (le_yardsticks.py compares with one).
 
 The paper's own choices of hidden state, heads and losses are not public; docs/lea.md lists ours.
 """
@@ -30,15 +23,16 @@ import numpy as np
 import peft
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lea_core.artifacts import publish_folder, read_json, read_tensors, write_json, write_tensors
 from lea_core.errors import LeaError
+from lea_core.heads import Heads
 from lea_core.item_tokens import ItemTokens
 from lea_core.llm import LanguageModel
+from lea_core.packing import Packed
+from lea_core.params import LeParams
+from lea_core.sequences import Sequences
 from lea_core.tables import ITEM_TOKENS, read_table, to_numpy
-
-HIDDEN_CLIP = 5.0  # standard deviations; a few hidden dimensions of an LLM have rare, huge values
 
 
 @dataclass(frozen=True)
@@ -50,6 +44,8 @@ class Shape:
     recent_items: int
     recent_decay: float
     temperature: float
+    head_width: int
+    dropout: float
     lora_rank: int
     lora_alpha: int
     lora_targets: list[str]
@@ -57,38 +53,31 @@ class Shape:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the LE says of a window batch. What stands at padding is meaningless."""
+    """What the LE says of a packed batch of S events, R of their states with A actions."""
 
-    items: Tensor  # (B, T)
-    state: Tensor  # (B, T, C): s_t
-    scores: Tensor  # (B, T, I)
-    hidden: Tensor  # (B, T, H): h_t, standardised; that of the next item, one step later, is also its h_{t,a}
-    action_rewards: Tensor  # (B, T, A): R(s_t, a)
+    states: Tensor  # (S, C + K)
+    rewards: Tensor  # (R, A): of the appended actions
+    logged_rewards: Tensor  # (R,): of the next event; meaningless where the window ends
 
 
 class Environment(nn.Module):
-    """The LE. Its trainable parts are LoRA's factors and the four heads."""
+    """The LE. Its trainable parts are the heads and LoRA's factors (or, with rank 0, the LLM's layers)."""
 
     def __init__(self, llm: LanguageModel, tokens: ItemTokens, shape: Shape) -> None:
         super().__init__()
         self.llm, self.shape = llm, shape
-        num_items, content_width = tokens.content.shape
         self.token: Tensor = nn.Buffer(torch.from_numpy(tokens.token), persistent=False)
-        self.pooled: Tensor = nn.Buffer(torch.from_numpy(tokens.pooled), persistent=False)
-        self.content: Tensor = nn.Buffer(torch.from_numpy(tokens.content), persistent=False)
-        self.hidden_mean: Tensor = nn.Buffer(torch.zeros(llm.width))
-        self.hidden_deviation: Tensor = nn.Buffer(torch.ones(llm.width))
-        self.state_head = nn.Linear(llm.width, content_width)
-        self.action_head = nn.Linear(llm.width, content_width)
-        self.bias_head = nn.Linear(llm.width, 1, bias=False)
-        self.score_head = nn.Linear(llm.width, 1)
-        for head in self.heads():
-            nn.init.zeros_(head.weight)
-            if head.bias is not None:
-                nn.init.zeros_(head.bias)
-        self.num_items = num_items
-        self._add_lora()
-        self.to(llm.device)
+        self.num_items = len(tokens.token)
+        self.heads = Heads(
+            tokens, shape.head_width, shape.recent_items, shape.recent_decay, shape.temperature, shape.dropout
+        )
+        if shape.lora_rank:
+            self._add_lora()
+        else:
+            self.llm.decoder.float()
+            for name, parameter in self.llm.decoder.named_parameters():
+                parameter.requires_grad_("embed" not in name)  # items come as vectors: the table of words is not read
+        self.to(llm.device).eval()
 
     def _add_lora(self) -> None:
         """Put adapters into the decoder's layers, in float32 whatever the frozen weights are."""
@@ -98,117 +87,114 @@ class Environment(nn.Module):
             peft.inject_adapter_in_model(config, self.llm.decoder)
         except ValueError as error:
             raise LeaError(f"params.yaml: finetune_le.lora.targets: {str(error).splitlines()[0][:150]}") from None
-        for parameter in self.adapter().values():
-            parameter.data = parameter.data.float()
-            parameter.requires_grad_(True)
+        for name, parameter in self.llm.decoder.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.float()
+                parameter.requires_grad_(True)
 
     def adapter(self) -> dict[str, nn.Parameter]:
-        """LoRA's factors by name."""
-        return {name: value for name, value in self.llm.decoder.named_parameters() if "lora_" in name}
+        """The trainable weights of the LLM by name."""
+        return {name: value for name, value in self.llm.decoder.named_parameters() if value.requires_grad}
 
-    def heads(self) -> list[nn.Linear]:
-        """The heads of state, action, item bias and reward."""
-        return [self.state_head, self.action_head, self.bias_head, self.score_head]
+    def read(self, packed: Packed, actions: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        """One pass of the LLM: h (S, H) of the events and h_{t,a} (R, A, H) of `actions` (R, A); raw, float32.
 
-    def hidden(self, items: Tensor) -> Tensor:
-        """Last hidden states of sequences: items (B, T), -1 after the end -> (B, T, H), raw float32.
-
-        What stands at padding is meaningless and influences nothing: it comes after everything real.
+        Without `actions`, R is 0.
         """
-        return self._decode(inputs_embeds=self._embed(items))
-
-    def hidden_with_actions(self, items: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """The same and, in the same pass, actions (B, T, A) -> (B, T, A, H): each sees its own prefix and itself."""
-        batch, time, count = actions.shape
-        appended = self._embed(actions.reshape(batch, time * count))
-        positions = torch.arange(time, device=items.device)
-        positions = torch.cat([positions, positions.repeat_interleave(count) + 1])  # (T + T * A,)
-        states = self._decode(
-            inputs_embeds=torch.cat([self._embed(items), appended], dim=1),
-            attention_mask=prefix_mask(time, count, self.llm.dtype, items.device),
-            position_ids=positions[None].expand(batch, -1),
-        )
-        return states[:, :time], states[:, time:].reshape(batch, time, count, -1)
-
-    def _embed(self, items: Tensor) -> Tensor:
-        return self.token[items.clamp(min=0)].to(self.llm.dtype)
-
-    def _decode(self, **inputs: Tensor) -> Tensor:
-        result: Tensor = self.llm.decoder(**inputs, use_cache=False).last_hidden_state
-        return result.float()
-
-    def standardise(self, hidden: Tensor) -> Tensor:
-        """(..., H) raw hidden states -> what the heads read."""
-        return ((hidden - self.hidden_mean) / self.hidden_deviation).clamp(-HIDDEN_CLIP, HIDDEN_CLIP)
-
-    def content_start(self, items: Tensor) -> Tensor:
-        """b_t: items (B, T), -1 after the end -> (B, T, C) of unit length, the newest item counting most."""
-        content = self.content[items.clamp(min=0)] * (items >= 0)[..., None]
-        result = torch.zeros_like(content)
-        for age in range(min(self.shape.recent_items, items.shape[1])):
-            result[:, age:] += self.shape.recent_decay**age * content[:, : items.shape[1] - age]
-        return F.normalize(result, dim=-1)
-
-    def state(self, start: Tensor, hidden: Tensor) -> Tensor:
-        """s_t from b_t (..., C) and standardised h_t (..., H); (..., C) of unit length."""
-        return F.normalize(start + self.state_head(hidden), dim=-1)
-
-    def actions(self) -> tuple[Tensor, Tensor]:
-        """z: (I, C) of unit length, and beta: (I,)."""
-        return F.normalize(self.content + self.action_head(self.pooled), dim=-1), self.bias_head(self.pooled)[:, 0]
-
-    def scores(self, state: Tensor) -> Tensor:
-        """score(s, a) of all items: (..., C) -> (..., I)."""
-        embeddings, bias = self.actions()
-        scores: Tensor = state @ embeddings.T / self.shape.temperature + bias
-        return scores
-
-    def reward(self, scores: Tensor, actions: Tensor, hidden: Tensor) -> Tensor:
-        """R(s, a): scores (..., I), actions (..., A), standardised h of these actions (..., A, H) -> (..., A)."""
-        corrections: Tensor = self.score_head(hidden)[..., 0]
-        return scores.gather(-1, actions) + corrections
-
-    def judge(self, items: np.ndarray, actions: np.ndarray) -> Judged:
-        """States of sequences (B, T) and rewards of the actions (B, T, A) there, in one pass of the LLM."""
         device = self.llm.device
-        items_, actions_ = torch.from_numpy(items).to(device), torch.from_numpy(actions).to(device)
-        hidden, action_hidden = self.hidden_with_actions(items_, actions_)
-        hidden = self.standardise(hidden)
-        state = self.state(self.content_start(items_), hidden)
-        scores = self.scores(state)
-        rewards = self.reward(scores, actions_, self.standardise(action_hidden))
-        return Judged(items_, state, scores, hidden, rewards)
+        items = packed.items.copy()
+        if actions is not None:
+            items.reshape(-1)[packed.action_cells] = actions
+        vectors = self.token[torch.from_numpy(items).to(device).clamp(min=0)]
+        dtype = next(self.llm.decoder.parameters()).dtype
+        hidden: Tensor = self.llm.decoder(
+            inputs_embeds=vectors.to(dtype),
+            attention_mask=packed.mask(dtype, device),
+            position_ids=torch.from_numpy(packed.positions).to(device),
+            use_cache=False,
+        ).last_hidden_state
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        cells, action_cells = (torch.from_numpy(cells).to(device) for cells in (packed.cells, packed.action_cells))
+        return flat[cells].float(), flat[action_cells].float()
+
+    def recent(self, sequences: Sequences, events: np.ndarray) -> Tensor:
+        """The last items of each history, newest first: events (S,), rows of the sequences -> (S, J), -1 for none."""
+        return torch.from_numpy(recent_items(sequences, events, self.shape.recent_items)).to(self.llm.device)
+
+    def judge(self, sequences: Sequences, packed: Packed, actions: np.ndarray) -> Judged:
+        """States of all events and rewards of the actions (R, A), in one pass of the LLM."""
+        hidden, action_hidden = self.read(packed, actions)
+        content, inputs = self.heads.inputs(self.recent(sequences, packed.events), hidden)
+        acting = packed.acting
+        following = packed.following[acting]  # the next event's own token stands for it as an action
+        next_items = np.where(following >= 0, sequences.items[packed.events[following]], 0)
+        candidates = torch.from_numpy(np.concatenate([next_items[:, None], actions], axis=1)).to(self.llm.device)
+        rewards = self.heads.rewards(
+            content[acting],
+            inputs[acting],
+            candidates,
+            torch.cat([hidden[following][:, None], action_hidden], dim=1),
+        )
+        return Judged(self.heads.state(content, inputs), rewards[:, 1:], rewards[:, 0])
 
     def save(self, folder: Path, quality: dict[str, Any]) -> None:
-        """Publish LoRA's factors, heads, shape and what was measured of them, as safetensors and JSON."""
+        """Publish adapter, heads, shape and what was measured of them, as safetensors and JSON."""
         with publish_folder(folder) as temporary:
             adapter = {name: value.detach().cpu().numpy() for name, value in self.adapter().items()}
             write_tensors(temporary / "adapter.safetensors", adapter)
-            heads = {name: value.cpu().numpy() for name, value in self.state_dict().items()}
+            heads = {name: value.cpu().numpy() for name, value in self.heads.state_dict().items()}
             write_tensors(temporary / "heads.safetensors", heads)
             write_json(temporary / "le.json", asdict(self.shape))
             write_json(temporary / "quality.json", quality)
 
     def snapshot(self) -> dict[str, Tensor]:
-        """A copy of everything that training changes: heads, standardisation and LoRA's factors."""
+        """A copy of everything that training changes: heads, what they count, and the adapter."""
         return {name: value.clone() for name, value in self._parts().items()}
 
     def restore(self, snapshot: dict[str, Tensor]) -> None:
-        """Put a snapshot back."""
-        for name, value in self._parts().items():
-            value.copy_(snapshot[name])
+        """Put a snapshot, or some of it, back."""
+        parts = self._parts()
+        with torch.no_grad():
+            for name, value in snapshot.items():
+                parts[name].copy_(value)
 
     def _parts(self) -> dict[str, Tensor]:
-        # The LLM is no submodule of this one, so state_dict() holds the heads and the standardisation alone.
-        return dict(self.state_dict()) | {f"adapter.{name}": value.data for name, value in self.adapter().items()}
+        heads = {f"heads.{name}": value for name, value in self.heads.state_dict().items()}
+        return heads | {f"adapter.{name}": value.data for name, value in self.adapter().items()}
+
+
+def recent_items(sequences: Sequences, events: np.ndarray, count: int) -> np.ndarray:
+    """The items at `events` (S,), rows of the sequences, and before them: (S, count), newest first, -1 for none."""
+    first = sequences.offsets[np.searchsorted(sequences.offsets, events, side="right") - 1]  # of each event's user
+    rows = events[:, None] - np.arange(count)
+    return np.where(rows >= first[:, None], sequences.items[rows.clip(min=0)], -1)
+
+
+def new(llm: LanguageModel, tokens: ItemTokens, p: LeParams) -> Environment:
+    """An untrained LE as params.yaml describes it."""
+    shape = Shape(
+        layers=llm.num_layers,
+        history=p.history,
+        recent_items=p.recent_items,
+        recent_decay=p.recent_decay,
+        temperature=p.temperature,
+        head_width=p.heads.width,
+        dropout=p.heads.dropout,
+        lora_rank=p.lora.rank,
+        lora_alpha=p.lora.alpha,
+        lora_targets=p.lora.targets,
+    )
+    torch.manual_seed(p.seed)  # for the first factors of LoRA and of the heads; all else draws from its own generators
+    return Environment(llm, tokens, shape)
 
 
 def load(folder: Path, llm: LanguageModel, tokens: ItemTokens) -> Environment:
     """Rebuild a saved LE, in evaluation mode. Raises `LeaError` where its parts do not fit together."""
     environment = Environment(llm, tokens, Shape(**read_json(folder / "le.json")))
-    snapshot = {name: torch.from_numpy(value) for name, value in read_tensors(folder / "heads.safetensors").items()}
-    for name, value in read_tensors(folder / "adapter.safetensors").items():
-        snapshot[f"adapter.{name}"] = torch.from_numpy(value)
+    snapshot = {}
+    for part in ("heads", "adapter"):
+        for name, value in read_tensors(folder / f"{part}.safetensors").items():
+            snapshot[f"{part}.{name}"] = torch.from_numpy(value)
     own = environment.snapshot()
     for name in own.keys() | snapshot.keys():
         if name not in own or name not in snapshot or own[name].shape != snapshot[name].shape:
@@ -217,20 +203,7 @@ def load(folder: Path, llm: LanguageModel, tokens: ItemTokens) -> Environment:
     return environment.eval().requires_grad_(False)
 
 
-def read_item_tokens(folder: Path) -> ItemTokens:
-    """Read the artifact of `tokenize_items`."""
-    table = read_table(folder / "items.parquet", ITEM_TOKENS)
+def read_item_tokens(path: Path) -> ItemTokens:
+    """Read the table that `tokenize_items` wrote."""
+    table = read_table(path, ITEM_TOKENS)
     return ItemTokens(*(np.array(to_numpy(table, name)) for name in ("token", "pooled", "content")))
-
-
-def prefix_mask(time: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Additive attention mask (1, 1, N, N), N = T + T * A, of a sequence of T items and A actions after each.
-
-    Item t sees items up to t. Action (t, k), in row T + t * A + k, sees items up to t and itself.
-    """
-    prefix = torch.arange(time, device=device)
-    owner = torch.cat([prefix, prefix.repeat_interleave(count)])  # (N,): the last item that a row sees
-    sees = torch.zeros(len(owner), len(owner), dtype=torch.bool, device=device)
-    sees[:, :time] = prefix[None] <= owner[:, None]
-    sees.fill_diagonal_(True)
-    return torch.zeros_like(sees, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)[None, None]

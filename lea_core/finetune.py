@@ -2,63 +2,58 @@
 
 In: an untrained LE, the training events. Out: the LE at its best epoch, a learning curve.
 
-  heads  The frozen LLM reads the subset once; its hidden states are kept, and the heads are trained on them: an epoch
-         takes a second or so.
-  lora   LoRA and heads together, whole windows through the LLM, fresh sampled actions in each epoch.
+  heads  The frozen LLM reads the subset once; its states are kept, and the heads are trained on them: an epoch takes
+         a second or so. The reward does not read the LLM at the action yet.
+  lora   Adapter and heads together: packed windows through the LLM, state and reward in one pass, fresh sampled
+         actions in each epoch.
 
-Both minimise, at every position whose next event is a training event too,
-    L = -log softmax(score(s_t, .))[x_{t+1}]  +  reward_weight * mean_k -log sigmoid(R(s_t, x_{t+1}) - R(s_t, a_k))
-with all items in the softmax (the paper: sampled un-interacted items) and a_k uniform over the other items.
+Both minimise, over all steps into a training event (le_steps.py),
+    L = L_sm + reward_weight * (L_rm + reward_centring * centre)
 
-An epoch is judged by NDCG@10 on the training events of users outside the subset: held out from the LE, yet no
-validation or test event. The start counts as epoch 0, so the LE never ends below the content similarity there.
+An epoch is judged by NDCG@10 times reward accuracy on training events of users outside the subset (le_jury.py). The
+start counts as epoch 0, so the LE never ends below the content similarity there.
+
+Every draw depends on the seed and its place in the training alone. So a run that was killed goes on from its checkpoint
+with the same losses, and several processes, which share each batch of the lora phase, reach those of one (dropout is
+drawn in each, so with dropout only about those).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lea_core.checkpoints import Checkpoint
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
-from lea_core.le_losses import reward_centre, reward_loss, state_loss
-from lea_core.le_quality import Jury
-from lea_core.params import LeParams
-from lea_core.progress import announce, bar
-from lea_core.sequences import (
-    Sequences,
-    Window,
-    batches,
-    owned_steps,
-    sample_actions,
-    window_batches,
-    window_items,
-    windows,
+from lea_core.le_jury import Jury, Verdict
+from lea_core.le_steps import (
+    Candidates,
+    FrozenStates,
+    Steps,
+    draw_candidates,
+    join,
+    read_steps,
+    sampled_actions,
+    step_losses,
 )
+from lea_core.packing import learning_steps, packs
+from lea_core.params import LeParams, RewardNegatives
+from lea_core.team import Team
+from lea_core.progress import announce, bar
+from lea_core.sequences import Sequences, Window, seen_pairs, windows
 
-ROWS_PER_STEP = 512  # positions per optimiser step of the heads phase
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Steps to learn from; the hidden states are raw or standardised, as the producer says."""
-
-    start: Tensor  # (N, C): b_t
-    hidden: Tensor  # (N, H): h_t
-    logged: Tensor  # (N,): the next item
-    logged_hidden: Tensor  # (N, 1, H): h of that action
-    sampled: Tensor  # (N, A): other items
-    sampled_hidden: Tensor  # (N, A, H): h of those
-
-    def select(self, chosen: Tensor) -> Rows:
-        """The rows of these indices."""
-        return Rows(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+STEPS_PER_BATCH = 512  # of the heads phase
+FREE_NEGATIVES = 4  # times as many sampled actions in the heads phase, where they cost no tokens
+SAVE_EVERY = 60.0  # seconds
+SCALAR_SPEED = 10.0  # learning rate of the few scalar parameters of the heads against the matrices'
+PHASES = ("heads", "lora")
+Losses = list[float]  # of the state and of the reward, means over a batch
 
 
 def choose_users(train: Sequences, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -74,191 +69,233 @@ def choose_users(train: Sequences, share: float, rng: np.random.Generator) -> tu
     return chosen, np.setdiff1d(np.arange(train.num_users), chosen)
 
 
-def finetune(
-    environment: Environment, train: Sequences, users: np.ndarray, judges: np.ndarray, mask_seen: bool, p: LeParams
-) -> list[dict[str, Any]]:
-    """Train `environment` in place on the training events of `users`; `judges` select the epoch. Returns the curve."""
-    rng = np.random.default_rng(p.seed)
-    jury = Jury(train, judges, mask_seen, p)
-    curve = _train_heads(environment, train, users, jury, rng, p)
-    return _train_lora(environment, train, users, jury, rng, p, curve) if p.lora.epochs else curve
+class Finetuning:
+    """One fine-tuning: the LE that it changes in place, the users it learns from, how far it is.
 
-
-def _rows(
-    environment: Environment, train: Sequences, batch: list[Window], negatives: int, rng: np.random.Generator
-) -> Rows:
-    """One pass of the LLM over a batch -> its rows, hidden states raw."""
-    items = window_items(train, batch)
-    following = np.roll(items, -1, axis=1)  # the logged action at each position; what stands at the end is not used
-    actions = sample_actions(following.clip(min=0), negatives, train.num_items, rng)
-    device = environment.llm.device
-    items_, actions_ = torch.from_numpy(items).to(device), torch.from_numpy(actions).to(device)
-    hidden, action_hidden = environment.hidden_with_actions(items_, actions_)
-    rows, times = owned_steps(batch)
-    return Rows(
-        start=environment.content_start(items_)[rows, times],
-        hidden=hidden[rows, times],
-        logged=items_[rows, times + 1],
-        logged_hidden=hidden[rows, times + 1][:, None],
-        sampled=actions_[rows, times],
-        sampled_hidden=action_hidden[rows, times],
-    )
-
-
-def le_losses(environment: Environment, rows: Rows, p: LeParams) -> tuple[Tensor, Tensor]:
-    """State loss and centred reward loss of rows with standardised hidden states; both ()."""
-    scores = environment.scores(environment.state(rows.start, rows.hidden))  # (N, I)
-    logged = environment.reward(scores, rows.logged[:, None], rows.logged_hidden)  # (N, 1)
-    sampled = environment.reward(scores, rows.sampled, rows.sampled_hidden)  # (N, A)
-    centred = reward_loss(logged, sampled) + p.reward_centring * reward_centre(logged, sampled)
-    return state_loss(scores, rows.logged), centred
-
-
-def _standardised(environment: Environment, rows: Rows) -> Rows:
-    """The same rows with the hidden states that the heads read."""
-    hidden = {
-        name: environment.standardise(getattr(rows, name).float())
-        for name in ("hidden", "logged_hidden", "sampled_hidden")
-    }
-    return Rows(start=rows.start, logged=rows.logged, sampled=rows.sampled, **hidden)
-
-
-def _halved(rows: Rows) -> Rows:
-    """The same rows with hidden states as float16, to be kept."""
-    return replace(
-        rows,
-        hidden=rows.hidden.half(),
-        logged_hidden=rows.logged_hidden.half(),
-        sampled_hidden=rows.sampled_hidden.half(),
-    )
-
-
-@torch.no_grad()
-def _cache_rows(
-    environment: Environment, train: Sequences, users: np.ndarray, rng: np.random.Generator, p: LeParams
-) -> Rows:
-    """All rows of the subset under the frozen LLM, hidden states as float16; sets the LE's standardisation."""
-    count = 1 + p.reward_negatives
-    cut = window_batches(windows(train, users, p.history), p.batch_tokens, count)
-    total = count * sum(window.length for batch in cut for window in batch)
-    parts = []
-    with bar(total, "frozen states", "token") as progress:
-        for number, batch in enumerate(cut):
-            started = time.perf_counter()
-            parts.append(_halved(_rows(environment, train, batch, p.reward_negatives, rng)))
-            tokens = count * sum(window.length for window in batch)
-            progress.update(tokens)
-            if number == min(1, len(cut) - 1):  # the first batch warms up
-                announce("finetune_le (frozen states)", total, tokens / (time.perf_counter() - started))
-    result = Rows(*(torch.cat([getattr(part, name) for part in parts]) for name in Rows.__dataclass_fields__))
-    hidden = result.hidden.float()
-    environment.hidden_mean.copy_(hidden.mean(dim=0))
-    environment.hidden_deviation.copy_(hidden.std(dim=0, correction=0) + 1e-6)
-    return result
-
-
-def _train_heads(
-    environment: Environment, train: Sequences, users: np.ndarray, jury: Jury, rng: np.random.Generator, p: LeParams
-) -> list[dict[str, Any]]:
-    """First phase; its curve begins with the untrained LE as epoch 0."""
-    cached = _cache_rows(environment, train, users, rng, p)
-    parameters = [value for head in environment.heads() for value in head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=p.heads.learning_rate, weight_decay=p.weight_decay)
-    start = _point("start", 0, [], jury.judge(environment, frozen=True))
-    with bar(p.heads.epochs, "heads", "epoch") as progress:
-
-        def one_epoch() -> list[tuple[float, float]]:
-            order = torch.from_numpy(rng.permutation(len(cached.logged))).to(cached.logged.device)
-            losses = []
-            for part in batches(len(order), ROWS_PER_STEP):
-                rows = _standardised(environment, cached.select(order[part]))
-                losses.append(_step(environment, rows, optimiser, parameters, p))
-            progress.update(1)
-            return losses
-
-        return _keep_best(environment, "heads", [start], p.heads.epochs, one_epoch, jury, p.patience)
-
-
-def _train_lora(
-    environment: Environment,
-    train: Sequences,
-    users: np.ndarray,
-    jury: Jury,
-    rng: np.random.Generator,
-    p: LeParams,
-    curve: list[dict[str, Any]],
-) -> list[dict[str, Any]]:
-    """Second phase; goes on with the curve of the first."""
-    count = 1 + p.reward_negatives
-    cut = window_batches(windows(train, users, p.history), p.batch_tokens, count)
-    tokens = [count * sum(window.length for window in batch) for batch in cut]
-    total = sum(tokens) * p.lora.epochs
-    parameters = list(environment.adapter().values())
-    parameters += [value for head in environment.heads() for value in head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=p.lora.learning_rate, weight_decay=p.weight_decay)
-    with bar(total, "lora", "token") as progress:
-
-        def one_epoch() -> list[tuple[float, float]]:
-            losses = []
-            for number, index in enumerate(rng.permutation(len(cut))):
-                started = time.perf_counter()
-                rows = _standardised(environment, _rows(environment, train, cut[index], p.reward_negatives, rng))
-                losses.append(_step(environment, rows, optimiser, parameters, p))
-                if number == min(1, len(cut) - 1) and progress.n < sum(tokens):  # the first batch warms up
-                    announce("finetune_le (lora)", total, tokens[index] / (time.perf_counter() - started))
-                progress.update(tokens[index])
-            return losses
-
-        return _keep_best(environment, "lora", curve, p.lora.epochs, one_epoch, jury, p.patience)
-
-
-def _keep_best(
-    environment: Environment,
-    phase: str,
-    curve: list[dict[str, Any]],
-    epochs: int,
-    one_epoch: Callable[[], list[tuple[float, float]]],
-    jury: Jury,
-    patience: int,
-) -> list[dict[str, Any]]:
-    """Train until `patience` epochs in a row are no better; leave the LE at its best epoch, perhaps none of these.
-
-    Returns `curve` with a row per epoch added.
+    `judges` select the epoch; where there are none (the LE learns from everybody), the subset's own users do. `team` is
+    the processes that share the work.
     """
-    curve, best, kept, worse = list(curve), max(row["ndcg10"] for row in curve), environment.snapshot(), 0
-    for _ in range(epochs):
-        losses = one_epoch()
-        score = jury.judge(environment, frozen=phase == "heads")
-        curve.append(_point(phase, len(curve), losses, score))
-        if score > best:
-            best, kept, worse = score, environment.snapshot(), 0
-        else:
-            worse += 1
-        if worse >= patience:
-            break
-    environment.restore(kept)
-    return curve
+
+    def __init__(
+        self,
+        environment: Environment,
+        train: Sequences,
+        users: np.ndarray,
+        judges: np.ndarray,
+        p: LeParams,
+        checkpoint: Checkpoint | None = None,
+        team: Team | None = None,
+    ) -> None:
+        self.environment, self.train, self.p = environment, train, p
+        self.checkpoint, self.team = checkpoint, team or Team()
+        self.windows = windows(train, users, p.history)
+        owners, _ = train.users_and_positions()
+        mine = np.isin(owners, users)
+        self.chosen = mine & learning_steps(train)  # (N,) events to learn the next one of
+        self.counts = np.bincount(train.items[mine], minlength=train.num_items)
+        self.content = environment.heads.content.cpu().numpy()
+        self.frozen = self._observe(mine)
+        self.jury = Jury(environment, train, judges if len(judges) else users, self.counts, p)
+        self.curve = [_point("start", 0, [], self.jury.judge(environment, frozen=True))]
+        self.best = environment.snapshot()
+        self.phase = self.epoch = self.step = self.worse = 0
+        self.losses: list[Losses] = []  # of this epoch so far
+        self.optimiser = self._new_optimiser()
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train through both phases, leave the LE at its best epoch and return the curve."""
+        self._resume()
+        while self.phase < len(PHASES):
+            self._run_phase()
+            self.environment.restore(self.best)
+            self.phase, self.epoch, self.step, self.worse = self.phase + 1, 0, 0, 0
+            self.optimiser = self._new_optimiser()
+        return self.curve
+
+    def _run_phase(self) -> None:
+        epochs = (self.p.heads.epochs, self.p.lora.epochs)[self.phase]
+        with bar(epochs, PHASES[self.phase], "epoch") as progress:
+            progress.update(self.epoch)
+            while self.epoch < epochs and self.worse < self.p.patience:
+                for losses in (self._heads_epoch, self._lora_epoch)[self.phase]():
+                    self.losses.append(losses)
+                    self.step += 1
+                    if self.checkpoint and self.team.first and self.checkpoint.due(SAVE_EVERY):
+                        self._save(self.checkpoint)
+                self._end_epoch()
+                progress.update(1)
+
+    def _end_epoch(self) -> None:
+        phase = PHASES[self.phase]
+        point = _point(phase, len(self.curve), self.losses, self.jury.judge(self.environment, frozen=phase == "heads"))
+        better = point["selected"] > max(row["selected"] for row in self.curve)
+        self.curve.append(point)
+        if better:
+            self.best = self.environment.snapshot()
+        self.worse = 0 if better else self.worse + 1
+        self.epoch, self.step, self.losses = self.epoch + 1, 0, []
+
+    def _observe(self, mine: np.ndarray) -> FrozenStates:
+        """Read the subset under the frozen LLM; the heads count what they count."""
+        frozen = FrozenStates(self.environment, self.train, self.windows, mine, self.p.batch_tokens)
+        events = np.flatnonzero(self.chosen)
+        owner, seen = seen_pairs(self.train, events)
+        repeats = len(np.unique(owner[seen == self.train.items[events[owner] + 1]]))
+        self.environment.heads.observe(frozen.hidden.float(), self.train.items[mine], repeats, len(events))
+        return frozen
+
+    def _actions(self, phase: int, epoch: int, times: int) -> np.ndarray:
+        """Sampled actions of every step to learn from, `times` as many as `reward_negatives`; by event: (N, A)."""
+        events, p = np.flatnonzero(self.chosen), self.p.reward_negatives
+        wanted = RewardNegatives(uniform=times * p.uniform, popular=times * p.popular, text=times * p.text)
+        rng = np.random.default_rng([self.p.seed, phase, epoch])
+        result = np.zeros((len(self.train.items), wanted.total), dtype=np.int64)
+        result[events] = sampled_actions(self.train, events, self.counts, self.content, wanted, rng)
+        return result
+
+    def _heads_epoch(self) -> Iterator[Losses]:
+        """The rest of an epoch on frozen states; every process does all of it."""
+        kept = np.flatnonzero(self.chosen[self.frozen.events.cpu().numpy()])
+        order = np.random.default_rng([self.p.seed, 0, self.epoch, 1]).permutation(kept)
+        actions = torch.from_numpy(self._actions(0, self.epoch, FREE_NEGATIVES)).to(self.frozen.hidden.device)
+        for start in range(self.step * STEPS_PER_BATCH, len(order), STEPS_PER_BATCH):
+            index = torch.from_numpy(order[start : start + STEPS_PER_BATCH]).to(actions.device)
+            events = self.frozen.events[index]
+            steps = Steps(events, self.frozen.hidden[index], actions[events])
+            yield self._update(steps, events.cpu().numpy(), shared=False)
+
+    def _lora_epoch(self) -> Iterator[Losses]:
+        """The rest of an epoch through the LLM; each process takes its share of every batch."""
+        actions = self._actions(1, self.epoch, 1)
+        cut = self._cut([self.p.seed, 1, self.epoch, 1])
+        for number in range(self.step, len(cut)):
+            started = time.perf_counter()
+            self._schedule((self.epoch * len(cut) + number) / max(self.p.lora.epochs * len(cut), 1))
+            events = _events_of(self.train, cut[number], self.chosen)
+            own = self.team.share(cut[number])
+            packed = packs(self.train, own, self.p.batch_tokens, actions.shape[1], self.chosen)
+            parts = [read_steps(self.environment, one, actions[one.events[one.acting]]) for one in packed]
+            yield self._update(join(parts) if parts else None, events, shared=True)
+            if number == min(1, len(cut) - 1) and self.epoch == 0:  # the first batch warms up
+                tokens = sum(one.tokens for one in packed)
+                rest = tokens * len(cut) * self.p.lora.epochs
+                announce("finetune_le (lora)", rest, tokens / (time.perf_counter() - started))
+
+    def _cut(self, key: list[int]) -> list[list[Window]]:
+        """The subset's windows in random order, in batches of about `batch_tokens` tokens."""
+        order = np.random.default_rng(key).permutation(len(self.windows))
+        per_item = 1 + self.p.reward_negatives.total
+        result, filled = [], 0
+        for index in order:
+            cost = self.windows[index].length * per_item
+            if not result or filled + cost > self.p.batch_tokens:
+                result.append([])
+                filled = 0
+            result[-1].append(self.windows[index])
+            filled += cost
+        return result
+
+    def _schedule(self, done: float) -> None:
+        """Linear warm-up, then linear descent to nothing, over the share of the phase that is done."""
+        warm = self.p.lora.warmup_share
+        factor = done / warm if done < warm else (1.0 - done) / (1.0 - warm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["highest"] * max(factor, 0.01)
+
+    def _update(self, steps: Steps | None, events: np.ndarray, shared: bool) -> Losses:
+        """One optimiser step on `steps`, this process's share of the steps at `events`."""
+        place = [self.p.seed, self.phase, self.epoch, self.step]
+        candidates = draw_candidates(
+            self.train.items[events + 1], self.counts, self.p.state_negatives, np.random.default_rng([*place, 2]),
+            self.environment.llm.device,
+        )  # fmt: skip
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))  # dropout
+        self.environment.heads.train()
+        self.optimiser.zero_grad()
+        of_state, of_reward = self._backward(steps, candidates, len(events))
+        self.environment.heads.eval()
+        parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
+        if shared:
+            of_state, of_reward = self.team.add_up(parameters, [of_state, of_reward])
+        if not np.isfinite(of_state + of_reward):
+            raise LeaError("finetune_le: the loss is no longer finite: lower finetune_le.*.learning_rate in params.yaml")
+        torch.nn.utils.clip_grad_norm_(parameters, self.p.gradient_clip)
+        self.optimiser.step()
+        return [of_state, of_reward]
+
+    def _backward(self, steps: Steps | None, candidates: Candidates, count: int) -> Losses:
+        if steps is None:
+            return [0.0, 0.0]
+        of_state, of_reward = (
+            loss.sum() / count
+            for loss in step_losses(self.environment, self.train, steps, candidates, self.p.reward_centring)
+        )
+        (of_state + self.p.reward_weight * of_reward).backward()
+        return [float(of_state.detach()), float(of_reward.detach())]
+
+    def _new_optimiser(self) -> torch.optim.Optimizer:
+        p, heads = self.p, self.environment.heads
+        rate = p.heads.learning_rate if self.phase == 0 else p.lora.learning_rate
+        groups: list[dict[str, Any]] = [
+            {"params": heads.matrices(), "lr": rate, "weight_decay": p.weight_decay},
+            {"params": heads.scalars(), "lr": SCALAR_SPEED * rate, "weight_decay": 0.0},
+        ]
+        if self.phase == 1:
+            adapter = list(self.environment.adapter().values())
+            groups.append({"params": adapter, "lr": rate, "weight_decay": p.weight_decay})
+        return torch.optim.AdamW([{**group, "highest": group["lr"]} for group in groups])
+
+    # ---- progress that outlives a kill
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        tensors = {f"now.{name}": value for name, value in self.environment.snapshot().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        for number, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
+        place = {name: getattr(self, name) for name in ("phase", "epoch", "step", "worse", "losses", "curve")}
+        checkpoint.save({name: value.detach().cpu().numpy() for name, value in tensors.items()}, place)
+
+    def _resume(self) -> None:
+        found = self.checkpoint.load() if self.checkpoint else None
+        if found is None:
+            return
+        tensors = {name: torch.from_numpy(value) for name, value in found[0].items()}
+        for name, value in found[1].items():
+            setattr(self, name, value)
+        self.environment.restore(_under(tensors, "now."))
+        self.best = _under(tensors, "best.")
+        self.optimiser = self._new_optimiser()
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(tensors, "optimiser.").items():
+            number, _, moment = name.partition(".")
+            moments.setdefault(int(number), {})[moment] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
 
 
-def _step(
-    environment: Environment,
-    rows: Rows,
-    optimiser: torch.optim.Optimizer,
-    parameters: list[torch.nn.Parameter],
-    p: LeParams,
-) -> tuple[float, float]:
-    of_state, of_reward = le_losses(environment, rows, p)
-    loss = of_state + p.reward_weight * of_reward
-    if not bool(torch.isfinite(loss)):
-        raise LeaError("finetune_le: the loss is no longer finite: lower finetune_le.*.learning_rate in params.yaml")
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimiser.step()
-    return float(of_state.detach()), float(of_reward.detach())
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _point(phase: str, epoch: int, losses: list[tuple[float, float]], score: float) -> dict[str, Any]:
-    """A row of the learning curve; losses are means over the epoch's steps, none before the first."""
+def _events_of(train: Sequences, batch: list[Window], chosen: np.ndarray) -> np.ndarray:
+    """The steps that these windows own, as events: (N,)."""
+    spans = []
+    for window in batch:
+        first = max(window.new - 1, window.start)
+        offset = train.offsets[window.user]
+        span = np.arange(offset + first, offset + window.end)
+        spans.append(span[chosen[span]])
+    return np.concatenate(spans)
+
+
+def _point(phase: str, epoch: int, losses: list[Losses], verdict: Verdict) -> dict[str, Any]:
+    """A row of the learning curve; losses are means over the epoch's batches, none before the first."""
     of_state, of_reward = np.mean(losses, axis=0).tolist() if losses else (None, None)
-    return {"phase": phase, "epoch": epoch, "state_loss": of_state, "reward_loss": of_reward, "ndcg10": score}
+    return {
+        "phase": phase,
+        "epoch": epoch,
+        "state_loss": of_state,
+        "reward_loss": of_reward,
+        "ndcg10": verdict.ndcg10,
+        "reward_accuracy": verdict.reward_accuracy,
+        "selected": verdict.ndcg10 * verdict.reward_accuracy,
+    }

@@ -1,7 +1,8 @@
 """The losses of the LE: pure functions of tensors, one equation each.
 
-In: the LE's scores and rewards at N steps. Out: means, (). Figure 2 of the paper says that L_sm compares the state's
-similarity with the next item against other items and that L_rm compares rewards in pairs; the formulas are ours.
+In: the LE's scores and rewards at N steps. Out: a value per step, (N,), so that parts of a batch add up, also over
+processes. Figure 2 of the paper says that L_sm compares the state's similarity with the next item against other items
+and that L_rm compares rewards in pairs; the formulas are ours.
 
 They stand apart from the learners' losses so that an edit there runs no LLM stage.
 """
@@ -13,22 +14,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def state_loss(scores: Tensor, logged: Tensor) -> Tensor:
-    """L_sm = -log softmax(score(s_t, .))[x_{t+1}], InfoNCE with all other items as negatives.
+def state_loss(scores: Tensor, logged: Tensor, barred: Tensor, log_inclusion: Tensor | None = None) -> Tensor:
+    """L_sm = -log softmax(score(s_t, .))[x_{t+1}], InfoNCE with the M candidates as negatives.
 
-    scores: (N, I). logged: (N,) int64, the next items.
+    scores: (N, M). logged: (N,) int64, the column of the next item. barred: (N, M) bool, no candidates at this step
+    (the items of the history); the logged one always is a candidate. log_inclusion: (M,), log probability that a
+    candidate stands among the M, where they were drawn; subtracting it undoes the draw's preference for popular items.
     """
-    return F.cross_entropy(scores, logged)
+    if log_inclusion is not None:
+        scores = scores - log_inclusion
+    barred = barred.scatter(1, logged[:, None], False)
+    return F.cross_entropy(scores.masked_fill(barred, -torch.inf), logged, reduction="none")
 
 
 def reward_loss(logged: Tensor, sampled: Tensor) -> Tensor:
-    """L_rm = -log sigmoid(R(s_t, x_{t+1}) - R(s_t, a_k)), Bradley-Terry, over all steps and sampled actions.
+    """L_rm = -log sigmoid(R(s_t, x_{t+1}) - R(s_t, a_k)), Bradley-Terry, mean over the sampled actions.
 
-    logged: (N, 1). sampled: (N, A).
+    logged: (N,). sampled: (N, A).
     """
-    return -F.logsigmoid(logged - sampled).mean()
+    return -F.logsigmoid(logged[:, None] - sampled).mean(dim=1)
 
 
 def reward_centre(logged: Tensor, sampled: Tensor) -> Tensor:
-    """(mean R)^2: a pairwise loss leaves the zero of the reward free, this fixes it. Shapes as in `reward_loss`."""
-    return torch.cat([logged, sampled], dim=1).mean() ** 2
+    """(R(s_t, x_{t+1}) + R(s_t, a_k))^2, mean over the sampled actions: a pairwise loss leaves the zero free, this
+    fixes it (Eisenstein et al., arXiv 2312.09244). Shapes as in `reward_loss`.
+    """
+    return ((logged[:, None] + sampled) ** 2).mean(dim=1)

@@ -1,11 +1,11 @@
-"""The LE by itself: what its states and rewards are worth on users it never saw, beside the cheapest replacement.
+"""What an LE's states and rewards are worth on held-out events of users that it did not learn from.
 
-In: a trained LE, the sequences, users outside its subset. Out: for their valid and their test events
-  state    NDCG@10 and HR@10 of ranking all items by the LE's score, by the content start it was trained from (b_t with
-           the untrained action embeddings), and by text nearest neighbour (content vector of the last item alone)
-  reward   share of events whose next item gets a higher reward than a uniformly sampled other item (ties count half),
-           for the LE's reward and for the content start's similarity
-and, while it trains, the jury that picks its best epoch.
+In: an LE, the sequences, users outside its subset. Out, for their valid and their test events:
+  state    NDCG@10 and HR@10 of the next item, all items ranked by the LE
+  reward   of the next item against uniformly drawn ones, ones as popular as it, and its text neighbours: AUC (over all
+           states) and pairwise accuracy (within a state); correlation with popularity; reliability of the differences
+
+The ranking is the LE's own: nothing is masked from outside, but the LE knows how often users repeat (heads.py).
 """
 
 from __future__ import annotations
@@ -14,171 +14,111 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lea_core.environment import Environment
-from lea_core.errors import LeaError, warn
-from lea_core.metrics import metrics, ndcg, ranks, seen_items
-from lea_core.params import LeParams
-from lea_core.sequences import (
-    SPLITS,
-    Sequences,
-    Window,
-    owned_steps,
-    sample_actions,
-    window_batches,
-    window_items,
-    windows,
-)
+from lea_core.errors import warn
+from lea_core.le_jury import seen_mask
+from lea_core.le_steps import sampled_actions
+from lea_core.metrics import metrics, ranks
+from lea_core.packing import packs
+from lea_core.params import LeParams, RewardNegatives
+from lea_core.reward_metrics import auc, pairwise_accuracy, popularity_correlation, reliability
+from lea_core.sequences import SPLITS, Sequences, batches, windows
 
-METHODS = ("le", "content_start", "text_nearest_neighbour")
+KINDS = ("uniform", "popularity", "text_hard")
+EACH = 5  # negatives of each kind
+ROWS = 2048  # events whose scores of all items are in memory at once
 
 
-class Jury:
-    """Judges an LE by NDCG@10 over the training events of users it does not learn from."""
+def quality(environment: Environment, sequences: Sequences, users: np.ndarray, p: LeParams) -> dict[str, Any]:
+    """{"users", "valid": {...}, "test": {...}}; a split without events of `users` is left out."""
+    found = _measure(environment, sequences, users, p)
+    counts = environment.heads.counts.cpu().numpy()
+    result: dict[str, Any] = {"users": len(users)}
+    for code, name in enumerate(SPLITS):
+        chosen = sequences.split[found["event"] + 1] == code
+        if chosen.any() and code:
+            result[name] = _summary({key: value[chosen] for key, value in found.items()}, counts)
+    return result
 
-    def __init__(self, train: Sequences, users: np.ndarray, mask_seen: bool, p: LeParams) -> None:
-        self.train, self.mask_seen = train, mask_seen
-        usable = users[np.diff(train.offsets)[users] >= 2][: p.selection_users]
-        if not len(usable):
-            raise LeaError(
-                "params.yaml: finetune_le.users_share leaves no user with two events to judge the LE by: lower it"
-            )
-        self.batches = window_batches(windows(train, usable, p.history), p.batch_tokens)
-        self._cached: list[tuple[Tensor, Tensor]] = []
 
-    @torch.inference_mode()
-    def judge(self, environment: Environment, frozen: bool) -> float:
-        """Mean NDCG@10. With `frozen`, the LLM's hidden states are computed once and kept for the next call."""
-        scores = []
-        for number, batch in enumerate(self.batches):
-            items = torch.from_numpy(window_items(self.train, batch)).to(environment.llm.device)
-            if not frozen or number >= len(self._cached):
-                hidden = environment.hidden(items)
-                kept = (environment.content_start(items), hidden.half())
-                if frozen:
-                    self._cached.append(kept)
-            else:
-                kept = self._cached[number]
-            scores.append(self._score(environment, batch, kept[0], kept[1].float()))
-        return float(np.concatenate(scores).mean())
-
-    def _score(self, environment: Environment, batch: list[Window], start: Tensor, hidden: Tensor) -> np.ndarray:
-        rows, times = owned_steps(batch)
-        device = start.device
-        state = environment.state(start, environment.standardise(hidden))[rows, times]
-        users = np.array([batch[row].user for row in rows])
-        positions = np.array([batch[row].start for row in rows]) + times + 1
-        targets = torch.from_numpy(self.train.items[self.train.offsets[users] + positions]).to(device)
-        seen = torch.from_numpy(seen_items(self.train, users, positions)).to(device) if self.mask_seen else None
-        return ndcg(ranks(environment.scores(state), targets, seen).cpu().numpy(), 10)
+def held_out_steps(sequences: Sequences, users: np.ndarray) -> np.ndarray:
+    """(N,) bool: events whose next event is a held-out one of the same user, one of `users`."""
+    owners, positions = sequences.users_and_positions()
+    target = (sequences.split != SPLITS.index("train")) & (positions > 0) & np.isin(owners, users)
+    return np.append(target[1:], False)
 
 
 @torch.inference_mode()
-def quality(
-    environment: Environment, sequences: Sequences, users: np.ndarray, mask_seen: bool, p: LeParams
-) -> dict[str, Any]:
-    """Yardsticks by split; `users` must be outside the LE's subset. A split without events of theirs is left out."""
-    sampled = sample_actions(sequences.items, 1, sequences.num_items, np.random.default_rng(p.seed))[:, 0]
-    found: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in SPLITS[1:]}
-    for batch in window_batches(_windows_with_targets(sequences, users, p.history), p.batch_tokens, 2):
-        for name, part in _measure(environment, sequences, batch, sampled, mask_seen).items():
-            found[name].append(part)
-    result: dict[str, Any] = {"users": len(users)}
-    for name, parts in found.items():
-        if parts:
-            result[name] = _summary({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+def _measure(
+    environment: Environment, sequences: Sequences, users: np.ndarray, p: LeParams
+) -> dict[str, np.ndarray]:
+    """For every step to a held-out event: event, rank, logged (item), reward, negatives and their rewards (N, 3 * EACH)."""
+    heads = environment.heads
+    chosen = held_out_steps(sequences, users)
+    events = np.flatnonzero(chosen)
+    actions = np.zeros((len(sequences.items), len(KINDS) * EACH), dtype=np.int64)
+    actions[events] = sampled_actions(
+        sequences,
+        events,
+        heads.counts.cpu().numpy(),
+        heads.content.cpu().numpy(),
+        RewardNegatives(uniform=EACH, popular=EACH, text=EACH),
+        np.random.default_rng([p.seed, 8]),
+    )
+    able = np.unique(sequences.users_and_positions()[0][chosen])
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("event", "rank", "reward", "rewards")}
+    for packed in packs(sequences, windows(sequences, able, p.history), p.batch_tokens, actions.shape[1], chosen):
+        if not len(packed.acting):
+            continue
+        mine = packed.events[packed.acting]
+        judged = environment.judge(sequences, packed, actions[mine])
+        parts["event"].append(mine)
+        parts["reward"].append(judged.logged_rewards.cpu().numpy())
+        parts["rewards"].append(judged.rewards.cpu().numpy())
+        parts["rank"].append(rank_next(environment, sequences, mine, judged.states[packed.acting]))
+    found = {name: np.concatenate(values) for name, values in parts.items()}
+    return found | {"logged": sequences.items[found["event"] + 1], "negatives": actions[found["event"]]}
+
+
+def rank_next(
+    environment: Environment, sequences: Sequences, events: np.ndarray, states: torch.Tensor
+) -> np.ndarray:
+    """Rank (N,) of the item after each event, from its state (N, C + K), among all items."""
+    result = np.empty(len(events), dtype=np.float32)
+    for part in batches(len(events), ROWS):
+        scores = environment.heads.scores(states[part])
+        logged = torch.from_numpy(sequences.items[events[part] + 1]).to(scores.device)
+        ranking = environment.heads.ranking(scores, seen_mask(sequences, events[part], scores))
+        result[part] = ranks(ranking, logged).cpu().numpy()
     return result
 
 
-def worse_than_start(measured: dict[str, Any]) -> bool:
-    """Whether the trained LE ranks the validation events worse than the content start does; says so."""
-    valid = measured.get("valid")
-    if valid is None or valid["le_ndcg10"] >= valid["content_start_ndcg10"]:
+def _summary(found: dict[str, np.ndarray], counts: np.ndarray) -> dict[str, Any]:
+    values = metrics(found["rank"], (10,))
+    result: dict[str, Any] = {"events": len(found["rank"]), "ndcg10": values["NDCG@10"], "hr10": values["HR@10"]}
+    for number, kind in enumerate(KINDS):
+        negatives = found["rewards"][:, number * EACH : (number + 1) * EACH]
+        result[f"reward_auc_{kind}"] = auc(found["reward"], negatives)
+        result[f"reward_accuracy_{kind}"] = pairwise_accuracy(found["reward"], negatives)
+    uniform = slice(0, EACH)
+    result["reward_popularity_correlation"] = popularity_correlation(
+        found["rewards"][:, uniform], found["negatives"][:, uniform], counts
+    )
+    # Over the two kinds that the reward learns to tell from the next item most.
+    result["reliability"] = reliability(found["reward"], found["rewards"][:, : 2 * EACH])
+    return result
+
+
+def worse_than_start(trained: dict[str, Any], start: dict[str, Any]) -> bool:
+    """Whether the trained LE does worse on the validation events than its content start did; says so."""
+    if "valid" not in trained:
+        return False
+    after, before = (found["valid"]["ndcg10"] * found["valid"]["reward_accuracy_uniform"] for found in (trained, start))
+    if after >= before:
         return False
     warn(
-        f"the LE reaches NDCG@10 {valid['le_ndcg10']:.4f} on validation events of unseen users, less than the "
-        f"content similarity it started from ({valid['content_start_ndcg10']:.4f}): the start is kept; see le_curve.csv"
+        f"the LE reaches NDCG@10 {trained['valid']['ndcg10']:.4f} on validation events of unseen users, the content "
+        f"similarity that it started from {start['valid']['ndcg10']:.4f}: the start is kept; see le_curve.csv"
     )
     return True
-
-
-def headline(measured: dict[str, Any]) -> dict[str, float]:
-    """The few numbers that DVC shows: on validation events of unseen users."""
-    valid = measured.get("valid")
-    if valid is None:
-        return {}
-    names = [f"{method}_ndcg10" for method in METHODS] + ["le_reward_accuracy", "content_start_reward_accuracy"]
-    return {name: round(valid[name], 4) for name in names}
-
-
-def _windows_with_targets(sequences: Sequences, users: np.ndarray, history: int) -> list[Window]:
-    """Windows that hold an event to predict, with at least one event before it."""
-    held = sequences.split != SPLITS.index("train")
-    return [
-        window
-        for window in windows(sequences, users, history)
-        if held[sequences.offsets[window.user] + window.new : sequences.offsets[window.user] + window.end].any()
-    ]
-
-
-def _measure(
-    environment: Environment, sequences: Sequences, batch: list[Window], sampled: np.ndarray, mask_seen: bool
-) -> dict[str, dict[str, np.ndarray]]:
-    """Ranks and reward wins of the targets of a window batch, by split."""
-    items = window_items(sequences, batch)
-    rows, times, users, positions, flat = [], [], [], [], []
-    for row, window in enumerate(batch):
-        offset = sequences.offsets[window.user]
-        for position in range(max(window.new, window.start + 1), window.end):
-            if sequences.split[offset + position]:
-                rows.append(row)
-                times.append(position - window.start - 1)  # the state before the event
-                users.append(window.user)
-                positions.append(position)
-                flat.append(offset + position)
-    if not rows:
-        return {}
-    actions = np.zeros((*items.shape, 1), dtype=np.int64)
-    actions[rows, times, 0] = sampled[flat]
-    result = environment.judge(items, actions)
-    target, other = sequences.items[flat], sampled[flat]
-    device = environment.llm.device
-    wanted = torch.from_numpy(target).to(device)
-    start = environment.content_start(result.items)[rows, times] @ environment.content.T  # (N, I)
-    nearest = environment.content[result.items[rows, times]] @ environment.content.T
-    seen = None
-    if mask_seen:
-        seen = torch.from_numpy(seen_items(sequences, np.array(users), np.array(positions))).to(device)
-    following = [time + 1 for time in times]  # the target's own token stands there
-    logged = environment.reward(result.scores[rows, times], wanted[:, None], result.hidden[rows, following][:, None])[
-        :, 0
-    ]
-    measured = {
-        name: ranks(scores, wanted, seen).cpu().numpy()
-        for name, scores in zip(METHODS, (result.scores[rows, times], start, nearest), strict=True)
-    }
-    measured["le_reward"] = _wins(logged, result.action_rewards[rows, times, 0])
-    pick = np.arange(len(target))
-    measured["content_start_reward"] = _wins(start[pick, target], start[pick, other])
-    split = sequences.split[flat]
-    return {
-        name: {key: value[split == code] for key, value in measured.items()}
-        for code, name in enumerate(SPLITS)
-        if (split == code).any()
-    }
-
-
-def _wins(logged: Tensor, other: Tensor) -> np.ndarray:
-    """1 where the logged action has the higher value, 0.5 where both are equal; (N,)."""
-    return ((logged > other).float() + 0.5 * (logged == other).float()).cpu().numpy()
-
-
-def _summary(found: dict[str, np.ndarray]) -> dict[str, float]:
-    result: dict[str, float] = {"events": len(found["le"])}
-    for method in METHODS:
-        values = metrics(found[method], (10,))
-        result |= {f"{method}_ndcg10": values["NDCG@10"], f"{method}_hr10": values["HR@10"]}
-    for method in METHODS[:2]:
-        result[f"{method}_reward_accuracy"] = float(found[f"{method}_reward"].mean())
-    return result

@@ -139,20 +139,42 @@ class TokenParams(Section):
 
 
 class LoraParams(Section):
-    """The adapter phi of the LE."""
+    """Second phase: the adapter phi of the LE, with the heads."""
 
-    rank: Count
+    rank: CountOrZero  # 0: no adapter, every weight of the used layers is trained, in float32
     alpha: Count
     targets: list[str]  # names of the linear layers that get an adapter
     epochs: CountOrZero  # 0: only the heads are trained
     learning_rate: Positive
+    warmup_share: OpenShare  # of the phase, until the learning rate is at its height; then it descends to zero
 
 
 class HeadParams(Section):
     """First phase: state, action and score heads on cached hidden states of the frozen LLM."""
 
+    width: Count  # of the learned part of state and action embedding
+    dropout: Share  # of their inputs
     epochs: CountOrZero
     learning_rate: Positive
+
+
+class RewardNegatives(Section):
+    """Sampled actions per step that the reward loss compares with the logged one, by kind."""
+
+    uniform: CountOrZero  # over all other items
+    popular: CountOrZero  # items about as popular as the logged one
+    text: CountOrZero  # its neighbours by text
+
+    @property
+    def total(self) -> int:
+        """A: sampled actions per step."""
+        return self.uniform + self.popular + self.text
+
+    @model_validator(mode="after")
+    def _some(self) -> RewardNegatives:
+        if not self.total:
+            raise ValueError("reward_negatives are all 0: give the reward something to compare with")
+        return self
 
 
 class LeParams(Section):
@@ -160,15 +182,17 @@ class LeParams(Section):
 
     seed: int
     users_share: Share  # share of the training users that the LE learns from; the others measure it
-    selection_users: Count  # how many of those others select the best epoch, by their training events
+    selection_events: Count  # training events of those others by which the best epoch is selected
     history: Count  # longest history that the LE reads, in items
     recent_items: Count  # the content start: how many last items are averaged
-    recent_decay: Positive  # and the weight of each older one against the next newer
-    temperature: Positive  # of the state loss
-    reward_negatives: Count  # sampled items per position that the reward loss compares with the logged one
+    recent_decay: Positive  # and the weight of each older one against the next newer, before training
+    temperature: Positive  # of the content similarity, before training
+    state_negatives: CountOrZero | None  # drawn candidates of the state loss, beside the batch's own; null: all items
+    reward_negatives: RewardNegatives
     reward_weight: NotNegative  # of the reward loss against the state loss
-    reward_centring: NotNegative  # weight of the squared mean reward, which fixes its zero
+    reward_centring: NotNegative  # weight of the squared sum of a pair's rewards, which fixes their zero
     weight_decay: NotNegative
+    gradient_clip: Positive  # largest norm of a step's gradient
     patience: Count  # epochs without a better selection score before a phase stops
     batch_tokens: Count  # tokens per optimiser step
     heads: HeadParams

@@ -127,47 +127,16 @@ def windows(sequences: Sequences, users: np.ndarray, length: int) -> list[Window
     return result
 
 
-def window_batches(all_windows: list[Window], batch_tokens: int, tokens_per_item: int = 1) -> list[list[Window]]:
-    """Windows of about equal length in batches of at most `batch_tokens` tokens, padding included; longest first.
+def seen_pairs(sequences: Sequences, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which items each history holds: for events (S,), rows of the sequences, the (M,) pairs (index into S, item).
 
-    A single window above the budget is a batch by itself.
+    A history is the event and all before it of the same user; an item that stands there twice comes twice.
     """
-    ordered = sorted(all_windows, key=lambda window: (-window.length, window.user, window.start))
-    result: list[list[Window]] = []
-    for window in ordered:
-        widest = result[-1][0].length if result else 0
-        if not result or widest * tokens_per_item * (len(result[-1]) + 1) > batch_tokens:
-            result.append([])
-        result[-1].append(window)
-    return result
-
-
-def window_values(sequences: Sequences, batch: list[Window], values: np.ndarray, fill: int) -> np.ndarray:
-    """What `values` (N, ...) holds for these windows' events, left-aligned: (B, T, ...), `fill` after the end."""
-    longest = max(window.length for window in batch)
-    result = np.full((len(batch), longest, *values.shape[1:]), fill, dtype=values.dtype)
-    for row, window in enumerate(batch):
-        offset = sequences.offsets[window.user]
-        result[row, : window.length] = values[offset + window.start : offset + window.end]
-    return result
-
-
-def window_items(sequences: Sequences, batch: list[Window]) -> np.ndarray:
-    """The items of these windows: (B, T), -1 after the end."""
-    return window_values(sequences, batch, sequences.items, -1)
-
-
-def owned_steps(batch: list[Window]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and times in a window batch of the steps to learn from or judge; both (N,).
-
-    A step is a position whose next item stands in the window; a sequence's every step is in exactly one window.
-    """
-    rows, times = [], []
-    for row, window in enumerate(batch):
-        span = np.arange(max(window.new - window.start - 1, 0), window.length - 1)
-        rows.append(np.full_like(span, row))
-        times.append(span)
-    return np.concatenate(rows), np.concatenate(times)
+    first = sequences.offsets[np.searchsorted(sequences.offsets, events, side="right") - 1]
+    lengths = events + 1 - first  # (S,)
+    owner = np.repeat(np.arange(len(events)), lengths)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return owner, sequences.items[first[owner] + within]
 
 
 def sample_actions(logged: np.ndarray, count: int, num_items: int, rng: np.random.Generator) -> np.ndarray:

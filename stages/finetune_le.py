@@ -1,8 +1,8 @@
 """Training events of a subset of users + item tokens + LLM -> data/le, the fine-tuned LE.
 
-In: data/interactions, data/llm, data/item_tokens. Out: data/le, data/le_curve.csv (learning curve) and
-data/le_metrics.json (the LE on users it never saw, beside the content similarity).
-Run alone: python -m stages.finetune_le
+In: data/interactions, data/llm, data/item_tokens. Out: data/le and data/le_curve.csv (learning curve). A killed run goes
+on where it was. Run alone: python -m stages.finetune_le, or `accelerate launch --num_processes N -m stages.finetune_le`
+to share the work, and `dvc commit finetune_le` after that.
 """
 
 from __future__ import annotations
@@ -11,50 +11,50 @@ from pathlib import Path
 
 from lea_core.errors import no_arguments, run
 
-INTERACTIONS, LLM, TOKENS = (Path(f"data/{name}") for name in ("interactions", "llm", "item_tokens"))
-OUT, CURVE, METRICS = Path("data/le"), Path("data/le_curve.csv"), Path("data/le_metrics.json")
+INTERACTIONS, LLM, TOKENS = (Path(f"data/{name}") for name in ("interactions", "llm", "item_tokens/items.parquet"))
+OUT, CURVE = Path("data/le"), Path("data/le_curve.csv")
 
 
 def main(argv: list[str]) -> None:
     """Fine-tune the LE and measure it; takes no arguments."""
     import numpy as np
-    import torch
 
-    from lea_core import environment, llm, params
-    from lea_core.artifacts import write_csv, write_json
-    from lea_core.finetune import choose_users, finetune
-    from lea_core.le_quality import headline, quality, worse_than_start
+    from lea_core import environment, llm, params, team
+    from lea_core.artifacts import write_csv
+    from lea_core.checkpoints import Checkpoint
+    from lea_core.finetune import Finetuning, choose_users
+    from lea_core.le_quality import quality, worse_than_start
     from lea_core.leaks import training_events
     from lea_core.sequences import read_sequences
+    from lea_core.sources import file_sha256
 
     no_arguments(argv)
     wanted = params.load()
-    p, mask_seen = wanted.finetune_le, not wanted.preprocess.repeats
+    p, together = wanted.finetune_le, team.assemble()
     sequences = read_sequences(INTERACTIONS)
     train = training_events(sequences)
     users, unseen = choose_users(train, p.users_share, np.random.default_rng(p.seed))
     model = llm.load(LLM, wanted.llm.layers)
-    shape = environment.Shape(
-        layers=model.num_layers,
-        history=p.history,
-        recent_items=p.recent_items,
-        recent_decay=p.recent_decay,
-        temperature=p.temperature,
-        lora_rank=p.lora.rank,
-        lora_alpha=p.lora.alpha,
-        lora_targets=p.lora.targets,
-    )
-    torch.manual_seed(p.seed)  # for LoRA's first factor; everything else draws from generators of its own
-    le = environment.Environment(model, environment.read_item_tokens(TOKENS), shape)
+    identity = {
+        "params": p.model_dump(),
+        "llm": llm.fingerprint(model),
+        "tokens": file_sha256(TOKENS),
+        "interactions": file_sha256(INTERACTIONS / "interactions.parquet"),
+    }
+    checkpoint = Checkpoint("finetune_le", identity)
+    le = environment.new(model, environment.read_item_tokens(TOKENS), p)
+    training = Finetuning(le, train, users, unseen, p, checkpoint, together)
     start = le.snapshot()
-    curve = finetune(le, train, users, unseen, mask_seen, p)
-    measured = quality(le, sequences, unseen, mask_seen, p)
-    if worse_than_start(measured):
+    before = quality(le, sequences, unseen, p)
+    curve = training.run()
+    after = quality(le, sequences, unseen, p)
+    if worse_than_start(after, before):
         le.restore(start)
-        measured = quality(le, sequences, unseen, mask_seen, p)
-    le.save(OUT, measured)
-    write_csv(CURVE, curve)
-    write_json(METRICS, headline(measured))
+        after = before
+    if together.first:
+        le.save(OUT, {"le": after, "content_start": before})
+        write_csv(CURVE, curve)
+        checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,102 @@
+"""The jury: picks the best epoch of a fine-tuning by training events of users that the LE does not learn from.
+
+In: an LE as it is after an epoch. Out: its NDCG@10 of the next item, all items ranked, and its reward accuracy: how
+often the next item gets a higher reward than a uniformly drawn one, and than one as popular, the mean of both.
+
+These events are held out from the LE, yet no validation or test event. There are many more of them than of validation
+events, and `selection_events` says how many take part: users are drawn until there are as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lea_core.environment import Environment
+from lea_core.errors import LeaError
+from lea_core.le_steps import FrozenStates, Steps, read_steps, sampled_actions
+from lea_core.metrics import ndcg, ranks
+from lea_core.packing import learning_steps, packs
+from lea_core.params import LeParams, RewardNegatives
+from lea_core.reward_metrics import pairwise_accuracy
+from lea_core.sequences import Sequences, batches, seen_pairs, windows
+
+NEGATIVES = RewardNegatives(uniform=1, popular=1, text=0)
+ROWS = 2048  # events whose scores of all items are in memory at once
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the jury says of an LE."""
+
+    ndcg10: float
+    reward_accuracy: float
+
+
+class Jury:
+    """Judges an LE on training events of `users`; counts (I,) are the training events of the LE's subset."""
+
+    def __init__(
+        self, environment: Environment, train: Sequences, users: np.ndarray, counts: np.ndarray, p: LeParams
+    ) -> None:
+        self.train = train
+        rng = np.random.default_rng([p.seed, 9])
+        steps = learning_steps(train)
+        able = rng.permutation(users[np.diff(train.offsets)[users] >= 2])
+        enough = int(np.searchsorted(np.cumsum(np.diff(train.offsets)[able] - 1), p.selection_events)) + 1
+        chosen = np.sort(able[:enough])
+        if not len(chosen):
+            raise LeaError(
+                "params.yaml: finetune_le.users_share leaves no user with two events to judge the LE by: lower it"
+            )
+        owners, _ = train.users_and_positions()
+        steps &= np.isin(owners, chosen)
+        events = np.flatnonzero(steps)
+        self.actions = np.zeros((len(train.items), NEGATIVES.total), dtype=np.int64)
+        content = environment.heads.content.cpu().numpy()
+        self.actions[events] = sampled_actions(train, events, counts, content, NEGATIVES, rng)
+        cut = windows(train, chosen, p.history)
+        self.batches = packs(train, cut, p.batch_tokens, NEGATIVES.total, steps)
+        self._frozen = FrozenStates(environment, train, cut, steps, p.batch_tokens)
+
+    @torch.inference_mode()
+    def judge(self, environment: Environment, frozen: bool) -> Verdict:
+        """The verdict. With `frozen`, on the hidden states that the LLM had when the jury was called together."""
+        gains, rewards = [], []
+        for steps in self._cached() if frozen else self._read(environment):
+            gained, found = self._measure(environment, steps)
+            gains.append(gained)
+            rewards.append(found)
+        both = np.concatenate(rewards)
+        return Verdict(float(np.concatenate(gains).mean()), pairwise_accuracy(both[:, 0], both[:, 1:]))
+
+    def _read(self, environment: Environment) -> Iterator[Steps]:
+        for packed in self.batches:
+            yield read_steps(environment, packed, self.actions[packed.events[packed.acting]])
+
+    def _cached(self) -> Iterator[Steps]:
+        events, hidden = self._frozen.events, self._frozen.hidden
+        for part in batches(len(events), ROWS):
+            yield Steps(events[part], hidden[part], torch.from_numpy(self.actions).to(hidden.device)[events[part]])
+
+    def _measure(self, environment: Environment, steps: Steps) -> tuple[np.ndarray, np.ndarray]:
+        """NDCG@10 (N,) and rewards of the logged and the sampled actions (N, 1 + A)."""
+        heads, events = environment.heads, steps.events.cpu().numpy()
+        logged = torch.from_numpy(self.train.items[events + 1]).to(steps.hidden.device)
+        content, inputs = heads.inputs(environment.recent(self.train, events), steps.hidden)
+        scores = heads.scores(heads.state(content, inputs))
+        ranked = ranks(heads.ranking(scores, seen_mask(self.train, events, scores)), logged)
+        actions = torch.cat([logged[:, None], steps.actions], dim=1)
+        rewards = heads.rewards(content, inputs, actions, steps.action_hidden)
+        return ndcg(ranked.cpu().numpy(), 10), rewards.cpu().numpy()
+
+
+def seen_mask(sequences: Sequences, events: np.ndarray, scores: torch.Tensor) -> torch.Tensor:
+    """(S, I) bool, on the device of `scores` (S, I): the items of each event's history, itself included."""
+    mask = torch.zeros_like(scores, dtype=torch.bool)
+    owner, items = (torch.from_numpy(part).to(scores.device) for part in seen_pairs(sequences, events))
+    mask[owner, items] = True
+    return mask

@@ -1,0 +1,156 @@
+"""What the LE learns from: steps into a training event, the actions they are compared with, and their losses.
+
+In: packed training sequences, the LE. Out: `Steps`, hidden states and sampled actions of N steps; the losses of each.
+
+The candidates of the state loss are all items, or, with `state_negatives`, the logged items of the batch and so many
+others drawn by popularity. Those of the reward loss are drawn in three ways (`reward_negatives`): uniformly, among items
+about as popular as the logged one, and among its text neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lea_core.environment import Environment
+from lea_core.le_losses import reward_centre, reward_loss, state_loss
+from lea_core.negatives import log_popularity, popular, popularity_matched, text_hard
+from lea_core.packing import Packed, packs
+from lea_core.params import LeParams, RewardNegatives
+from lea_core.progress import bar
+from lea_core.sequences import Sequences, Window, sample_actions, seen_pairs
+
+TEXT_NEIGHBOURS = 50  # among so many items of most similar text are the hard negatives
+
+
+@dataclass(frozen=True)
+class Steps:
+    """N steps; hidden states raw. Those of actions are left out where the LLM is frozen and no head reads them yet."""
+
+    events: Tensor  # (N,) int64: row of x_t among the training events; x_{t+1} is the next row
+    hidden: Tensor  # (N, H): h_t
+    actions: Tensor  # (N, A) int64: sampled ones
+    action_hidden: Tensor | None = None  # (N, 1 + A, H): h_{t,a} of the logged action, then of the sampled ones
+
+
+def sampled_actions(
+    train: Sequences,
+    events: np.ndarray,
+    counts: np.ndarray,
+    content: np.ndarray,
+    wanted: RewardNegatives,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Actions to compare the logged ones with: (N, A) for the steps at `events` (N,); counts (I,), content (I, C)."""
+    logged = train.items[events + 1]
+    kinds = [
+        sample_actions(logged, wanted.uniform, train.num_items, rng),
+        popularity_matched(logged, counts, rng, wanted.popular),
+        text_hard(content, logged, TEXT_NEIGHBOURS, rng, wanted.text),
+    ]
+    return np.concatenate(kinds, axis=1)
+
+
+def read_steps(environment: Environment, packed: Packed, actions: np.ndarray) -> Steps:
+    """One pass of the LLM over a packed batch: its steps. actions: (R, A)."""
+    hidden, action_hidden = environment.read(packed, actions)
+    acting = packed.acting
+    logged_hidden = hidden[packed.following[acting]]  # the next event's own token stands for it as an action
+    return Steps(
+        events=torch.from_numpy(packed.events[acting]).to(hidden.device),
+        hidden=hidden[acting],
+        actions=torch.from_numpy(actions).to(hidden.device),
+        action_hidden=torch.cat([logged_hidden[:, None], action_hidden], dim=1),
+    )
+
+
+class FrozenStates:
+    """h of every chosen event of these windows under the LLM as it is, read once and kept as float16.
+
+    events: (N,), ascending rows of the sequences.  hidden: (N, H).
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self, environment: Environment, train: Sequences, cut: list[Window], chosen: np.ndarray, batch_tokens: int
+    ) -> None:
+        cut_packs = packs(train, cut, batch_tokens)
+        total = sum(packed.tokens for packed in cut_packs)
+        events, hidden = [], []
+        with bar(total, "frozen states", "token") as progress:
+            for packed in cut_packs:
+                keep = packed.owned & chosen[packed.events]
+                events.append(packed.events[keep])
+                hidden.append(environment.read(packed)[0][keep].half())
+                progress.update(packed.tokens)
+        order = np.argsort(np.concatenate(events))
+        device = environment.llm.device
+        self.events = torch.from_numpy(np.concatenate(events)[order]).to(device)
+        self.hidden = torch.cat(hidden)[torch.from_numpy(order).to(device)]
+
+
+def join(parts: list[Steps]) -> Steps:
+    """All steps of parts with hidden states of actions, in their order."""
+    return Steps(*(torch.cat([getattr(part, name) for part in parts]) for name in Steps.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The M items that the state loss of a batch compares with."""
+
+    items: Tensor | None  # (M,) int64; None: all of the catalogue
+    log_inclusion: Tensor | None  # (M,)
+
+    def columns(self, items: Tensor, num_items: int) -> Tensor:
+        """The column of each item: (...,), -1 for one that is no candidate."""
+        if self.items is None:
+            return items
+        places = torch.full((num_items,), -1, device=items.device)
+        places[self.items] = torch.arange(len(self.items), device=items.device)
+        return places[items]
+
+
+def draw_candidates(
+    logged: np.ndarray, counts: np.ndarray, wanted: int | None, rng: np.random.Generator, device: torch.device
+) -> Candidates:
+    """The logged items (N,) of a batch and `wanted` others by popularity; all items where it is None.
+
+    Logged items are, over many batches, drawn by popularity too, so one probability fits both: q per draw, and
+    1 - (1 - q)^draws of standing among the candidates.
+    """
+    if wanted is None:
+        return Candidates(None, None)
+    drawn = popular(np.zeros(1, dtype=np.int64), counts, rng, wanted)[0] if wanted else np.zeros(0, dtype=np.int64)
+    items = np.unique(np.concatenate([logged, drawn]))
+    draws = len(logged) + wanted
+    inclusion = -np.expm1(draws * np.log1p(-np.exp(log_popularity(counts)[items]).clip(max=1.0 - 1e-12)))
+    return Candidates(torch.from_numpy(items).to(device), torch.from_numpy(np.log(inclusion)).float().to(device))
+
+
+def step_losses(
+    environment: Environment, train: Sequences, steps: Steps, candidates: Candidates, reward_centring: float
+) -> tuple[Tensor, Tensor]:
+    """L_sm and the centred L_rm of each step: (N,) both."""
+    heads, device = environment.heads, steps.hidden.device
+    events = steps.events.cpu().numpy()
+    logged = torch.from_numpy(train.items[events + 1]).to(device)
+    content, inputs = heads.inputs(environment.recent(train, events), steps.hidden)
+    scores = heads.scores(heads.state(content, inputs), candidates.items)  # (N, M)
+    left_out = heads.left_out(logged)  # the logged event is among the counted ones, which a real next event is not
+    column = candidates.columns(logged, train.num_items)[:, None]
+    scores = scores.scatter_add(1, column, (heads.popularity * left_out)[:, None])
+    barred = torch.zeros_like(scores, dtype=torch.bool)
+    owner, seen = (torch.from_numpy(part).to(device) for part in seen_pairs(train, events))
+    seen_column = candidates.columns(seen, train.num_items)
+    known = seen_column >= 0
+    barred[owner[known], seen_column[known]] = True
+    of_state = state_loss(scores, column[:, 0], barred, candidates.log_inclusion)
+    actions = torch.cat([logged[:, None], steps.actions], dim=1)
+    rewards = heads.rewards(content, inputs, actions, steps.action_hidden)
+    of_logged = rewards[:, 0] + heads.reward_popularity * left_out
+    of_reward = reward_loss(of_logged, rewards[:, 1:]) + reward_centring * reward_centre(of_logged, rewards[:, 1:])
+    return of_state, of_reward
+

@@ -1,0 +1,150 @@
+"""Windows of several users packed into rows of tokens without padding, with candidate actions under a prefix mask.
+
+In: windows of sequences, and which events' states get candidate actions. Out: `Packed` batches: what the LLM reads, the
+mask that keeps windows and actions apart, and where each event's state and each action's hidden state come out.
+
+Several windows share a row of the LLM's input; a token sees its own window alone (block-diagonal attention). A window is
+its items, then the candidate actions of its chosen states; an action sees the items up to its state, and itself, at the
+position id after them. So one pass gives the states of all positions and the hidden states of all actions, and the next
+logged item needs no token of its own: it already stands there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lea_core.sequences import Sequences, Window
+
+OPEN_ROWS = 32  # rows that still take windows while a batch is packed
+LEAST_ROW = 256  # tokens: attention within shorter rows costs little beside everything else
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One pass of the LLM over B rows of N tokens. S events stand in the windows, R of their states have A actions.
+
+    An event in two overlapping windows is there twice; `owned` says which window's state of it counts.
+    """
+
+    items: np.ndarray  # (B, N) int64: of the events; -1 at actions and padding
+    positions: np.ndarray  # (B, N): position ids, from 0 in each window
+    windows: np.ndarray  # (B, N): number of a token's window within the row; -1 at padding
+    limits: np.ndarray  # (B, N): last position id that a token sees, itself apart
+    cells: np.ndarray  # (S,): where each event stands in (B * N,); this is where its state comes out
+    events: np.ndarray  # (S,): its row in the sequences
+    following: np.ndarray  # (S,): index into S of the next event of the same window, -1 at its end
+    owned: np.ndarray  # (S,) bool
+    acting: np.ndarray  # (R,): index into S of the states with actions
+    action_cells: np.ndarray  # (R, A): where these stand in (B * N,)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, padding left out."""
+        return int((self.windows >= 0).sum())
+
+    def mask(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Additive attention mask (B, 1, N, N): token n sees m in its window, if m is an event up to its limit or n."""
+        windows, positions, limits, items = (
+            torch.from_numpy(array).to(device) for array in (self.windows, self.positions, self.limits, self.items)
+        )
+        same = windows[:, :, None] == windows[:, None, :]
+        before = (positions[:, None, :] <= limits[:, :, None]) & (items >= 0)[:, None, :]
+        sees = same & before
+        sees |= torch.eye(sees.shape[1], dtype=torch.bool, device=device)  # padding sees itself: no row without any
+        return torch.zeros_like(sees, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)[:, None]
+
+
+def learning_steps(sequences: Sequences) -> np.ndarray:
+    """(N,) bool: events whose next event is of the same user, so that their states have a logged action."""
+    steps = np.ones(len(sequences.items), dtype=bool)
+    steps[sequences.offsets[1:][np.diff(sequences.offsets) > 0] - 1] = False
+    return steps
+
+
+def packs(
+    sequences: Sequences,
+    windows: list[Window],
+    batch_tokens: int,
+    actions: int = 0,
+    chosen: np.ndarray | None = None,
+) -> list[Packed]:
+    """Pack `windows`, in their order, into batches of about `batch_tokens` tokens.
+
+    `chosen` (N,) bool: the events whose states get `actions` candidates, in the window that owns the step to the next
+    event. A window above the budget is a batch by itself.
+    """
+    if chosen is None:
+        chosen = np.zeros(len(sequences.items), dtype=bool)
+    costs = [_cost(sequences, window, actions, chosen) for window in windows]
+    width = min(max([LEAST_ROW, *costs]), max(batch_tokens, max(costs, default=1)))
+    rows_per_batch = max(batch_tokens // width, 1)
+    rows = list(_fill_rows(windows, costs, width))
+    return [
+        _lay_out(sequences, rows[start : start + rows_per_batch], actions, chosen)
+        for start in range(0, len(rows), rows_per_batch)
+    ]
+
+
+def _acting(sequences: Sequences, window: Window, chosen: np.ndarray) -> np.ndarray:
+    """Times in a window of the chosen states whose step the window owns."""
+    first = max(window.new - 1, window.start)  # the step into a window's first own event begins one before it
+    offset = sequences.offsets[window.user]
+    return np.flatnonzero(chosen[offset + first : offset + window.end]) + first - window.start
+
+
+def _cost(sequences: Sequences, window: Window, actions: int, chosen: np.ndarray) -> int:
+    return window.length + (actions * len(_acting(sequences, window, chosen)) if actions else 0)
+
+
+def _fill_rows(windows: list[Window], costs: list[int], width: int) -> Iterator[list[Window]]:
+    """First fit into a few open rows; the fullest one closes when another is needed."""
+    rows: list[tuple[int, list[Window]]] = []
+    for window, cost in zip(windows, costs, strict=True):
+        for index, (filled, row) in enumerate(rows):
+            if filled + cost <= width:
+                row.append(window)
+                rows[index] = (filled + cost, row)
+                break
+        else:
+            if len(rows) == OPEN_ROWS:
+                fullest = max(range(len(rows)), key=lambda index: rows[index][0])
+                yield rows.pop(fullest)[1]
+            rows.append((cost, [window]))
+    for _, row in rows:
+        yield row
+
+
+def _lay_out(sequences: Sequences, rows: list[list[Window]], actions: int, chosen: np.ndarray) -> Packed:
+    costs = [[_cost(sequences, window, actions, chosen) for window in row] for row in rows]
+    width = max(sum(row) for row in costs)
+    items, windows = (np.full((len(rows), width), -1, dtype=np.int64) for _ in range(2))
+    positions, limits = (np.zeros((len(rows), width), dtype=np.int64) for _ in range(2))
+    cells, events, following, owned, acting, action_cells = [], [], [], [], [], []
+    count = 0
+    for number, row in enumerate(rows):
+        column = 0
+        for name, window in enumerate(row):
+            length, offset = window.length, sequences.offsets[window.user]
+            times = np.arange(length)
+            states = _acting(sequences, window, chosen) if actions else times[:0]
+            owners = np.repeat(states, actions)  # the state that each action follows
+            end = column + length + len(owners)
+            items[number, column : column + length] = sequences.items[offset + window.start : offset + window.end]
+            windows[number, column:end] = name
+            positions[number, column:end] = np.concatenate([times, owners + 1])
+            limits[number, column:end] = np.concatenate([times, owners])
+            start = number * width + column
+            cells.append(start + times)
+            events.append(offset + window.start + times)
+            following.append(np.append(count + times[1:], -1))
+            owned.append(times >= window.new - window.start)
+            acting.append(count + states)
+            action_cells.append(start + length + np.arange(len(owners)).reshape(-1, actions))
+            count, column = count + length, end
+    joined = (np.concatenate(part) for part in (cells, events, following, owned, acting, action_cells))
+    return Packed(items, positions, windows, limits, *joined)
