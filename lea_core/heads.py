@@ -59,12 +59,13 @@ class Heads(nn.Module):
         self.reward_popularity = nn.Parameter(torch.zeros(()))
         self.reward_state_map = nn.Linear(state_input, width, bias=False)
         self.reward_action_map = nn.Linear(action_input, width, bias=False)
-        self.reward_bias = nn.Linear(action_input, 1, bias=False)
+        self.reward_bias = nn.Linear(hidden_width, 1)
         self.reward_score = nn.Linear(hidden_width, 1, bias=False)
         for layer in (self.state_map, self.reward_state_map):
             nn.init.normal_(layer.weight, std=state_input**-0.5)
         for layer in (self.action_map, self.reward_action_map, self.reward_bias, self.reward_score):
             nn.init.zeros_(layer.weight)
+        nn.init.zeros_(self.reward_bias.bias)
 
     def scalars(self) -> list[nn.Parameter]:
         """Parameters that are few and free of scale: they learn faster and never decay."""
@@ -138,7 +139,7 @@ class Heads(nn.Module):
         vectors = self._action_inputs(actions)  # (S, A, C + H)
         similarity = torch.einsum("sc,sac->sa", content, self.content[actions]) * self.reward_sharpness.exp()
         learned = torch.einsum("sk,sak->sa", self.reward_state_map(inputs), self.reward_action_map(vectors))
-        alone = self.reward_bias(vectors)[..., 0] + self.reward_popularity * self._log_counts(actions)
+        alone = self.reward_bias(INPUT_NORM * self.pooled[actions])[..., 0] + self.reward_popularity * self._log_counts(actions)
         rewards: Tensor = similarity + learned + alone
         if hidden is not None:
             rewards = rewards + self.reward_score(self._drop(self._standardised(hidden)))[..., 0]

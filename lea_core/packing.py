@@ -144,7 +144,7 @@ def _lay_out(sequences: Sequences, rows: list[list[Window]], actions: int, chose
             following.append(np.append(count + times[1:], -1))
             owned.append(times >= window.new - window.start)
             acting.append(count + states)
-            action_cells.append(start + length + np.arange(len(owners)).reshape(-1, actions))
+            action_cells.append(start + length + np.arange(len(owners)).reshape(len(states), actions))
             count, column = count + length, end
     joined = (np.concatenate(part) for part in (cells, events, following, owned, acting, action_cells))
     return Packed(items, positions, windows, limits, *joined)
