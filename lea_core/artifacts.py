@@ -112,7 +112,8 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
     with publish_file(path) as temporary:
         # not save_file: on a full disk it raises an error of its own that does not say so
-        temporary.write_bytes(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
+        # asarray, for ascontiguousarray would give an array without axes one
+        temporary.write_bytes(save({name: np.asarray(array, order="C") for name, array in tensors.items()}))
         if load_file(temporary).keys() != tensors.keys():
             raise LeaError(f"{path}: what was written does not read back: check the disk and run again")
 

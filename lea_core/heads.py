@@ -136,11 +136,13 @@ class Heads(nn.Module):
 
         Without h_{t,a} its term is left out, which is exact while v is zero, before the LLM is trained.
         """
-        vectors = self._action_inputs(actions)  # (S, A, C + H)
-        similarity = torch.einsum("sc,sac->sa", content, self.content[actions]) * self.reward_sharpness.exp()
-        learned = torch.einsum("sk,sak->sa", self.reward_state_map(inputs), self.reward_action_map(vectors))
-        alone = self.reward_bias(INPUT_NORM * self.pooled[actions])[..., 0] + self.reward_popularity * self._log_counts(actions)
-        rewards: Tensor = similarity + learned + alone
+        distinct, which = actions.unique(return_inverse=True)  # (M,), (S, A): an item's part is computed once
+        vectors = self._action_inputs(distinct)  # (M, C + H)
+        pairs = content @ self.content[distinct].T * self.reward_sharpness.exp()  # (S, M)
+        pairs = pairs + self.reward_state_map(inputs) @ self.reward_action_map(vectors).T
+        alone = self.reward_bias(INPUT_NORM * self.pooled[distinct])[:, 0]
+        alone = alone + self.reward_popularity * self._log_counts(distinct)  # (M,)
+        rewards: Tensor = pairs.gather(1, which) + alone[which]
         if hidden is not None:
             rewards = rewards + self.reward_score(self._drop(self._standardised(hidden)))[..., 0]
         return rewards

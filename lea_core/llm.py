@@ -115,11 +115,14 @@ def _convert_gguf(file: Path, source: str, folder: Path) -> None:
         write_json(temporary / CARD, {"kind": "here", "source": source})
 
 
-def load(folder: Path, layers: int) -> LanguageModel:
+def load(folder: Path, layers: int, random_seed: int | None = None) -> LanguageModel:
     """Load the model that `folder` names, with its first `layers` decoder layers (0: all), frozen.
+
+    With `random_seed`, of the same architecture with random weights: what pre-training is measured against.
 
     Raises `LeaError` where the folder is no causal language model, is broken, or has fewer layers.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -133,7 +136,12 @@ def load(folder: Path, layers: int) -> LanguageModel:
             )
         _keep_layers(config, layers, where)
         device, dtype = choose_device_and_dtype()
-        causal: Any = AutoModelForCausalLM.from_pretrained(where, config=config, dtype=dtype, **options)
+        causal: Any
+        if random_seed is None:
+            causal = AutoModelForCausalLM.from_pretrained(where, config=config, dtype=dtype, **options)
+        else:
+            torch.manual_seed(random_seed)
+            causal = AutoModelForCausalLM.from_config(config).to(dtype)
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
     except LeaError:
         raise

@@ -214,6 +214,12 @@ class AugmentParams(Section):
     batch_tokens: Count
 
 
+class MeasureParams(Section):
+    """What the LE is held against, beside what needs no training."""
+
+    twins: list[Literal["small_transformer", "random_llm"]]  # trained like the LE, so each costs about as much time
+
+
 class SasrecParams(Section):
     """SASRec: causal self-attention."""
 
@@ -358,6 +364,7 @@ class Params(Section):
     finetune_le: LeParams
     annotate: AnnotateParams
     augment: AugmentParams
+    measure_le: MeasureParams
     backbones: Backbones
     methods: Methods
     train: TrainParams

@@ -1,0 +1,180 @@
+"""The LE beside everything cheap that might do as well, role by role, on users that it did not learn from.
+
+In: a trained LE with its own measurements, the sequences, the states that it gave. Out: one dictionary, as le_plots.py
+draws it, for valid and test events (states, rewards) and for training events (actions).
+
+  state    text neighbours of the last item (raw and whitened vectors), item neighbours (counted from the LE's subset, and
+           from everybody), popularity; and, where asked for, two twins of the LE, trained alike from the same start:
+           `small_transformer`, at most two layers without pre-training over the same item tokens, all weights trained
+           (is the LLM needed?), and `random_llm`, the same LLM with random weights, its item tokens and content vectors
+           made by it too (is its pre-training needed?)
+  reward   the LE's before and after training; the twins'
+  actions  share of the first k proposals that the user takes later in training data, and how diverse they are
+
+The LE ranks all items. The others cannot know that users seldom repeat, so the items of a history are left out for
+them; `*_unmasked` is without that favour. Proposals of all leave the history out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lea_core import baselines, environment
+from lea_core.action_metrics import diversity, taken_later_share
+from lea_core.augment import propose
+from lea_core.environment import Environment
+from lea_core.evaluation import rank_events
+from lea_core.finetune import Finetuning
+from lea_core.item_tokens import ItemTokens
+from lea_core.le_quality import KINDS, quality
+from lea_core.llm import LanguageModel
+from lea_core.metrics import metrics
+from lea_core.packing import learning_steps
+from lea_core.params import LeParams, LoraParams
+from lea_core.sequences import SPLITS, Sequences
+
+CUTOFFS = (1, 5, 10)
+BATCH = 512  # events whose scores of all items are in memory at once
+Quality = dict[str, Any]
+
+
+def scorers(train: Sequences, subset: np.ndarray, tokens: ItemTokens) -> dict[str, baselines.Scorer]:
+    """What needs no training, by name."""
+    return {
+        "popularity": baselines.popularity(np.bincount(train.items, minlength=train.num_items)),
+        "text_raw": baselines.text_neighbours(tokens.pooled),
+        "text_whitened": baselines.text_neighbours(tokens.content),
+        "item_neighbours_subset": baselines.item_neighbours(baselines.of_users(train, subset)),
+        "item_neighbours": baselines.item_neighbours(train),
+    }
+
+
+def states(
+    sequences: Sequences, users: np.ndarray, known: Mapping[str, baselines.Scorer], history: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """{split: {method: {"ndcg10", "hr10"}}} of the scorers on the held-out events of `users`."""
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for split in SPLITS[1:]:
+        who, where = sequences.targets(split)
+        mine = np.isin(who, users)
+        if not mine.any():
+            continue
+        result[split] = {}
+        for name, scorer in known.items():
+            for masked in (True, False):
+                ranked = rank_events(scorer, sequences, who[mine], where[mine], history, masked, BATCH)
+                values = metrics(ranked, (10,))
+                key = name if masked else f"{name}_unmasked"
+                result[split][key] = {"ndcg10": values["NDCG@10"], "hr10": values["HR@10"]}
+    return result
+
+
+def actions(
+    le: Environment,
+    train: Sequences,
+    users: np.ndarray,
+    le_states: np.ndarray,
+    known: Mapping[str, baselines.Scorer],
+    content: np.ndarray,
+) -> dict[str, dict[str, float]]:
+    """{source: {"share1", "share5", "share10", "share1_after_next", .., "coverage", "gini", "distance"}}.
+
+    `users` must be outside the LE's subset, and no source may have seen their later events. le_states: (N, C + K), of
+    all training events.
+    """
+    owners, positions = train.users_and_positions()
+    events = np.flatnonzero(learning_steps(train) & np.isin(owners, users))
+    count = min(max(CUTOFFS), train.num_items - int(np.diff(train.offsets).max()) - 1)
+    result = {}
+    for name in ("le", *known):
+        result[name] = {}
+        for skip_next, ending in ((False, ""), (True, "_after_next")):
+            if name == "le":
+                proposed, _ = propose(le, train, events, le_states[events], count, True, skip_next)
+            else:
+                proposed = baselines.propose(
+                    known[name], train, owners[events], positions[events], le.shape.history, count, skip_next
+                )
+            shares = taken_later_share(proposed, train, owners[events], positions[events], CUTOFFS, skip_next)
+            result[name] |= {f"share{cutoff}{ending}": share for cutoff, share in shares.items()}
+            if not skip_next:
+                result[name] |= diversity(proposed, content)
+    return result
+
+
+def twin_params(name: str, p: LeParams) -> LeParams:
+    """The settings of a twin: those of the LE, but that the small transformer trains all weights."""
+    if name == "random_llm":
+        return p
+    full = LoraParams(**{**p.lora.model_dump(), "rank": 0})
+    return LeParams(**{**p.model_dump(), "lora": full.model_dump()})
+
+
+def twin(
+    llm: LanguageModel, tokens: ItemTokens, sequences: Sequences, users: np.ndarray, unseen: np.ndarray, p: LeParams
+) -> Quality:
+    """Train an LE on another reader in the LE's way and measure it in the LE's way."""
+    le = environment.new(llm, tokens, p)
+    Finetuning(le, sequences.train(), users, unseen, p).run()
+    return quality(le, sequences, unseen, p)
+
+
+def assemble(
+    own: Mapping[str, Quality], twins: Mapping[str, Quality], others: dict[str, dict[str, dict[str, float]]]
+) -> Quality:
+    """{"users", "valid": {"state", "reward", "reliability"}, "test": ...}.
+
+    own: the LE's data/le/quality.json, "le" and "content_start". twins: alike. others: see `states`.
+    """
+    judged = {**own, **twins}
+    result: Quality = {"users": own["le"]["users"]}
+    for split, methods in others.items():
+        of = {name: found[split] for name, found in judged.items()}
+        result[split] = {
+            "events": of["le"]["events"],
+            "state": {name: {key: found[key] for key in ("ndcg10", "hr10")} for name, found in of.items()} | methods,
+            "reward": {
+                name: {f"auc_{kind}": found[f"reward_auc_{kind}"] for kind in KINDS}
+                | {"popularity_correlation": found["reward_popularity_correlation"]}
+                for name, found in of.items()
+            },
+            "reliability": of["le"]["reliability"]["curve"],
+            "calibration_error": of["le"]["reliability"]["calibration_error"],
+        }
+    return result
+
+
+def summary(found: Quality) -> Quality:
+    """The same in flat rows per split, for a table: {"users", "valid": {name: number}, "test": ...}."""
+    result: Quality = {"users": found["users"]}
+    for split in ("test", "valid"):
+        if split in found:
+            part = found[split]
+            rows = {
+                f"NDCG@10, {name}": value["ndcg10"]
+                for name, value in part["state"].items()
+                if not name.endswith("_unmasked")
+            }
+            rows |= {
+                f"reward AUC against {kind}, {name}": part["reward"][name][f"auc_{kind}"]
+                for kind in KINDS
+                for name in ("le", "content_start")
+            }
+            result[split] = {name.replace("_", " "): value for name, value in rows.items()}
+    return result
+
+
+def headline(found: Quality) -> dict[str, float]:
+    """The few numbers that DVC shows, on validation events of unseen users; shares on their training events."""
+    part = found.get("valid")
+    if part is None:
+        return {}
+    numbers = {f"{name}_ndcg10": value["ndcg10"] for name, value in part["state"].items() if "_unmasked" not in name}
+    numbers |= {f"reward_auc_{kind}": part["reward"]["le"][f"auc_{kind}"] for kind in KINDS}
+    numbers |= {f"{name}_action_share5": value["share5"] for name, value in found["actions"].items() if "share5" in value}
+    return {name: round(value, 4) for name, value in numbers.items()}
+
+

@@ -1,0 +1,69 @@
+"""LE + its states -> data/le_quality: what the LE is worth in each of its roles, beside cheap replacements.
+
+In: data/interactions, data/llm, data/item_tokens, data/le, data/states/le.parquet. Out: data/le_quality (quality.json,
+summary.json, tables for plots, le.png) and data/le_metrics.json. Nothing else depends on it.
+Run alone: python -m stages.measure_le
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lea_core.errors import no_arguments, run
+
+INTERACTIONS, LLM, TOKENS, LE = (
+    Path(f"data/{name}") for name in ("interactions", "llm", "item_tokens/items.parquet", "le")
+)
+STATES, OUT, METRICS = Path("data/states/le.parquet"), Path("data/le_quality"), Path("data/le_metrics.json")
+
+
+def main(argv: list[str]) -> None:
+    """Measure the LE; takes no arguments."""
+    import numpy as np
+
+    from lea_core import environment, le_plots, le_yardsticks, llm, params, tables
+    from lea_core.artifacts import publish_folder, read_json, write_csv, write_json
+    from lea_core.finetune import choose_users
+    from lea_core.item_tokens import pooled_tokens
+    from lea_core.leaks import training_events
+    from lea_core.sequences import read_sequences
+
+    no_arguments(argv)
+    wanted = params.load()
+    p = wanted.finetune_le
+    sequences, tokens = read_sequences(INTERACTIONS), environment.read_item_tokens(TOKENS)
+    train = training_events(sequences)
+    users, unseen = choose_users(train, p.users_share, np.random.default_rng(p.seed))
+    le = environment.load(LE, llm.load(LLM, wanted.llm.layers), tokens)
+    cheap = le_yardsticks.scorers(train, users, tokens)
+    twins = {}
+    for name in wanted.measure_le.twins:
+        own_tokens = tokens
+        layers = min(le.shape.layers, 2) if name == "small_transformer" else wanted.llm.layers
+        if name == "random_llm":
+            texts = tables.read_table(INTERACTIONS / "items.parquet", tables.ITEMS)["text"].to_pylist()
+            reader = llm.load(LLM, wanted.tokenize_items.layer, random_seed=p.seed)
+            own_tokens = pooled_tokens(reader, texts, wanted.tokenize_items)[0]
+        reader = llm.load(LLM, layers, random_seed=p.seed)
+        settings = le_yardsticks.twin_params(name, p)
+        twins[name] = le_yardsticks.twin(reader, own_tokens, sequences, users, unseen, settings)
+    others = le_yardsticks.states(sequences, unseen, cheap, p.history)
+    found = le_yardsticks.assemble(read_json(LE / "quality.json"), twins, others)
+    fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}  # it saw the later events
+    le_states = tables.to_numpy(tables.read_table(STATES, tables.STATES), "state")
+    found["actions"] = le_yardsticks.actions(le, train, unseen, le_states, fair, tokens.content) if len(unseen) else {}
+    with publish_folder(OUT) as folder:
+        write_json(folder / "quality.json", found)
+        write_json(folder / "summary.json", le_yardsticks.summary(found))
+        test = found.get("test", {})
+        state = [{"method": name, **value} for name, value in test.get("state", {}).items()]
+        write_csv(folder / "state.csv", state or [{"method": "", "ndcg10": "", "hr10": ""}])
+        curve = test.get("reliability") or [{"predicted": "", "observed": "", "count": ""}]
+        write_csv(folder / "reliability.csv", curve)
+        if test or found["actions"]:
+            le_plots.draw({**test, "actions": found["actions"]}, folder / "le.png")
+    write_json(METRICS, le_yardsticks.headline(found))
+
+
+if __name__ == "__main__":
+    run(main)
