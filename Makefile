@@ -5,10 +5,10 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run test lint check tiny clean
+.PHONY: help install run test lint check tiny bench-le search-le clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## .venv with the pinned packages (once; again when pyproject.toml or constraints.txt change)
 
@@ -37,6 +37,12 @@ check: lint ## style, types and the fast tests
 
 tiny: install ## the whole pipeline on 60 users in a temporary folder, then its report
 	@python -m tests.lane
+
+bench-le: install ## the LE on Amazon Scientific beside its yardsticks -> benchmarks/results/le.json
+	@python -m benchmarks.le
+
+search-le: install ## one setting of the LE after another, on validation -> benchmarks/results/le_search.csv
+	@python -m benchmarks.le_search
 
 clean: ## remove .venv, data/ and tool caches; DVC's cache stays, so `dvc checkout` brings data/ back
 	@rm -rf .venv build lea.egg-info dvc_plots .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -98,9 +98,8 @@ class Finetuning:
         self.jury = Jury(environment, train, judges if len(judges) else users, self.counts, p)
         self.curve = [_point("start", 0, [], self.jury.judge(environment, frozen=True))]
         self.best = environment.snapshot()
-        self.phase = self.epoch = self.step = self.worse = 0
         self.losses: list[Losses] = []  # of this epoch so far
-        self.optimiser = self._new_optimiser()
+        self.start(0)
 
     def run(self) -> list[dict[str, Any]]:
         """Train through both phases, leave the LE at its best epoch and return the curve."""
@@ -108,16 +107,20 @@ class Finetuning:
         while self.phase < len(PHASES):
             self._run_phase()
             self.environment.restore(self.best)
-            self.phase, self.epoch, self.step, self.worse = self.phase + 1, 0, 0, 0
-            self.optimiser = self._new_optimiser()
+            self.start(self.phase + 1)
         return self.curve
+
+    def start(self, phase: int) -> None:
+        """Stand before the first step of a phase."""
+        self.phase, self.epoch, self.step, self.worse = phase, 0, 0, 0
+        self.optimiser = self._new_optimiser()
 
     def _run_phase(self) -> None:
         epochs = (self.p.heads.epochs, self.p.lora.epochs)[self.phase]
         with bar(epochs, PHASES[self.phase], "epoch") as progress:
             progress.update(self.epoch)
             while self.epoch < epochs and self.worse < self.p.patience:
-                for losses in (self._heads_epoch, self._lora_epoch)[self.phase]():
+                for losses in (self._heads_epoch, self.lora_epoch)[self.phase]():
                     self.losses.append(losses)
                     self.step += 1
                     if self.checkpoint and self.team.first and self.checkpoint.due(SAVE_EVERY):
@@ -164,30 +167,36 @@ class Finetuning:
             steps = Steps(events, self.frozen.hidden[index], actions[events])
             yield self._update(steps, events.cpu().numpy(), shared=False)
 
-    def _lora_epoch(self) -> Iterator[Losses]:
+    def lora_epoch(self) -> Iterator[Losses]:
         """The rest of an epoch through the LLM; each process takes its share of every batch."""
         actions = self._actions(1, self.epoch, 1)
-        cut = self._cut([self.p.seed, 1, self.epoch, 1])
+        cut = self.cut(self.epoch)
         for number in range(self.step, len(cut)):
             started = time.perf_counter()
             self._schedule((self.epoch * len(cut) + number) / max(self.p.lora.epochs * len(cut), 1))
-            events = _events_of(self.train, cut[number], self.chosen)
-            own = self.team.share(cut[number])
-            packed = packs(self.train, own, self.p.batch_tokens, actions.shape[1], self.chosen)
-            parts = [read_steps(self.environment, one, actions[one.events[one.acting]]) for one in packed]
-            yield self._update(join(parts) if parts else None, events, shared=True)
+            events = events_of(self.train, cut[number], self.chosen)
+            steps = self.read(self.team.share(cut[number]), actions)
+            yield self._update(steps, events, shared=True)
             if number == min(1, len(cut) - 1) and self.epoch == 0:  # the first batch warms up
-                tokens = sum(one.tokens for one in packed)
-                rest = tokens * len(cut) * self.p.lora.epochs
-                announce("finetune_le (lora)", rest, tokens / (time.perf_counter() - started))
+                total = self.p.lora.epochs * sum(map(self._tokens, cut))
+                announce("finetune_le (lora)", total, self._tokens(cut[number]) / (time.perf_counter() - started))
 
-    def _cut(self, key: list[int]) -> list[list[Window]]:
-        """The subset's windows in random order, in batches of about `batch_tokens` tokens."""
-        order = np.random.default_rng(key).permutation(len(self.windows))
-        per_item = 1 + self.p.reward_negatives.total
-        result, filled = [], 0
+    def read(self, batch: list[Window], actions: np.ndarray) -> Steps | None:
+        """One pass of the LLM over the windows of a batch: the steps that they own, None where there are no windows."""
+        packed = packs(self.train, batch, self.p.batch_tokens, actions.shape[1], self.chosen)
+        parts = [read_steps(self.environment, one, actions[one.events[one.acting]]) for one in packed]
+        return join(parts) if parts else None
+
+    def _tokens(self, batch: list[Window]) -> int:
+        return sum(window.length for window in batch) * (1 + self.p.reward_negatives.total)
+
+    def cut(self, epoch: int) -> list[list[Window]]:
+        """The subset's windows in the epoch's random order, in batches of about `batch_tokens` tokens."""
+        order = np.random.default_rng([self.p.seed, 1, epoch, 1]).permutation(len(self.windows))
+        result: list[list[Window]] = []
+        filled = 0
         for index in order:
-            cost = self.windows[index].length * per_item
+            cost = self._tokens([self.windows[index]])
             if not result or filled + cost > self.p.batch_tokens:
                 result.append([])
                 filled = 0
@@ -218,7 +227,9 @@ class Finetuning:
         if shared:
             of_state, of_reward = self.team.add_up(parameters, [of_state, of_reward])
         if not np.isfinite(of_state + of_reward):
-            raise LeaError("finetune_le: the loss is no longer finite: lower finetune_le.*.learning_rate in params.yaml")
+            raise LeaError(
+                "finetune_le: the loss is no longer finite: lower finetune_le.*.learning_rate in params.yaml"
+            )
         torch.nn.utils.clip_grad_norm_(parameters, self.p.gradient_clip)
         self.optimiser.step()
         return [of_state, of_reward]
@@ -276,7 +287,7 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _events_of(train: Sequences, batch: list[Window], chosen: np.ndarray) -> np.ndarray:
+def events_of(train: Sequences, batch: list[Window], chosen: np.ndarray) -> np.ndarray:
     """The steps that these windows own, as events: (N,)."""
     spans = []
     for window in batch:

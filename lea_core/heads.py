@@ -107,9 +107,7 @@ class Heads(nn.Module):
 
     def _action_inputs(self, items: Tensor | None = None) -> Tensor:
         """v_a of these items (...,), or of all: (..., C + H)."""
-        content, pooled = (
-            (self.content, self.pooled) if items is None else (self.content[items], self.pooled[items])
-        )
+        content, pooled = (self.content, self.pooled) if items is None else (self.content[items], self.pooled[items])
         return self._drop(INPUT_NORM * torch.cat([content, pooled], dim=-1))
 
     def _log_counts(self, items: Tensor | None = None) -> Tensor:

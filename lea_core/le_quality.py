@@ -50,9 +50,7 @@ def held_out_steps(sequences: Sequences, users: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _measure(
-    environment: Environment, sequences: Sequences, users: np.ndarray, p: LeParams
-) -> dict[str, np.ndarray]:
+def _measure(environment: Environment, sequences: Sequences, users: np.ndarray, p: LeParams) -> dict[str, np.ndarray]:
     """For every step to a held-out event: event, rank, logged (item), reward, negatives and their rewards (N, 3 * EACH)."""
     heads = environment.heads
     chosen = held_out_steps(sequences, users)
@@ -81,9 +79,7 @@ def _measure(
     return found | {"logged": sequences.items[found["event"] + 1], "negatives": actions[found["event"]]}
 
 
-def rank_next(
-    environment: Environment, sequences: Sequences, events: np.ndarray, states: torch.Tensor
-) -> np.ndarray:
+def rank_next(environment: Environment, sequences: Sequences, events: np.ndarray, states: torch.Tensor) -> np.ndarray:
     """Rank (N,) of the item after each event, from its state (N, C + K), among all items."""
     result = np.empty(len(events), dtype=np.float32)
     for part in batches(len(events), ROWS):

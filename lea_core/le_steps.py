@@ -153,4 +153,3 @@ def step_losses(
     of_logged = rewards[:, 0] + heads.reward_popularity * left_out
     of_reward = reward_loss(of_logged, rewards[:, 1:]) + reward_centring * reward_centre(of_logged, rewards[:, 1:])
     return of_state, of_reward
-

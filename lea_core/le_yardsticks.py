@@ -17,7 +17,7 @@ them; `*_unmasked` is without that favour. Proposals of all leave the history ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,16 @@ from lea_core.augment import propose
 from lea_core.environment import Environment
 from lea_core.evaluation import rank_events
 from lea_core.finetune import Finetuning
-from lea_core.item_tokens import ItemTokens
+from lea_core.item_tokens import ItemTokens, pooled_tokens
 from lea_core.le_quality import KINDS, quality
 from lea_core.llm import LanguageModel
 from lea_core.metrics import metrics
 from lea_core.packing import learning_steps
-from lea_core.params import LeParams, LoraParams
+from lea_core.params import Params
 from lea_core.sequences import SPLITS, Sequences
 
 CUTOFFS = (1, 5, 10)
+SMALL_LAYERS = 2
 BATCH = 512  # events whose scores of all items are in memory at once
 Quality = dict[str, Any]
 
@@ -105,21 +106,32 @@ def actions(
     return result
 
 
-def twin_params(name: str, p: LeParams) -> LeParams:
-    """The settings of a twin: those of the LE, but that the small transformer trains all weights."""
-    if name == "random_llm":
-        return p
-    full = LoraParams(**{**p.lora.model_dump(), "rank": 0})
-    return LeParams(**{**p.model_dump(), "lora": full.model_dump()})
+def twins(
+    names: Sequence[str],
+    load: Callable[[int], LanguageModel],
+    texts: list[str],
+    tokens: ItemTokens,
+    sequences: Sequences,
+    users: np.ndarray,
+    unseen: np.ndarray,
+    params: Params,
+) -> dict[str, Quality]:
+    """Train each twin on `users` in the LE's way and measure it on `unseen` in the LE's way.
 
-
-def twin(
-    llm: LanguageModel, tokens: ItemTokens, sequences: Sequences, users: np.ndarray, unseen: np.ndarray, p: LeParams
-) -> Quality:
-    """Train an LE on another reader in the LE's way and measure it in the LE's way."""
-    le = environment.new(llm, tokens, p)
-    Finetuning(le, sequences.train(), users, unseen, p).run()
-    return quality(le, sequences, unseen, p)
+    `load(n)` gives the LLM's architecture with its first n layers and random weights.
+    """
+    result = {}
+    for name in names:
+        p, layers, own_tokens = params.finetune_le, params.llm.layers, tokens
+        if name == "small_transformer":
+            p = p.model_copy(update={"lora": p.lora.model_copy(update={"rank": 0})})  # all weights
+            layers = min(layers or SMALL_LAYERS, SMALL_LAYERS)
+        else:
+            own_tokens, _, _ = pooled_tokens(load(params.tokenize_items.layer), texts, params.tokenize_items)
+        le = environment.new(load(layers), own_tokens, p)
+        Finetuning(le, sequences.train(), users, unseen, p).run()
+        result[name] = quality(le, sequences, unseen, p)
+    return result
 
 
 def assemble(
@@ -174,7 +186,7 @@ def headline(found: Quality) -> dict[str, float]:
         return {}
     numbers = {f"{name}_ndcg10": value["ndcg10"] for name, value in part["state"].items() if "_unmasked" not in name}
     numbers |= {f"reward_auc_{kind}": part["reward"]["le"][f"auc_{kind}"] for kind in KINDS}
-    numbers |= {f"{name}_action_share5": value["share5"] for name, value in found["actions"].items() if "share5" in value}
+    numbers |= {
+        f"{name}_action_share5": value["share5"] for name, value in found["actions"].items() if "share5" in value
+    }
     return {name: round(value, 4) for name, value in numbers.items()}
-
-

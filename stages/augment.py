@@ -9,7 +9,9 @@ from pathlib import Path
 
 from lea_core.errors import no_arguments, run
 
-INTERACTIONS, LLM, TOKENS, LE = (Path(f"data/{name}") for name in ("interactions", "llm", "item_tokens/items.parquet", "le"))
+INTERACTIONS, LLM, TOKENS, LE = (
+    Path(f"data/{name}") for name in ("interactions", "llm", "item_tokens/items.parquet", "le")
+)
 STATES, OUT = Path("data/states/le.parquet"), Path("data/actions/le.parquet")
 
 

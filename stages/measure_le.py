@@ -24,7 +24,6 @@ def main(argv: list[str]) -> None:
     from lea_core import environment, le_plots, le_yardsticks, llm, params, tables
     from lea_core.artifacts import publish_folder, read_json, write_csv, write_json
     from lea_core.finetune import choose_users
-    from lea_core.item_tokens import pooled_tokens
     from lea_core.leaks import training_events
     from lea_core.sequences import read_sequences
 
@@ -36,17 +35,17 @@ def main(argv: list[str]) -> None:
     users, unseen = choose_users(train, p.users_share, np.random.default_rng(p.seed))
     le = environment.load(LE, llm.load(LLM, wanted.llm.layers), tokens)
     cheap = le_yardsticks.scorers(train, users, tokens)
-    twins = {}
-    for name in wanted.measure_le.twins:
-        own_tokens = tokens
-        layers = min(le.shape.layers, 2) if name == "small_transformer" else wanted.llm.layers
-        if name == "random_llm":
-            texts = tables.read_table(INTERACTIONS / "items.parquet", tables.ITEMS)["text"].to_pylist()
-            reader = llm.load(LLM, wanted.tokenize_items.layer, random_seed=p.seed)
-            own_tokens = pooled_tokens(reader, texts, wanted.tokenize_items)[0]
-        reader = llm.load(LLM, layers, random_seed=p.seed)
-        settings = le_yardsticks.twin_params(name, p)
-        twins[name] = le_yardsticks.twin(reader, own_tokens, sequences, users, unseen, settings)
+    texts = tables.read_table(INTERACTIONS / "items.parquet", tables.ITEMS)["text"].to_pylist()
+    twins = le_yardsticks.twins(
+        wanted.measure_le.twins,
+        lambda layers: llm.load(LLM, layers, random_seed=p.seed),
+        texts,
+        tokens,
+        sequences,
+        users,
+        unseen,
+        wanted,
+    )
     others = le_yardsticks.states(sequences, unseen, cheap, p.history)
     found = le_yardsticks.assemble(read_json(LE / "quality.json"), twins, others)
     fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}  # it saw the later events
