@@ -98,10 +98,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of the same keys as CSV with a header; None becomes an empty cell."""
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows of the same keys as CSV with a header; None becomes an empty cell.
+
+    `columns` are the header, where there may be no row; other keys are an error.
+    """
     with publish_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

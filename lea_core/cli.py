@@ -46,7 +46,7 @@ def report() -> None:
         for row in rows
     ]
     _print("Test split", ["variant", "LE", headline, "change", *others, "train"], cells, left=2)
-    _print(*le_table(read_json(Path("data/le/quality.json"))), left=1)
+    _print(*le_table(read_json(Path("data/le_quality/summary.json"))), left=1)
     Console().print(f"Change: {headline} against the supervised twin. More: {REPORT}/report.md and chart.png")
 
 

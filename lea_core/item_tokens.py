@@ -21,7 +21,6 @@ import torch
 
 from lea_core.errors import LeaError, warn
 from lea_core.llm import LanguageModel
-from lea_core.params import TokenParams
 from lea_core.progress import announce, bar
 
 BATCH_ITEMS = 64
@@ -37,7 +36,7 @@ class ItemTokens:
 
 
 def pooled_tokens(
-    llm: LanguageModel, texts: list[str], params: TokenParams
+    llm: LanguageModel, texts: list[str], text_tokens: int, content_width: int
 ) -> tuple[ItemTokens, list[list[int]], dict[str, Any]]:
     """All items' pooled tokens and content vectors, their texts' token ids, and what was measured on the way.
 
@@ -46,13 +45,13 @@ def pooled_tokens(
     Raises `LeaError` where fewer than two items have text, the catalogue is too small to whiten, or the LLM cannot read
     the texts.
     """
-    rows, cut = text_ids(llm, texts, params.text_tokens)
+    rows, cut = text_ids(llm, texts, text_tokens)
     present = np.array([len(row) > 0 for row in rows])
     if present.sum() < 2:
         raise LeaError("items.parquet: fewer than two items have text: give dataset.text columns that hold some")
     embedded, hidden = _pool(llm, rows)
     embedded[~present] = embedded[present].mean(axis=0)
-    tokens = ItemTokens(embedded, standardise(hidden, present), whiten(hidden, present, params.content_width))
+    tokens = ItemTokens(embedded, standardise(hidden, present), whiten(hidden, present, content_width))
     return tokens, rows, {"items": len(rows), "without_text": int((~present).sum()), "texts_cut": cut}
 
 

@@ -1,7 +1,7 @@
 """The report: what each variant reached, against its supervised twin, and what it cost.
 
 In: data/evaluations/<variant>/{metrics.json, ranks.parquet} and data/policies/<variant>/{curves.csv, training.json} of
-the variants in params.yaml, no more and no fewer; data/le/quality.json, what the LE is worth by itself. Out, by
+the variants in params.yaml, no more and no fewer; data/le_quality/summary.json, what the LE is worth by itself. Out, by
 stages/report.py: report.md, table.csv, headline.json, curves.csv and chart.png in data/report/.
 
 Every number is about the test split: mean over seeds, ± standard deviation over seeds (of a sample, n - 1; none for
@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 
 from lea_core.artifacts import read_json
+from lea_core.colours import COLOURS
 from lea_core.errors import LeaError
 from lea_core.params import Variant
 from lea_core.tables import RANKS, read_table, to_numpy
 
 SELECTION = "NDCG@10"  # the column of curves.csv by which the training loop chooses the epoch
-# Okabe and Ito's colours, which most colour-blind people tell apart.
-COLOURS = ("#999999", "#56B4E9", "#E69F00", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def table_rows(results: Sequence[Result], headline: str) -> list[dict[str, Any]]
 def le_table(quality: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     """Title, header and rows of what the LE is worth by itself: a column per split, a row per name in one.
 
-    quality: data/le/quality.json, such as {"users": 9, "valid": {"le_ndcg10": 0.1}, "test": {"le_ndcg10": 0.1}}.
+    quality: data/le_quality/summary.json, such as {"users": 9, "test": {"NDCG@10, le": 0.1}}.
     """
     splits = {name: values for name, values in quality.items() if isinstance(values, Mapping)}
     names = dict.fromkeys(name for values in splits.values() for name in values)

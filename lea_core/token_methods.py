@@ -46,7 +46,7 @@ def tokenise(load: Callable[[int], LanguageModel], texts: list[str], params: Tok
     `load(n)` gives the LLM with its first n layers (0: all): the content needs `params.layer` of them, every method but
     `pooled` the whole model, which generates text. Raises `LeaError` as `pooled_tokens` does.
     """
-    tokens, rows, measured = pooled_tokens(load(params.layer), texts, params)
+    tokens, rows, measured = pooled_tokens(load(params.layer), texts, params.text_tokens, params.content_width)
     if params.method == "pooled":
         return Tokenised(tokens, measured)
     llm = load(0)

@@ -50,17 +50,17 @@ def main(argv: list[str]) -> None:
     found = le_yardsticks.assemble(read_json(LE / "quality.json"), twins, others)
     fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}  # it saw the later events
     le_states = tables.to_numpy(tables.read_table(STATES, tables.STATES), "state")
-    found["actions"] = le_yardsticks.actions(le, train, unseen, le_states, fair, tokens.content) if len(unseen) else {}
+    found["actions"] = le_yardsticks.actions(le, train, unseen, le_states, fair, tokens.content)
     with publish_folder(OUT) as folder:
         write_json(folder / "quality.json", found)
         write_json(folder / "summary.json", le_yardsticks.summary(found))
-        test = found.get("test", {})
-        state = [{"method": name, **value} for name, value in test.get("state", {}).items()]
-        write_csv(folder / "state.csv", state or [{"method": "", "ndcg10": "", "hr10": ""}])
-        curve = test.get("reliability") or [{"predicted": "", "observed": "", "count": ""}]
-        write_csv(folder / "reliability.csv", curve)
-        if test or found["actions"]:
-            le_plots.draw({**test, "actions": found["actions"]}, folder / "le.png")
+        test = found.get("test", {"state": {}, "reliability": []})
+        rows = [{"method": name, **value} for name, value in test["state"].items()]
+        write_csv(folder / "state.csv", rows, ["method", "ndcg10", "hr10"])
+        write_csv(folder / "reliability.csv", test["reliability"], ["predicted", "observed", "count"])
+        rows = [{"source": name, "share5": value.get("share5")} for name, value in found["actions"].items()]
+        write_csv(folder / "actions.csv", rows, ["source", "share5"])
+        le_plots.draw({**test, "actions": found["actions"]}, folder / "le.png")
     write_json(METRICS, le_yardsticks.headline(found))
 
 

@@ -1,6 +1,6 @@
 """report: every variant's evaluation and training -> data/report/.
 
-In: data/evaluations/, data/policies/, data/le/quality.json, params `report`, `variants`, `evaluate.mask_seen`. Out:
+In: data/evaluations/, data/policies/, data/le_quality/summary.json, params `report`, `variants`, `evaluate.mask_seen`. Out:
 report.md (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC metrics: one number per
 variant), curves.csv (DVC's line plot), chart.png. Alone: `python -m stages.report`.
 """
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
     params = load()
     headline = params.report.metric
     results = read_results(DATA, params.variants)
-    le_quality = read_json(DATA / "le" / "quality.json")
+    le_quality = read_json(DATA / "le_quality" / "summary.json")
     curves = [
         {"line": result.name, "seed": int(row["seed"]), "epoch": int(row["epoch"]), SELECTION: row[SELECTION]}
         for result in results
