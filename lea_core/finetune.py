@@ -44,9 +44,9 @@ from lea_core.le_steps import (
 )
 from lea_core.packing import learning_steps, packs
 from lea_core.params import LeParams, RewardNegatives
-from lea_core.team import Team
 from lea_core.progress import announce, bar
 from lea_core.sequences import Sequences, Window, seen_pairs, windows
+from lea_core.team import Team
 
 STEPS_PER_BATCH = 512  # of the heads phase
 FREE_NEGATIVES = 4  # times as many sampled actions in the heads phase, where they cost no tokens
@@ -241,7 +241,7 @@ class Finetuning:
             loss.sum() / count
             for loss in step_losses(self.environment, self.train, steps, candidates, self.p.reward_centring)
         )
-        (of_state + self.p.reward_weight * of_reward).backward()
+        (of_state + self.p.reward_weight * of_reward).backward()  # type: ignore[no-untyped-call]
         return [float(of_state.detach()), float(of_reward.detach())]
 
     def _new_optimiser(self) -> torch.optim.Optimizer:

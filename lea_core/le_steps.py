@@ -3,8 +3,8 @@
 In: packed training sequences, the LE. Out: `Steps`, hidden states and sampled actions of N steps; the losses of each.
 
 The candidates of the state loss are all items, or, with `state_negatives`, the logged items of the batch and so many
-others drawn by popularity. Those of the reward loss are drawn in three ways (`reward_negatives`): uniformly, among items
-about as popular as the logged one, and among its text neighbours.
+others drawn by popularity. Those of the reward loss are drawn in three ways (`reward_negatives`): uniformly, among
+items about as popular as the logged one, and among its text neighbours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lea_core.environment import Environment
 from lea_core.le_losses import reward_centre, reward_loss, state_loss
 from lea_core.negatives import log_popularity, popular, popularity_matched, text_hard
 from lea_core.packing import Packed, packs
-from lea_core.params import LeParams, RewardNegatives
+from lea_core.params import RewardNegatives
 from lea_core.progress import bar
 from lea_core.sequences import Sequences, Window, sample_actions, seen_pairs
 

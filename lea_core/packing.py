@@ -3,10 +3,10 @@
 In: windows of sequences, and which events' states get candidate actions. Out: `Packed` batches: what the LLM reads, the
 mask that keeps windows and actions apart, and where each event's state and each action's hidden state come out.
 
-Several windows share a row of the LLM's input; a token sees its own window alone (block-diagonal attention). A window is
-its items, then the candidate actions of its chosen states; an action sees the items up to its state, and itself, at the
-position id after them. So one pass gives the states of all positions and the hidden states of all actions, and the next
-logged item needs no token of its own: it already stands there.
+Several windows share a row of the LLM's input; a token sees its own window alone (block-diagonal attention). A window
+is its items, then the candidate actions of its chosen states; an action sees the items up to its state, and itself, at
+the position id after them. So one pass gives the states of all positions and the hidden states of all actions, and the
+next logged item needs no token of its own: it already stands there.
 """
 
 from __future__ import annotations
