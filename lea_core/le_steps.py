@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lea_core.environment import Environment
 from lea_core.le_losses import reward_centre, reward_loss, state_loss
-from lea_core.negatives import log_popularity, popular, popularity_matched, text_hard
+from lea_core.negatives import log_popularity, popularity_matched, text_hard
 from lea_core.packing import Packed, packs
 from lea_core.params import RewardNegatives
 from lea_core.progress import bar
@@ -123,10 +123,10 @@ def draw_candidates(
     """
     if wanted is None:
         return Candidates(None, None)
-    drawn = popular(np.zeros(1, dtype=np.int64), counts, rng, wanted)[0] if wanted else np.zeros(0, dtype=np.int64)
-    items = np.unique(np.concatenate([logged, drawn]))
+    shares = np.exp(log_popularity(counts))
+    items = np.unique(np.concatenate([logged, rng.choice(len(counts), size=wanted, p=shares)]))
     draws = len(logged) + wanted
-    inclusion = -np.expm1(draws * np.log1p(-np.exp(log_popularity(counts)[items]).clip(max=1.0 - 1e-12)))
+    inclusion = -np.expm1(draws * np.log1p(-shares[items].clip(max=1.0 - 1e-12)))
     return Candidates(torch.from_numpy(items).to(device), torch.from_numpy(np.log(inclusion)).float().to(device))
 
 
