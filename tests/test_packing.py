@@ -127,3 +127,11 @@ def test_little_padding() -> None:
     train = distinct(rng.geometric(1 / 60, size=400).tolist())
     cut = packs(train, windows(train, np.arange(400), 100), 8 * LEAST_ROW, 2, learning_steps(train))
     assert sum(packed.tokens for packed in cut) > 0.95 * sum(packed.items.size for packed in cut)
+
+
+@given(cases)
+def test_a_state_sees_half_of_the_history_or_all_there_is(case: tuple[list[int], int, int, int, int]) -> None:
+    lengths, history, *_ = case
+    for window in windows(distinct(lengths), np.arange(len(lengths)), history):
+        assert window.length <= history
+        assert window.start == 0 or window.new - window.start >= history // 2
