@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from lea_core.checkpoints import Checkpoint
 from lea_core.environment import Environment, Shape
+from lea_core.finetune import Finetuning, choose_users
 from lea_core.item_tokens import ItemTokens
 from lea_core.params import LeParams
 from lea_core.sequences import Sequences
+from lea_core.team import Team
 from tests import tiny_llm
 
 ITEMS = 9
@@ -103,3 +106,12 @@ def sequences(*users: list[int], held_out: int = 0, items: int = ITEMS) -> Seque
 def circle(users: int, length: int) -> Sequences:
     """Every user walks the nine items in a circle: item x is always followed by x + 2. Last two events held out."""
     return sequences(*[[(user + 2 * place) % ITEMS for place in range(length)] for user in range(users)], held_out=2)
+
+
+def finetuning(
+    le: Environment, log: Sequences, p: LeParams, checkpoint: Checkpoint | None = None, team: Team | None = None
+) -> Finetuning:
+    """A fine-tuning of the LE on the training events of the share of users that `p` wants."""
+    train = log.train()
+    users, unseen = choose_users(train, p.users_share, np.random.default_rng(p.seed))
+    return Finetuning(le, train, users, unseen, p, checkpoint, team)
