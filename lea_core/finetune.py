@@ -42,11 +42,11 @@ from lea_core.le_steps import (
     sampled_actions,
     step_losses,
 )
-from lea_core.packing import learning_steps, packs
+from lea_core.packing import acting_events, learning_steps, packs
 from lea_core.params import LeParams, RewardNegatives
-from lea_core.team import Team
 from lea_core.progress import announce, bar
 from lea_core.sequences import Sequences, Window, seen_pairs, windows
+from lea_core.team import Team
 
 STEPS_PER_BATCH = 512  # of the heads phase
 FREE_NEGATIVES = 4  # times as many sampled actions in the heads phase, where they cost no tokens
@@ -72,8 +72,8 @@ def choose_users(train: Sequences, share: float, rng: np.random.Generator) -> tu
 class Finetuning:
     """One fine-tuning: the LE that it changes in place, the users it learns from, how far it is.
 
-    `judges` select the epoch; where there are none (the LE learns from everybody), the subset's own users do. `team` is
-    the processes that share the work.
+    `judges` select the epoch; where none of them has two events (the LE learns from everybody), the subset's own users
+    do. `team` is the processes that share the work.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Finetuning:
         self.counts = np.bincount(train.items[mine], minlength=train.num_items)
         self.content = environment.heads.content.cpu().numpy()
         self.frozen = self._observe(mine)
+        judges = judges[np.diff(train.offsets)[judges] >= 2]
         self.jury = Jury(environment, train, judges if len(judges) else users, self.counts, p)
         self.curve = [_point("start", 0, [], self.jury.judge(environment, frozen=True))]
         self.best = environment.snapshot()
@@ -104,6 +105,7 @@ class Finetuning:
     def run(self) -> list[dict[str, Any]]:
         """Train through both phases, leave the LE at its best epoch and return the curve."""
         self._resume()
+        self.team.wait()  # nobody saves before all have read
         while self.phase < len(PHASES):
             self._run_phase()
             self.environment.restore(self.best)
@@ -241,7 +243,7 @@ class Finetuning:
             loss.sum() / count
             for loss in step_losses(self.environment, self.train, steps, candidates, self.p.reward_centring)
         )
-        (of_state + self.p.reward_weight * of_reward).backward()
+        (of_state + self.p.reward_weight * of_reward).backward()  # type: ignore[no-untyped-call]
         return [float(of_state.detach()), float(of_reward.detach())]
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
@@ -289,13 +291,7 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def events_of(train: Sequences, batch: list[Window], chosen: np.ndarray) -> np.ndarray:
     """The steps that these windows own, as events: (N,)."""
-    spans = []
-    for window in batch:
-        first = max(window.new - 1, window.start)
-        offset = train.offsets[window.user]
-        span = np.arange(offset + first, offset + window.end)
-        spans.append(span[chosen[span]])
-    return np.concatenate(spans)
+    return np.concatenate([acting_events(train, window, chosen) for window in batch])
 
 
 def _point(phase: str, epoch: int, losses: list[Losses], verdict: Verdict) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class Heads(nn.Module):
         return rewards
 
     def ranking(self, scores: Tensor, seen: Tensor) -> Tensor:
-        """log P(a | s): scores (S, I), seen (S, I) bool, the items of each history."""
+        """Log P(a | s): scores (S, I), seen (S, I) bool, the items of each history."""
         new = scores.masked_fill(seen, -torch.inf).log_softmax(dim=-1) + torch.log1p(-self.repeat_share)
         again = scores.masked_fill(~seen, -torch.inf).log_softmax(dim=-1) + torch.log(self.repeat_share)
         return torch.where(seen, again, new)

@@ -88,6 +88,8 @@ class Jury:
         logged = torch.from_numpy(self.train.items[events + 1]).to(steps.hidden.device)
         content, inputs = heads.inputs(environment.recent(self.train, events), steps.hidden)
         scores = heads.scores(heads.state(content, inputs))
+        if not bool(scores.isfinite().all()):
+            raise LeaError("finetune_le: the LE's scores are no longer finite: lower finetune_le.*.learning_rate")
         ranked = ranks(heads.ranking(scores, seen_mask(self.train, events, scores)), logged)
         actions = torch.cat([logged[:, None], steps.actions], dim=1)
         rewards = heads.rewards(content, inputs, actions, steps.action_hidden)

@@ -32,9 +32,11 @@ ROWS = 2048  # events whose scores of all items are in memory at once
 
 def quality(environment: Environment, sequences: Sequences, users: np.ndarray, p: LeParams) -> dict[str, Any]:
     """{"users", "valid": {...}, "test": {...}}; a split without events of `users` is left out."""
+    result: dict[str, Any] = {"users": len(users)}
+    if not held_out_steps(sequences, users).any():
+        return result
     found = _measure(environment, sequences, users, p)
     counts = environment.heads.counts.cpu().numpy()
-    result: dict[str, Any] = {"users": len(users)}
     for code, name in enumerate(SPLITS):
         chosen = sequences.split[found["event"] + 1] == code
         if chosen.any() and code:
@@ -51,7 +53,7 @@ def held_out_steps(sequences: Sequences, users: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def _measure(environment: Environment, sequences: Sequences, users: np.ndarray, p: LeParams) -> dict[str, np.ndarray]:
-    """For every step to a held-out event: event, rank, logged (item), reward, negatives and their rewards (N, 3 * EACH)."""
+    """Event, rank, logged item and reward of every step to a held-out event; negatives, their rewards (N, 3 * EACH)."""
     heads = environment.heads
     chosen = held_out_steps(sequences, users)
     events = np.flatnonzero(chosen)

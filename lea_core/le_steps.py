@@ -3,8 +3,8 @@
 In: packed training sequences, the LE. Out: `Steps`, hidden states and sampled actions of N steps; the losses of each.
 
 The candidates of the state loss are all items, or, with `state_negatives`, the logged items of the batch and so many
-others drawn by popularity. Those of the reward loss are drawn in three ways (`reward_negatives`): uniformly, among items
-about as popular as the logged one, and among its text neighbours.
+others drawn by popularity. Those of the reward loss are drawn in three ways (`reward_negatives`): uniformly, among
+items about as popular as the logged one, and among its text neighbours.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from lea_core.environment import Environment
 from lea_core.le_losses import reward_centre, reward_loss, state_loss
-from lea_core.negatives import log_popularity, popular, popularity_matched, text_hard
+from lea_core.negatives import log_popularity, popularity_matched, text_hard
 from lea_core.packing import Packed, packs
-from lea_core.params import LeParams, RewardNegatives
+from lea_core.params import RewardNegatives
 from lea_core.progress import bar
 from lea_core.sequences import Sequences, Window, sample_actions, seen_pairs
 
@@ -123,10 +123,10 @@ def draw_candidates(
     """
     if wanted is None:
         return Candidates(None, None)
-    drawn = popular(np.zeros(1, dtype=np.int64), counts, rng, wanted)[0] if wanted else np.zeros(0, dtype=np.int64)
-    items = np.unique(np.concatenate([logged, drawn]))
+    shares = np.exp(log_popularity(counts))
+    items = np.unique(np.concatenate([logged, rng.choice(len(counts), size=wanted, p=shares)]))
     draws = len(logged) + wanted
-    inclusion = -np.expm1(draws * np.log1p(-np.exp(log_popularity(counts)[items]).clip(max=1.0 - 1e-12)))
+    inclusion = -np.expm1(draws * np.log1p(-shares[items].clip(max=1.0 - 1e-12)))
     return Candidates(torch.from_numpy(items).to(device), torch.from_numpy(np.log(inclusion)).float().to(device))
 
 

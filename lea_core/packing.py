@@ -3,10 +3,10 @@
 In: windows of sequences, and which events' states get candidate actions. Out: `Packed` batches: what the LLM reads, the
 mask that keeps windows and actions apart, and where each event's state and each action's hidden state come out.
 
-Several windows share a row of the LLM's input; a token sees its own window alone (block-diagonal attention). A window is
-its items, then the candidate actions of its chosen states; an action sees the items up to its state, and itself, at the
-position id after them. So one pass gives the states of all positions and the hidden states of all actions, and the next
-logged item needs no token of its own: it already stands there.
+Several windows share a row of the LLM's input; a token sees its own window alone (block-diagonal attention). A window
+is its items, then the candidate actions of its chosen states; an action sees the items up to its state, and itself, at
+the position id after them. So one pass gives the states of all positions and the hidden states of all actions, and the
+next logged item needs no token of its own: it already stands there.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ def packs(
     """Pack `windows`, in their order, into batches of about `batch_tokens` tokens.
 
     `chosen` (N,) bool: the events whose states get `actions` candidates, in the window that owns the step to the next
-    event. A window above the budget is a batch by itself.
+    event, or, at a user's last event, in the window that owns it. A window above the budget is a batch by itself.
     """
     if chosen is None:
         chosen = np.zeros(len(sequences.items), dtype=bool)
     costs = [_cost(sequences, window, actions, chosen) for window in windows]
-    width = min(max([LEAST_ROW, *costs]), max(batch_tokens, max(costs, default=1)))
+    width = min(max([LEAST_ROW, *costs]), batch_tokens)
     rows_per_batch = max(batch_tokens // width, 1)
     rows = list(_fill_rows(windows, costs, width))
     return [
@@ -90,19 +90,24 @@ def packs(
     ]
 
 
-def _acting(sequences: Sequences, window: Window, chosen: np.ndarray) -> np.ndarray:
-    """Times in a window of the chosen states whose step the window owns."""
-    first = max(window.new - 1, window.start)  # the step into a window's first own event begins one before it
-    offset = sequences.offsets[window.user]
-    return np.flatnonzero(chosen[offset + first : offset + window.end]) + first - window.start
+def acting_events(sequences: Sequences, window: Window, chosen: np.ndarray) -> np.ndarray:
+    """The chosen events, rows of the sequences, whose step to the next one the window owns."""
+    start, end = sequences.offsets[window.user : window.user + 2]
+    first = start + max(window.new - 1, window.start)  # the step into a window's first own event begins one before it
+    last = start + window.end
+    last -= last < end  # the step out of a window is the next window's; out of the sequence leads none
+    return np.asarray(np.flatnonzero(chosen[first:last]) + first)
 
 
 def _cost(sequences: Sequences, window: Window, actions: int, chosen: np.ndarray) -> int:
-    return window.length + (actions * len(_acting(sequences, window, chosen)) if actions else 0)
+    return window.length + (actions * len(acting_events(sequences, window, chosen)) if actions else 0)
 
 
 def _fill_rows(windows: list[Window], costs: list[int], width: int) -> Iterator[list[Window]]:
-    """First fit into a few open rows; the fullest one closes when another is needed."""
+    """First fit into a few open rows of `width`; the fullest one closes when another is needed.
+
+    A window of more is a row by itself.
+    """
     rows: list[tuple[int, list[Window]]] = []
     for window, cost in zip(windows, costs, strict=True):
         for index, (filled, row) in enumerate(rows):
@@ -131,7 +136,8 @@ def _lay_out(sequences: Sequences, rows: list[list[Window]], actions: int, chose
         for name, window in enumerate(row):
             length, offset = window.length, sequences.offsets[window.user]
             times = np.arange(length)
-            states = _acting(sequences, window, chosen) if actions else times[:0]
+            acting_times = acting_events(sequences, window, chosen) - offset - window.start
+            states = acting_times if actions else times[:0]
             owners = np.repeat(states, actions)  # the state that each action follows
             end = column + length + len(owners)
             items[number, column : column + length] = sequences.items[offset + window.start : offset + window.end]

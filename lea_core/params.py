@@ -183,7 +183,7 @@ class LeParams(Section):
     seed: int
     users_share: OpenShare  # share of the training users that the LE learns from; the others select and measure it
     selection_events: Count  # training events of those others by which the best epoch is selected
-    history: Count  # longest history that the LE reads, in items
+    history: Annotated[int, Field(ge=2)]  # longest history that the LE reads, in items; a step needs two
     recent_items: Count  # the content start: how many last items are averaged
     recent_decay: Positive  # and the weight of each older one against the next newer, before training
     temperature: Positive  # of the content similarity, before training

@@ -29,7 +29,7 @@ class Team:
         return self._accelerator is None or bool(self._accelerator.is_main_process)
 
     def share(self, batch: Sequence[Item]) -> list[Item]:
-        """This process's part of a batch; it may be empty."""
+        """The part of a batch that falls to this process; it may be empty."""
         if self._accelerator is None:
             return list(batch)
         return list(batch[self._accelerator.process_index :: self._accelerator.num_processes])
