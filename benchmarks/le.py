@@ -33,22 +33,24 @@ SPEED_BATCHES = 12
 RESULT = ROOT / "benchmarks" / "results" / "le.json"
 
 
-def tune(prepared: Prepared, wanted: Params) -> tuple[Environment, np.ndarray, np.ndarray, dict[str, Any]]:
-    """A fine-tuned LE, its subset, the other users, and what it is worth on these before and after."""
+def tune(
+    prepared: Prepared, wanted: Params, start_too: bool = False
+) -> tuple[Environment, np.ndarray, np.ndarray, dict[str, Any]]:
+    """A fine-tuned LE, its subset, the other users, and what it is worth on these, on demand before the training too."""
     p, sequences = wanted.finetune_le, prepared.sequences
     users, unseen = choose_users(sequences.train(), p.users_share, np.random.default_rng(p.seed))
     le = environment.new(llm.load(prepared.folder / LLM, wanted.llm.layers), prepared.tokens, p)
     training = Finetuning(le, sequences.train(), users, unseen, p)
-    before = quality(le, sequences, unseen, p)
+    start = {"content_start": quality(le, sequences, unseen, p)} if start_too else {}
     training.run()
-    return le, users, unseen, {"le": quality(le, sequences, unseen, p), "content_start": before}
+    return le, users, unseen, {"le": quality(le, sequences, unseen, p), **start}
 
 
 def measure(prepared: Prepared, seed: int) -> dict[str, float]:
     """All yardsticks of one seed, flat."""
     wanted = changed(prepared.params, {"finetune_le.seed": seed})
     sequences, train, history = prepared.sequences, prepared.sequences.train(), wanted.finetune_le.history
-    le, users, unseen, own = tune(prepared, wanted)
+    le, users, unseen, own = tune(prepared, wanted, start_too=True)
     cheap = le_yardsticks.scorers(train, users, prepared.tokens)
     texts = read_table(prepared.folder / "data" / "interactions" / "items.parquet", ITEMS)["text"].to_pylist()
     twins = le_yardsticks.twins(

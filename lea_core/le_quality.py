@@ -26,7 +26,7 @@ from lea_core.reward_metrics import auc, pairwise_accuracy, popularity_correlati
 from lea_core.sequences import SPLITS, Sequences, batches, windows
 
 KINDS = ("uniform", "popularity", "text_hard")
-EACH = 5  # negatives of each kind
+EACH = 2  # negatives of each kind
 ROWS = 2048  # events whose scores of all items are in memory at once
 
 
