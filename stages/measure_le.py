@@ -50,7 +50,9 @@ def main(argv: list[str]) -> None:
     found = le_yardsticks.assemble(read_json(LE / "quality.json"), twins, others)
     fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}  # it saw the later events
     le_states = tables.to_numpy(tables.read_table(STATES, tables.STATES), "state")
-    found["actions"] = le_yardsticks.actions(le, train, unseen, le_states, fair, tokens.content)
+    found["actions"] = (
+        le_yardsticks.actions(le, train, unseen, le_states, fair, tokens.content) if len(unseen) else {}
+    )
     with publish_folder(OUT) as folder:
         write_json(folder / "quality.json", found)
         write_json(folder / "summary.json", le_yardsticks.summary(found))
@@ -60,7 +62,8 @@ def main(argv: list[str]) -> None:
         write_csv(folder / "reliability.csv", test["reliability"], ["predicted", "observed", "count"])
         rows = [{"source": name, "share5": value.get("share5")} for name, value in found["actions"].items()]
         write_csv(folder / "actions.csv", rows, ["source", "share5"])
-        le_plots.draw({**test, "actions": found["actions"]}, folder / "le.png")
+        if len(unseen):
+            le_plots.draw({**test, "actions": found["actions"]}, folder / "le.png")
     write_json(METRICS, le_yardsticks.headline(found))
 
 
