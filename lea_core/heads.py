@@ -134,7 +134,7 @@ class Heads(nn.Module):
 
         Without h_{t,a} its term is left out, which is exact while v is zero, before the LLM is trained.
         """
-        distinct, which = actions.unique(return_inverse=True)  # (M,), (S, A): an item's part is computed once
+        distinct, which = torch.unique(actions, return_inverse=True)  # (M,), (S, A): an item's part is computed once
         vectors = self._action_inputs(distinct)  # (M, C + H)
         pairs = content @ self.content[distinct].T * self.reward_sharpness.exp()  # (S, M)
         pairs = pairs + self.reward_state_map(inputs) @ self.reward_action_map(vectors).T

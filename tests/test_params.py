@@ -48,6 +48,7 @@ def edited(folder: Path, old: str, new: str) -> Path:
         ("annotate", ..., "annotate is missing: add it"),
         ("train.epochs", 2.5, "train.epochs is 2.5, but must be a valid integer: mend it"),
         ("train.epochs", 0, "train.epochs is 0, but must be greater than or equal to 1: mend it"),
+        ("finetune_le.history", 1, "finetune_le.history is 1, but must be greater than or equal to 2: mend it"),
         ("train.seeds", [], "train.seeds is [], but must have at least 1 item after validation, not 0: mend it"),
         ("train.seeds", 1, "train.seeds is 1, but must be a valid list: mend it"),
         ("train.learning_rate", "1e-3", "train.learning_rate is '1e-3', but must be a valid number: remove the quotes"),
