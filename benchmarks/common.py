@@ -57,7 +57,7 @@ class Prepared:
 
 
 def prepare(name: str, changes: Mapping[str, object] | None = None, label: str = "") -> Prepared:
-    """Run fetch, preprocess and tokenize_items on a data set, with `changes` of params.yaml; ends where it is absent."""
+    """Run fetch, preprocess and tokenize_items on a data set, with `changes` of params.yaml; ends without the data."""
     if name != "ml-100k" and not (SHARED / name).is_dir():
         raise SystemExit(f"skipped: {SHARED / name} is not there")
     folder = WORK / (name + label)

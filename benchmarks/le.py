@@ -3,9 +3,9 @@
 In: ../shared/data/scientific. Out: benchmarks/results/le.json: flat keys, means over seeds on the test events of users
 outside the LE's subset (30 %), leave-one-out, all items ranked; the same by seed; commit, hardware and time.
 
-  state_hr10_all_users   of an LE that learns from 95 % of the users (the rest select its epoch), on all users' test events
+  state_hr10_all_users   of an LE that learns from 95 % of the users (the rest select its epoch), on test events of all
   action_share5          on training events of users outside the subset; later includes the next event
-  finetune_speedup       steps per second of packed training over that of one prompt per state and per action, same batches
+  finetune_speedup       steps per second, packed, over those of one prompt per state and per action, same batches
   curve_*                the LE against the share of users that it learns from
 """
 

@@ -42,6 +42,7 @@ from lea_core.le_steps import (
     sampled_actions,
     step_losses,
 )
+from lea_core.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.packing import acting_events, learning_steps, packs
 from lea_core.params import LeParams, RewardNegatives
 from lea_core.progress import announce, bar
@@ -93,10 +94,10 @@ class Finetuning:
         mine = np.isin(owners, users)
         self.chosen = mine & learning_steps(train)  # (N,) events to learn the next one of
         self.counts = np.bincount(train.items[mine], minlength=train.num_items)
-        self.content = environment.heads.content.cpu().numpy()
+        self.neighbours = text_neighbours(environment.heads.content.cpu().numpy(), TEXT_NEIGHBOURS)
         self.frozen = self._observe(mine)
         judges = judges[np.diff(train.offsets)[judges] >= 2]
-        self.jury = Jury(environment, train, judges if len(judges) else users, self.counts, p)
+        self.jury = Jury(environment, train, judges if len(judges) else users, self.counts, self.neighbours, p)
         self.curve = [_point("start", 0, [], self.jury.judge(environment, frozen=True))]
         self.best = environment.snapshot()
         self.losses: list[Losses] = []  # of this epoch so far
@@ -155,7 +156,7 @@ class Finetuning:
         wanted = RewardNegatives(uniform=times * p.uniform, popular=times * p.popular, text=times * p.text)
         rng = np.random.default_rng([self.p.seed, phase, epoch])
         result = np.zeros((len(self.train.items), wanted.total), dtype=np.int64)
-        result[events] = sampled_actions(self.train, events, self.counts, self.content, wanted, rng)
+        result[events] = sampled_actions(self.train, events, self.counts, self.neighbours, wanted, rng)
         return result
 
     def _heads_epoch(self) -> Iterator[Losses]:

@@ -37,10 +37,19 @@ class Verdict:
 
 
 class Jury:
-    """Judges an LE on training events of `users`; counts (I,) are the training events of the LE's subset."""
+    """Judges an LE on training events of `users`.
+
+    counts (I,): training events of the LE's subset. neighbours (I, K): by text, see `negatives.text_neighbours`.
+    """
 
     def __init__(
-        self, environment: Environment, train: Sequences, users: np.ndarray, counts: np.ndarray, p: LeParams
+        self,
+        environment: Environment,
+        train: Sequences,
+        users: np.ndarray,
+        counts: np.ndarray,
+        neighbours: np.ndarray,
+        p: LeParams,
     ) -> None:
         self.train = train
         rng = np.random.default_rng([p.seed, 9])
@@ -56,8 +65,7 @@ class Jury:
         steps &= np.isin(owners, chosen)
         events = np.flatnonzero(steps)
         self.actions = np.zeros((len(train.items), NEGATIVES.total), dtype=np.int64)
-        content = environment.heads.content.cpu().numpy()
-        self.actions[events] = sampled_actions(train, events, counts, content, NEGATIVES, rng)
+        self.actions[events] = sampled_actions(train, events, counts, neighbours, NEGATIVES, rng)
         cut = windows(train, chosen, p.history)
         self.batches = packs(train, cut, p.batch_tokens, NEGATIVES.total, steps)
         self._frozen = FrozenStates(environment, train, cut, steps, p.batch_tokens)

@@ -20,6 +20,7 @@ from lea_core.errors import warn
 from lea_core.le_jury import seen_mask
 from lea_core.le_steps import sampled_actions
 from lea_core.metrics import metrics, ranks
+from lea_core.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.packing import packs
 from lea_core.params import LeParams, RewardNegatives
 from lea_core.reward_metrics import auc, pairwise_accuracy, popularity_correlation, reliability
@@ -62,7 +63,7 @@ def _measure(environment: Environment, sequences: Sequences, users: np.ndarray, 
         sequences,
         events,
         heads.counts.cpu().numpy(),
-        heads.content.cpu().numpy(),
+        text_neighbours(heads.content.cpu().numpy(), TEXT_NEIGHBOURS),
         RewardNegatives(uniform=EACH, popular=EACH, text=EACH),
         np.random.default_rng([p.seed, 8]),
     )

@@ -23,8 +23,6 @@ from lea_core.params import RewardNegatives
 from lea_core.progress import bar
 from lea_core.sequences import Sequences, Window, sample_actions, seen_pairs
 
-TEXT_NEIGHBOURS = 50  # among so many items of most similar text are the hard negatives
-
 
 @dataclass(frozen=True)
 class Steps:
@@ -40,16 +38,18 @@ def sampled_actions(
     train: Sequences,
     events: np.ndarray,
     counts: np.ndarray,
-    content: np.ndarray,
+    neighbours: np.ndarray,
     wanted: RewardNegatives,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Actions to compare the logged ones with: (N, A) for the steps at `events` (N,); counts (I,), content (I, C)."""
+    """Actions to compare the logged ones with: (N, A) for the steps at `events` (N,); counts (I,),
+    neighbours (I, K) by text, see `negatives.text_neighbours`.
+    """
     logged = train.items[events + 1]
     kinds = [
         sample_actions(logged, wanted.uniform, train.num_items, rng),
         popularity_matched(logged, counts, rng, wanted.popular),
-        text_hard(content, logged, TEXT_NEIGHBOURS, rng, wanted.text),
+        text_hard(neighbours, logged, rng, wanted.text),
     ]
     return np.concatenate(kinds, axis=1)
 

@@ -89,7 +89,7 @@ def actions(
     owners, positions = train.users_and_positions()
     events = np.flatnonzero(learning_steps(train) & np.isin(owners, users))
     count = min(max(CUTOFFS), train.num_items - int(np.diff(train.offsets).max()) - 1)
-    result = {}
+    result: dict[str, dict[str, float]] = {}
     for name in ("le", *known):
         result[name] = {}
         for skip_next, ending in ((False, ""), (True, "_after_next")):

@@ -141,7 +141,7 @@ def load(folder: Path, layers: int, random_seed: int | None = None) -> LanguageM
             causal = AutoModelForCausalLM.from_pretrained(where, config=config, dtype=dtype, **options)
         else:
             torch.manual_seed(random_seed)
-            causal = AutoModelForCausalLM.from_config(config).to(dtype)
+            causal = AutoModelForCausalLM.from_config(config).to(dtype)  # type: ignore[no-untyped-call]
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
     except LeaError:
         raise

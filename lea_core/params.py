@@ -181,7 +181,9 @@ class LeParams(Section):
     """Fine-tuning of the LE."""
 
     seed: int
-    users_share: Share  # share of the training users that the LE learns from; the others select its epoch and measure it
+    users_share: (
+        Share  # share of the training users that the LE learns from; the others select its epoch and measure it
+    )
     selection_events: Count  # training events of those others by which the best epoch is selected
     history: Annotated[int, Field(ge=2)]  # longest history that the LE reads, in items; a step needs two
     recent_items: Count  # the content start: how many last items are averaged

@@ -1,4 +1,4 @@
-"""Several processes that fine-tune one LE together, started by `accelerate launch` or `torchrun`.
+"""Several processes that fine-tune one LE together, started by `torchrun` or `accelerate launch`.
 
 In: a batch that all of them know. Out: each one's share of it, and gradients and losses added up over all. Without a
 launcher there is one process and nothing to add. The processes hold the same weights, for they start from the same seed

@@ -2,7 +2,7 @@
 
 In: data/interactions, data/llm, data/item_tokens. Out: data/le and data/le_curve.csv (learning curve). A killed run
 goes on where it was. Run alone: python -m stages.finetune_le, or, to share the work,
-`accelerate launch --num_processes N -m stages.finetune_le`, and `dvc commit finetune_le` after that.
+`torchrun --nproc-per-node N -m stages.finetune_le`, and `dvc commit finetune_le` after that.
 """
 
 from __future__ import annotations

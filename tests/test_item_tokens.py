@@ -8,18 +8,15 @@ from transformers import AutoTokenizer
 
 from lea_core.errors import LeaError
 from lea_core.item_tokens import pooled_tokens, text_ids, whiten
-from lea_core.params import TokenParams
 from tests import tiny_llm
-from tests.test_token_methods import TEXTS, settings
+from tests.test_token_methods import TEXTS
 
-
-def short() -> TokenParams:
-    return settings("pooled").model_copy(update={"text_tokens": 3})
+LIMITS = (3, 3)  # text_tokens, content_width
 
 
 def test_pooled_tokens_are_means_and_an_empty_text_resembles_nothing(tmp_path: Path) -> None:
     model = tiny_llm.load(tmp_path, 2)
-    tokens, rows, measured = pooled_tokens(model, TEXTS, short())
+    tokens, rows, measured = pooled_tokens(model, TEXTS, *LIMITS)
     embeddings = model.decoder.get_input_embeddings().weight.detach().numpy()
     word = {name: index for index, name in enumerate(tiny_llm.WORDS)}
     assert rows[0] == [word["alien"], word["robot"]]
@@ -35,13 +32,13 @@ def test_pooled_tokens_are_means_and_an_empty_text_resembles_nothing(tmp_path: P
 
 
 def test_a_tokenizer_without_a_padding_token_will_do(tmp_path: Path) -> None:
-    with_one = pooled_tokens(tiny_llm.load(tmp_path, 2), TEXTS, short())[0]
+    with_one = pooled_tokens(tiny_llm.load(tmp_path, 2), TEXTS, *LIMITS)[0]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     tokenizer.pad_token = None
     model = tiny_llm.load(tmp_path, 2)
     model = tiny_llm.llm.LanguageModel(**{**vars(model), "tokenizer": tokenizer})
     assert model.tokenizer.pad_token_id is None
-    np.testing.assert_array_equal(pooled_tokens(model, TEXTS, short())[0].token, with_one.token)
+    np.testing.assert_array_equal(pooled_tokens(model, TEXTS, *LIMITS)[0].token, with_one.token)
 
 
 def test_a_text_that_the_llm_cannot_read_is_refused(tmp_path: Path) -> None:

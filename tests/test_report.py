@@ -65,8 +65,8 @@ def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     for name, (ndcg, hit_rate) in SCORES.items():
         write_variant(folder, name, ndcg, hit_rate, ranks=[1.0, 2.0, 4.5])
-    (folder / "le").mkdir()
-    (folder / "le" / "quality.json").write_text(json.dumps(QUALITY))
+    (folder / "le_quality").mkdir()
+    (folder / "le_quality" / "summary.json").write_text(json.dumps(QUALITY))
     return folder
 
 

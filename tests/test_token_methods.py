@@ -226,7 +226,7 @@ def test_the_stage_publishes_the_encoder_and_forgets_its_checkpoint(
     tokenize_items.main([])
     published = tmp_path / "data" / "item_tokens"
     weights = read_tensors(published / "encoder.safetensors")
-    tokens = read_item_tokens(published).token
+    tokens = read_item_tokens(published / "items.parquet").token
     pooled = run(tiny_llm.load(tmp_path / "data"), "pooled").tokens.token
     np.testing.assert_array_equal(encode(weights, pooled), tokens)
     assert json.loads((published / "measured.json").read_text())["encoder_items"] == 4
