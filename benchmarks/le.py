@@ -36,7 +36,7 @@ RESULT = ROOT / "benchmarks" / "results" / "le.json"
 def tune(
     prepared: Prepared, wanted: Params, start_too: bool = False
 ) -> tuple[Environment, np.ndarray, np.ndarray, dict[str, Any]]:
-    """A fine-tuned LE, its subset, the other users, and what it is worth on these, on demand before the training too."""
+    """A fine-tuned LE, its subset, the other users, and what it is worth on these; on demand before training too."""
     p, sequences = wanted.finetune_le, prepared.sequences
     users, unseen = choose_users(sequences.train(), p.users_share, np.random.default_rng(p.seed))
     le = environment.new(llm.load(prepared.folder / LLM, wanted.llm.layers), prepared.tokens, p)

@@ -42,8 +42,9 @@ def sampled_actions(
     wanted: RewardNegatives,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Actions to compare the logged ones with: (N, A) for the steps at `events` (N,); counts (I,),
-    neighbours (I, K) by text, see `negatives.text_neighbours`.
+    """Actions to compare the logged ones with: (N, A) for the steps at `events` (N,).
+
+    counts: (I,) training events. neighbours: (I, K) by text, see `negatives.text_neighbours`.
     """
     logged = train.items[events + 1]
     kinds = [

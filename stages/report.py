@@ -1,7 +1,7 @@
 """report: every variant's evaluation and training -> data/report/.
 
-In: data/evaluations/, data/policies/, data/le_quality/summary.json, params `report`, `variants`, `evaluate.mask_seen`. Out:
-report.md (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC metrics: one number per
+In: data/evaluations/, data/policies/, data/le_quality/summary.json, params `report`, `variants`, `evaluate.mask_seen`.
+Out: report.md (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC metrics: one number per
 variant), curves.csv (DVC's line plot), chart.png. Alone: `python -m stages.report`.
 """
 
