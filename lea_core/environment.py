@@ -171,7 +171,12 @@ def recent_items(sequences: Sequences, events: np.ndarray, count: int) -> np.nda
 
 
 def new(llm: LanguageModel, tokens: ItemTokens, p: LeParams) -> Environment:
-    """An untrained LE as params.yaml describes it."""
+    """An untrained LE as params.yaml describes it. Raises `LeaError` where the LLM cannot read such histories."""
+    if llm.max_positions is not None and p.history >= llm.max_positions:
+        raise LeaError(
+            f"params.yaml: finetune_le.history {p.history} and an action are more than the {llm.max_positions} tokens "
+            f"that the LLM reads: lower it to {llm.max_positions - 1}"
+        )
     shape = Shape(
         layers=llm.num_layers,
         history=p.history,

@@ -4,7 +4,7 @@ In: a trained LE with its own measurements, the sequences, the states that it ga
 draws it, for valid and test events (states, rewards) and for training events (actions).
 
   state    text neighbours of the last item (raw and whitened vectors), item neighbours (counted from the LE's subset,
-           and from everybody), popularity; and, where asked for, two twins of the LE, trained alike from the same start:
+           and from everybody), popularity; and, where asked for, twins of the LE, trained alike from the same start:
            `small_transformer`, at most two layers without pre-training over the same item tokens, all weights trained
            (is the LLM needed?), and `random_llm`, the same LLM with random weights, its item tokens and content vectors
            made by it too (is its pre-training needed?)

@@ -17,7 +17,7 @@ from lea_core.le_steps import Candidates, Steps, draw_candidates, step_losses
 from lea_core.packing import learning_steps, packs
 from lea_core.sequences import Sequences, windows
 from tests import tiny_llm
-from tests.tiny_le import item_tokens, make, sequences, shake
+from tests.tiny_le import item_tokens, make, sequences, settings, shake
 
 LOG = sequences([3, 5, 1, 8, 0, 2, 4, 3, 6, 5, 7], [2], [0, 7, 7, 1])
 
@@ -217,6 +217,12 @@ def test_saved_le_gives_the_same_judgement(tmp_path: Path) -> None:
 def test_unknown_lora_target_is_named(tmp_path: Path) -> None:
     with pytest.raises(LeaError, match=r"finetune_le\.lora\.targets: .*nowhere"):
         make(tmp_path, lora_targets=["nowhere"])
+
+
+def test_a_history_that_the_llm_cannot_read_is_refused(tmp_path: Path) -> None:
+    model, p = tiny_llm.load(tmp_path), settings(history=128)
+    with pytest.raises(LeaError, match=r"finetune_le\.history 128 .* lower it to 127"):
+        environment.new(model, item_tokens(), p)
 
 
 def test_what_is_trained_of_the_llm(tmp_path: Path) -> None:
