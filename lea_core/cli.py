@@ -1,6 +1,6 @@
 """`lea`, the command line for people; the stages stay plain `python -m stages.<name>`.
 
-In: params.yaml, data/report/. Out: tables on the screen; a mistake is one line and exit status 1.
+In: params.yaml, data/. Out: tables on the screen; a mistake is one line and exit status 1.
 """
 
 from __future__ import annotations
@@ -8,16 +8,25 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError, run
 from lea_core.params import load
 
+if TYPE_CHECKING:
+    from lea_core.inspect_le import Action
+
 REPORT = Path("data/report")
+INTERACTIONS, LLM, TOKENS, LE = (
+    Path(f"data/{name}") for name in ("interactions", "llm", "item_tokens/items.parquet", "le")
+)
+HISTORY = 10  # events of a history that are shown
 app = typer.Typer(
     help="Recommenders trained with reinforcement learning on a language model's judgement.",
     no_args_is_help=True,
@@ -62,6 +71,90 @@ def check() -> None:
     _print(title, ["variant", "backbone", "method", "state", "reward", "actions"], cells, left=6)
 
 
+@app.command()
+def inspect(
+    user: Annotated[str, typer.Option(help="The user's id in the data.")],
+    position: Annotated[
+        int | None,
+        typer.Option(help="Which event to predict, from 0; default: the test event, else validation, else the last."),
+    ] = None,
+    actions: Annotated[int, typer.Option(min=1, help="How many of the LE's actions to show.")] = 10,
+) -> None:
+    """Show what the LE makes of one history: its best actions, their rewards, and the item that came next."""
+    import numpy as np
+
+    from lea_core import environment, inspect_le, llm, tables
+    from lea_core.finetune import choose_users
+    from lea_core.leaks import training_events
+    from lea_core.sequences import SPLITS, read_sequences
+
+    params = load()
+    p = params.finetune_le
+    sequences = read_sequences(INTERACTIONS)
+    ids = tables.read_table(INTERACTIONS / "users.parquet", tables.USERS)["user_id"].to_pylist()
+    texts = tables.read_table(INTERACTIONS / "items.parquet", tables.ITEMS)["text"].to_pylist()
+    index = inspect_le.find_user(ids, user)
+    place = inspect_le.choose_position(sequences, index, position)
+    subset, _ = choose_users(training_events(sequences), p.users_share, np.random.default_rng(p.seed))
+    le = environment.load(LE, llm.load(LLM, params.llm.layers), environment.read_item_tokens(TOKENS))
+    found = inspect_le.inspect(le, sequences, index, place, actions)
+
+    first = sequences.offsets[index]
+    splits = [SPLITS[code] for code in sequences.split[first : first + place + 1]]
+    shown = range(max(place - HISTORY, 0), place)
+    more = f", the {len(shown)} newest of {place}" if place > len(shown) else ""
+    history: list[list[str | Text]] = [
+        [str(event), splits[event], _text(texts[found.history[event]])] for event in shown
+    ]
+    _print(f"History of user {user}{more}", ["position", "split", "item"], history, left=3)
+    _print(
+        f"The LE's best actions at position {place} and, below the line, what came next ({splits[place]})",
+        ["rank", "item", "probability", "reward", "taken"],
+        [_action(action, texts) for action in found.top],
+        left=2,
+        last=_action(found.logged, texts),
+    )
+    _say(
+        f"Ranks and probabilities are among all {sequences.num_items} items, a history's own among them; chance is "
+        f"{_share(1 / sequences.num_items)}. Only differences of rewards mean something. "
+        "Taken in n: n events on."
+    )
+    if place + 1 == sequences.offsets[index + 1] - first:
+        _say("It is the user's last event: nothing later is known to be taken.")
+    if found.read < place:
+        _say(f"The LLM reads the {found.read} newest events.")
+    if index not in subset:
+        _say(f"The LE did not learn from user {user}: what it does here, it does for a new user.")
+    else:
+        event = "from this very event too" if splits[place] == "train" else "though not from this event"
+        _say(f"The LE learned from user {user}, {event}: see how it does on users that it did not learn from.")
+
+
+def _action(action: Action, texts: Sequence[str]) -> list[str | Text]:
+    taken = {None: "-", 1: "next"}.get(action.later, f"in {action.later}")
+    return [
+        f"{action.rank:g}",
+        _text(texts[action.item]),
+        _share(action.probability),
+        f"{action.reward:.2f}",
+        taken,
+    ]
+
+
+def _text(text: str) -> Text:
+    """A text of the data: no markup, one line, cut to the screen."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return Text(" ".join(printable.split()), no_wrap=True, overflow="ellipsis")
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.3f} %" if value >= 5e-6 else "< 0.001 %"
+
+
+def _say(message: str) -> None:
+    Console().print(message, markup=False, highlight=False)
+
+
 def _score(mean: str, sd: str) -> str:
     return f"{float(mean):.4f} ± {float(sd):.4f}" if sd else f"{float(mean):.4f}"
 
@@ -70,15 +163,24 @@ def _percent(value: str) -> str:
     return f"{float(value):+.1f} %" if value else "-"
 
 
-def _print(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> None:
-    """Print a table whose first `left` columns are text and whose others are numbers."""
+def _print(
+    title: str,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    left: int,
+    last: Sequence[str | Text] | None = None,
+) -> None:
+    """Print a table whose first `left` columns are text and whose others are numbers; `last` comes below a line."""
     table = Table()
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place < left else "right", no_wrap=place >= left)
     for row in rows:
         table.add_row(*row)
+    if last:
+        table.add_section()
+        table.add_row(*last)
     console = Console()
-    console.print(title, style="bold")
+    console.print(title, style="bold", markup=False)
     console.print(table)
 
 

@@ -1,0 +1,111 @@
+"""A look at the LE for a person to judge: one history, the actions that the LE ranks highest there, what came next.
+
+In: an LE, the sequences, a user and the position of the event to predict. Out: an `Inspection`: the history, the top
+actions and the logged next item, each with its rank, its probability exp(`Heads.ranking`) and its reward.
+
+The LLM passes twice over this one history: the state says which actions rank highest, and their rewards need the LLM's
+hidden state at each of them, appended (packing.py). It reads the window that le_quality.py measures this event in, so
+the rank is the one counted there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+import torch
+
+from lea_core.environment import Environment
+from lea_core.errors import LeaError
+from lea_core.le_jury import seen_mask
+from lea_core.metrics import ranks
+from lea_core.packing import acting_events, packs
+from lea_core.sequences import SPLITS, Sequences, windows
+
+
+@dataclass(frozen=True)
+class Action:
+    """An item and what the LE says of it after the history."""
+
+    item: int
+    rank: float  # among all items, 1 the highest; the mean rank among equals
+    probability: float
+    reward: float
+    later: int | None  # how many events on the user takes it: 1 for the next event, None for never
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the LE says at one position of one user."""
+
+    history: np.ndarray  # (T,) item indices of the user's events 0 to T - 1, newest last; T is the position to predict
+    read: int  # how many of them, the newest, the LLM reads
+    top: list[Action]  # highest probability first
+    logged: Action  # the event at the position
+
+
+def find_user(ids: list[str], wanted: str) -> int:
+    """Index of the user with this id. Raises `LeaError`, naming ids like it, where there is none."""
+    if wanted in ids:
+        return ids.index(wanted)
+    near = get_close_matches(wanted, ids) or ids[:3]
+    raise LeaError(f"--user {wanted!r}: no such user in the data; there are, for instance, {', '.join(near)}")
+
+
+def choose_position(sequences: Sequences, user: int, wanted: int | None) -> int:
+    """The position to predict: `wanted`, else the first test event's, else the first validation event's, else the last.
+
+    Raises `LeaError` where no event of the user precedes it, or none stands there.
+    """
+    split = sequences.split[sequences.offsets[user] : sequences.offsets[user + 1]]
+    last = len(split) - 1
+    if last < 1:
+        raise LeaError(
+            f"--user: this user has {len(split)} event(s), and the LE needs one before the next: try another"
+        )
+    if wanted is not None:
+        if not 1 <= wanted <= last:
+            raise LeaError(f"--position {wanted}: this user's events with a history are 1 to {last}: give one of them")
+        return wanted
+    for name in ("test", "valid"):
+        places = np.flatnonzero(split[1:] == SPLITS.index(name)) + 1
+        if len(places):
+            return int(places[0])
+    return last
+
+
+@torch.inference_mode()
+def inspect(environment: Environment, sequences: Sequences, user: int, position: int, actions: int) -> Inspection:
+    """What the LE says of its `actions` highest actions and of the logged event at `position` (at least 1)."""
+    if environment.num_items != sequences.num_items:
+        raise LeaError(
+            f"data/le knows {environment.num_items} items, data/interactions {sequences.num_items}: run `dvc repro`"
+        )
+    heads, start = environment.heads, int(sequences.offsets[user])
+    event = start + position - 1  # the history's last, whose state it is
+    events = np.array([event])
+    chosen = np.zeros(len(sequences.items), dtype=bool)
+    chosen[event] = True
+    every = windows(sequences, np.array([user]), environment.shape.history)
+    (window,) = (window for window in every if len(acting_events(sequences, window, chosen)))
+
+    (packed,) = packs(sequences, [window], window.length)
+    hidden, _ = environment.read(packed)
+    state = heads.state(*heads.inputs(environment.recent(sequences, events), hidden[packed.events == event]))  # (1, S)
+    scores = heads.scores(state)  # (1, I)
+    ranking = heads.ranking(scores, seen_mask(sequences, events, scores))[0]  # (I,)
+
+    top = ranking.topk(min(actions, sequences.num_items)).indices  # (A,)
+    (packed,) = packs(sequences, [window], window.length + len(top), len(top), chosen)
+    judged = environment.judge(sequences, packed, top.cpu().numpy()[None])
+
+    following = sequences.user_items(user)[position:].tolist()
+    items = torch.cat([top, top.new_tensor(following[:1])])  # (A + 1,), the logged one last
+    rewards = torch.cat([judged.rewards[0], judged.logged_rewards])
+    columns = (items, ranks(ranking.expand(len(items), -1), items), ranking[items].exp(), rewards)
+    found = [
+        Action(item, rank, probability, reward, following.index(item) + 1 if item in following else None)
+        for item, rank, probability, reward in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+    return Inspection(sequences.user_items(user)[:position], position - window.start, found[:-1], found[-1])
