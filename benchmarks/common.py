@@ -62,10 +62,14 @@ def prepare(name: str, changes: Mapping[str, object] | None = None, label: str =
         raise SystemExit(f"skipped: {SHARED / name} is not there")
     folder = WORK / (name + label)
     folder.mkdir(parents=True, exist_ok=True)
+    former = (folder / "params.yaml").read_text() if (folder / "done").exists() else ""
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     change_params(folder, {**CHANGES[name], **(changes or {})})
-    for stage in ("fetch", "preprocess", "tokenize_items"):
-        run_stage(folder, stage)
+    if (folder / "params.yaml").read_text() != former:
+        (folder / "done").unlink(missing_ok=True)
+        for stage in ("fetch", "preprocess", "tokenize_items"):
+            run_stage(folder, stage)
+        (folder / "done").touch()
     return Prepared(
         folder,
         params.load(folder / "params.yaml"),

@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import LLM, ROOT, Prepared, changed, prepare, where
+from benchmarks.common import LLM, ROOT, WORK, Prepared, changed, prepare, where
 from benchmarks.prompts import speed_up
 from lea_core import environment, le_yardsticks, llm
 from lea_core.annotate import annotate
-from lea_core.artifacts import write_json
+from lea_core.artifacts import read_json, write_json
 from lea_core.environment import Environment
 from lea_core.finetune import Finetuning, choose_users
 from lea_core.le_quality import KINDS, quality
 from lea_core.params import Params
+from lea_core.processes import side_by_side
 from lea_core.tables import ITEMS, read_table, to_numpy
 
 SEEDS = (0, 1, 2)
@@ -103,22 +104,38 @@ def against_share(prepared: Prepared, share: float) -> dict[str, float]:
     return result
 
 
-def main() -> None:
-    """Measure and write the result."""
-    started = time.time()
+def piece(name: str) -> dict[str, float]:
+    """One independent part of the benchmark: `seed 0`, `share 0.05` or `speed`; what is done is not done again."""
+    file = WORK / f"le-{where()['commit'][:12]}-{name.replace(' ', '-')}.json"
+    if file.exists():
+        return read_json(file)
     prepared = prepare("scientific")
-    by_seed = []
-    for seed in SEEDS:
-        by_seed.append(measure(prepared, seed))
-        print(f"seed {seed}: {by_seed[-1]}", flush=True)
-    mean = {name: float(np.mean([found[name] for found in by_seed])) for name in by_seed[0]}
-    spread = {f"{name}_sd": float(np.std([found[name] for found in by_seed], ddof=1)) for name in by_seed[0]}
-    for share in SHARES:
-        mean |= against_share(prepared, share)
-    speed = speed_up(prepared.folder / LLM, prepared.sequences, prepared.tokens, prepared.params, SPEED_BATCHES)
-    mean |= {f"finetune_{name}": value for name, value in speed.items()}
-    record = {"seeds": list(SEEDS), "by_seed": by_seed, "minutes": round((time.time() - started) / 60, 1), **where()}
-    write_json(RESULT, {**mean, **spread, **record, "command": "make bench-le"})
+    kind, _, value = name.partition(" ")
+    if kind == "seed":
+        found = measure(prepared, int(value))
+    elif kind == "share":
+        found = against_share(prepared, float(value))
+    else:
+        speed = speed_up(prepared.folder / LLM, prepared.sequences, prepared.tokens, prepared.params, SPEED_BATCHES)
+        found = {f"finetune_{key}": number for key, number in speed.items()}
+    write_json(file, found)
+    return found
+
+
+def main() -> None:
+    """Measure and write the result; the speed alone, the rest side by side."""
+    started = time.time()
+    prepare("scientific")
+    seeds = [f"seed {seed}" for seed in SEEDS]
+    found = side_by_side(piece, [*seeds, *(f"share {share}" for share in SHARES)])
+    by_seed = found[: len(seeds)]
+    flat_numbers = {name: float(np.mean([numbers[name] for numbers in by_seed])) for name in by_seed[0]}
+    flat_numbers |= {f"{name}_sd": float(np.std([one[name] for one in by_seed], ddof=1)) for name in by_seed[0]}
+    for numbers in [*found[len(seeds) :], piece("speed")]:
+        flat_numbers |= numbers
+    minutes = round((time.time() - started) / 60, 1)
+    record = {"seeds": list(SEEDS), "by_seed": by_seed, "minutes": minutes, "command": "make bench-le", **where()}
+    write_json(RESULT, {**flat_numbers, **record})
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def augment(
     )
 
 
+@torch.inference_mode()
 def propose(
     environment: Environment,
     train: Sequences,

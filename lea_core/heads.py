@@ -108,7 +108,9 @@ class Heads(nn.Module):
     def _action_inputs(self, items: Tensor | None = None) -> Tensor:
         """v_a of these items (...,), or of all: (..., C + H)."""
         content, pooled = (self.content, self.pooled) if items is None else (self.content[items], self.pooled[items])
-        return self._drop(INPUT_NORM * torch.cat([content, pooled], dim=-1))
+        vectors = torch.cat([content, pooled], dim=-1)
+        # The same features for all items: a draw for each would cost more than everything else.
+        return vectors * self._drop(torch.full((vectors.shape[-1],), INPUT_NORM, device=vectors.device))
 
     def _log_counts(self, items: Tensor | None = None) -> Tensor:
         return torch.log((self.counts if items is None else self.counts[items]) + SMOOTHING)
