@@ -1,0 +1,84 @@
+"""le_yardsticks.py: cheap rankings and twins measured like the LE, proposals judged by what users take later."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lea_core import le_yardsticks, llm, params
+from lea_core.annotate import annotate
+from lea_core.le_quality import quality
+from lea_core.params import AnnotateParams
+from lea_core.sequences import Sequences
+from lea_core.tables import to_numpy
+from tests import tiny_llm
+from tests.tiny_le import circle, item_tokens, make, settings, shake
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_cheap_rankings_by_hand() -> None:
+    # Two users; the last event of each is test, the one before valid. Training counts: item 0 thrice, 1 once, 2 once.
+    items = np.array([0, 1, 2, 0, 0, 2, 1, 1])
+    split = np.array([0, 0, 1, 2, 0, 0, 1, 2], dtype=np.int8)
+    log = Sequences(items, split, np.array([0, 4, 8]), 4)
+    known = {"popularity": le_yardsticks.scorers(log.train(), np.array([0]), item_tokens(items=4))["popularity"]}
+    found = le_yardsticks.states(log, np.array([0, 1]), known, history=4)["valid"]
+    # User 0 took 0 and 1: of the unseen 2 and 3 item 2 is the more popular, rank 1. Unmasked it ties with 1 behind 0:
+    # rank 2.5. User 1 took 0 and 2: item 1 has rank 1, unmasked 2.5.
+    assert found["popularity"] == {"ndcg10": 1.0, "hr10": 1.0}
+    assert found["popularity_unmasked"]["ndcg10"] == pytest.approx(1 / np.log2(3.5))
+
+
+def test_proposals_are_judged_by_what_is_taken_later(tmp_path: Path) -> None:
+    le, train = shake(make(tmp_path)), circle(users=4, length=7).train()
+    states = to_numpy(annotate(le, train, AnnotateParams(sampled_actions=1, seed=0, batch_tokens=256))[0], "state")
+    found = le_yardsticks.actions(le, train, np.array([1, 3]), states, {}, item_tokens().content)["le"]
+    hits = []
+    for user in (1, 3):
+        walk = train.user_items(user)
+        for position in range(len(walk) - 1):
+            scores = le.heads.scores(le.heads.content.new_tensor(states[train.offsets[user] + position])[None])[0]
+            scores[walk[: position + 1]] = -np.inf
+            hits.append(int(scores.argmax()) in walk[position + 1 :])
+    assert found["share1"] == pytest.approx(np.mean(hits))
+    assert 0.0 < found["share1"] < 1.0
+
+
+def test_twins_learn_and_are_measured_like_the_le(tmp_path: Path) -> None:
+    log, whole = circle(users=40, length=8), params.load(ROOT / "params.yaml")
+    tokenize = whole.tokenize_items.model_copy(update={"layer": 2, "content_width": 4})
+    p = settings()
+    wanted = whole.model_copy(
+        update={
+            "finetune_le": p,
+            "tokenize_items": tokenize,
+            "llm": whole.llm.model_copy(update={"layers": 2}),
+        }
+    )
+    tiny_llm.load(tmp_path, 2)
+    users, unseen = np.arange(20), np.arange(20, 40)
+    texts = ["alien robot", "love war", "jazz", "sea ghost", "king", "cat dog", "sea", "dog love", "war king"]
+    twins = le_yardsticks.twins(
+        ("small_transformer", "random_llm"),
+        lambda layers: llm.load(tmp_path / "llm", layers, random_seed=3),
+        texts,
+        item_tokens(),
+        log,
+        users,
+        unseen,
+        wanted,
+    )
+    own = {"le": quality(make(tmp_path), log, unseen, p)}
+    found = le_yardsticks.assemble({**own, "content_start": own["le"]}, twins, le_yardsticks.states(log, unseen, {}, 6))
+    found["actions"] = {"le": {"share5": 0.25}}
+    # The next item follows from the last one alone: whatever reads it learns the rule, which the untrained LE lacks.
+    state = found["test"]["state"]
+    assert state["small_transformer"]["ndcg10"] > 0.9 > state["le"]["ndcg10"]
+    assert state["random_llm"]["ndcg10"] > 0.9
+    summary = le_yardsticks.summary(found)
+    assert summary["users"] == 20
+    assert summary["test"]["NDCG@10, small transformer"] == state["small_transformer"]["ndcg10"]
+    headline = le_yardsticks.headline(found)
+    assert headline["le_action_share5"] == 0.25
+    assert headline["reward_auc_uniform"] == round(found["valid"]["reward"]["le"]["auc_uniform"], 4)
