@@ -25,12 +25,9 @@ if TYPE_CHECKING:
 
 LABELS = {
     "le": "LE",
-    "content_start": "content start",
     "text_raw": "text neighbours, raw",
     "text_whitened": "text neighbours, whitened",
-    "text_neighbours": "text neighbours",
-    "item_neighbours": "item neighbours",
-    "transformer": "small transformer",
+    "item_neighbours_subset": "item neighbours, subset",
     "random_llm": "LLM of random weights",
 }
 NEGATIVES = {"auc_uniform": "uniform", "auc_popularity": "equally\npopular", "auc_text_hard": "similar\nby text"}
@@ -89,6 +86,7 @@ def _label(name: str) -> str:
 
 def _state(axes: Axes, part: Mapping[str, Mapping[str, float]], colours: Mapping[str, str]) -> None:
     values = {name: numbers["ndcg10"] for name, numbers in part.items() if numbers.get("ndcg10") is not None}
+    values = dict(sorted(values.items(), key=lambda item: -item[1]))
     names = list(values)
     bars = axes.barh(range(len(names)), list(values.values()), color=[colours[name] for name in names])
     axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=9)
@@ -103,7 +101,7 @@ def _groups(
     part: Mapping[str, Mapping[str, float]],
     groups: Mapping[str, str],
     colours: Mapping[str, str],
-    digits: str,
+    digits: str | Callable[[float], str],
 ) -> None:
     """Bars side by side: a group for each key of `groups` that any source has, in it a bar per source, with values."""
     present = [key for key in groups if any(numbers.get(key) is not None for numbers in part.values())]
@@ -143,7 +141,7 @@ def _actions(axes: Axes, part: Mapping[str, Mapping[str, float]], colours: Mappi
         name: {key: 100.0 * numbers[key] for key in SHARES if numbers.get(key) is not None}
         for name, numbers in part.items()
     }
-    _groups(axes, percent, SHARES, colours, "%.1f")
+    _groups(axes, percent, SHARES, colours, lambda value: f"{value:.0f}" if value >= 10.0 else f"{value:.1f}")
     axes.set(ylabel="% taken later", xlabel="proposals", title="Actions: proposals that the user takes later")
     _legend_inside(axes, max((value for numbers in percent.values() for value in numbers.values()), default=1.0))
 
@@ -153,4 +151,4 @@ def _legend_inside(axes: Axes, top: float) -> None:
     labels = axes.get_legend_handles_labels()[1]
     rows = -(-len(labels) // 2)
     axes.set_ylim(0.0, top * (1.12 + 0.09 * rows))
-    axes.legend(loc="upper center", ncols=2, frameon=False, fontsize=9)
+    axes.legend(loc="upper center", ncols=2, frameon=False, fontsize=8, columnspacing=1.0, handlelength=1.4)

@@ -61,7 +61,8 @@ def main(argv: list[str]) -> None:
         rows = [{"source": name, "share5": value.get("share5")} for name, value in found["actions"].items()]
         write_csv(folder / "actions.csv", rows, ["source", "share5"])
         if len(unseen):
-            le_plots.draw({**test, "actions": found["actions"]}, folder / "le.png")
+            ranked = {name: value for name, value in test["state"].items() if "_unmasked" not in name}
+            le_plots.draw({**test, "state": ranked, "actions": found["actions"]}, folder / "le.png")
     write_json(METRICS, le_yardsticks.headline(found))
 
 

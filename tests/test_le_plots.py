@@ -18,7 +18,7 @@ METHODS = (
     "text_whitened",
     "item_neighbours",
     "popularity",
-    "transformer",
+    "small_transformer",
     "random_llm",
 )
 QUALITY: dict[str, Any] = {
@@ -40,7 +40,7 @@ def test_all_panels_and_no_text_over_another(tmp_path: Path) -> None:
     texts = [text for text in figure.findobj(mpl.text.Text) if text.get_visible() and text.get_text()]
     shown = [text.get_text() for text in texts]
     assert len(figure.axes) == 4
-    assert {"LE", "small transformer", "0.080", "0.88", "12.5", "6.2", "first 5", "chance"} <= set(shown)
+    assert {"LE", "small transformer", "0.080", "0.88", "12", "6.2", "first 5", "chance"} <= set(shown)
     assert "first 10" not in shown  # no source has it
     boxes = [text.get_window_extent() for text in texts]
     over = [(a, b) for (a, x), (b, y) in combinations(zip(shown, boxes, strict=True), 2) if x.overlaps(y)]
