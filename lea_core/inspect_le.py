@@ -18,7 +18,7 @@ import torch
 
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
-from lea_core.le_jury import seen_mask
+from lea_core.le_jury import rank_all
 from lea_core.metrics import ranks
 from lea_core.packing import acting_events, packs
 from lea_core.sequences import SPLITS, Sequences, windows
@@ -93,8 +93,7 @@ def inspect(environment: Environment, sequences: Sequences, user: int, position:
     (packed,) = packs(sequences, [window], window.length)
     hidden, _ = environment.read(packed)
     state = heads.state(*heads.inputs(environment.recent(sequences, events), hidden[packed.events == event]))  # (1, S)
-    scores = heads.scores(state)  # (1, I)
-    ranking = heads.ranking(scores, seen_mask(sequences, events, scores))[0]  # (I,)
+    ranking = rank_all(environment, sequences, events, state)[0]  # (I,)
 
     top = ranking.topk(min(actions, sequences.num_items)).indices  # (A,)
     (packed,) = packs(sequences, [window], window.length + len(top), len(top), chosen)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
@@ -25,7 +26,8 @@ from lea_core.reward_metrics import pairwise_accuracy
 from lea_core.sequences import Sequences, batches, seen_pairs, windows
 
 NEGATIVES = RewardNegatives(uniform=1, popular=1, text=0)
-ROWS = 2048  # events whose scores of all items are in memory at once
+ROWS = 2048  # steps whose rewards are in memory at once
+SCORES = 2**24  # scores of items in memory at once
 
 
 @dataclass(frozen=True)
@@ -95,18 +97,29 @@ class Jury:
         heads, events = environment.heads, steps.events.cpu().numpy()
         logged = torch.from_numpy(self.train.items[events + 1]).to(steps.hidden.device)
         content, inputs = heads.inputs(environment.recent(self.train, events), steps.hidden)
-        scores = heads.scores(heads.state(content, inputs))
-        if not bool(scores.isfinite().all()):
-            raise LeaError("finetune_le: the LE's scores are no longer finite: lower finetune_le.*.learning_rate")
-        ranked = ranks(heads.ranking(scores, seen_mask(self.train, events, scores)), logged)
+        states = heads.state(content, inputs)
+        if not bool(states.isfinite().all() & heads.popularity.isfinite()):
+            raise LeaError("finetune_le: the LE's states are no longer finite: lower finetune_le.*.learning_rate")
+        ranked = rank_next(environment, self.train, events, states)
         actions = torch.cat([logged[:, None], steps.actions], dim=1)
         rewards = heads.rewards(content, inputs, actions, steps.action_hidden)
-        return ndcg(ranked.cpu().numpy(), 10), rewards.cpu().numpy()
+        return ndcg(ranked, 10), rewards.cpu().numpy()
 
 
-def seen_mask(sequences: Sequences, events: np.ndarray, scores: torch.Tensor) -> torch.Tensor:
-    """(S, I) bool, on the device of `scores` (S, I): the items of each event's history, itself included."""
-    mask = torch.zeros_like(scores, dtype=torch.bool)
-    owner, items = (torch.from_numpy(part).to(scores.device) for part in seen_pairs(sequences, events))
-    mask[owner, items] = True
-    return mask
+def rank_next(environment: Environment, sequences: Sequences, events: np.ndarray, states: Tensor) -> np.ndarray:
+    """Rank (N,) of the item after each event, from its state (N, C + K), among all items."""
+    result = np.empty(len(events), dtype=np.float32)
+    for part in batches(len(events), max(SCORES // sequences.num_items, 1)):
+        ranking = rank_all(environment, sequences, events[part], states[part])
+        logged = torch.from_numpy(sequences.items[events[part] + 1]).to(ranking.device)
+        result[part] = ranks(ranking, logged).cpu().numpy()
+    return result
+
+
+def rank_all(environment: Environment, sequences: Sequences, events: np.ndarray, states: Tensor) -> Tensor:
+    """Log P(a | s) of all items after each event (S,), from its state (S, C + K): (S, I)."""
+    scores = environment.heads.scores(states)
+    seen = torch.zeros_like(scores, dtype=torch.bool)
+    owner, items = (torch.from_numpy(pair).to(scores.device) for pair in seen_pairs(sequences, events))
+    seen[owner, items] = True
+    return environment.heads.ranking(scores, seen)

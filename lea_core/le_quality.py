@@ -17,18 +17,17 @@ import torch
 
 from lea_core.environment import Environment
 from lea_core.errors import warn
-from lea_core.le_jury import seen_mask
+from lea_core.le_jury import rank_next
 from lea_core.le_steps import sampled_actions
-from lea_core.metrics import metrics, ranks
+from lea_core.metrics import metrics
 from lea_core.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.packing import packs
 from lea_core.params import LeParams, RewardNegatives
 from lea_core.reward_metrics import auc, pairwise_accuracy, popularity_correlation, reliability
-from lea_core.sequences import SPLITS, Sequences, batches, windows
+from lea_core.sequences import SPLITS, Sequences, windows
 
 KINDS = ("uniform", "popularity", "text_hard")
 EACH = 2  # negatives of each kind
-ROWS = 2048  # events whose scores of all items are in memory at once
 
 
 def quality(environment: Environment, sequences: Sequences, users: np.ndarray, p: LeParams) -> dict[str, Any]:
@@ -80,17 +79,6 @@ def _measure(environment: Environment, sequences: Sequences, users: np.ndarray, 
         parts["rank"].append(rank_next(environment, sequences, mine, judged.states[packed.acting]))
     found = {name: np.concatenate(values) for name, values in parts.items()}
     return found | {"logged": sequences.items[found["event"] + 1], "negatives": actions[found["event"]]}
-
-
-def rank_next(environment: Environment, sequences: Sequences, events: np.ndarray, states: torch.Tensor) -> np.ndarray:
-    """Rank (N,) of the item after each event, from its state (N, C + K), among all items."""
-    result = np.empty(len(events), dtype=np.float32)
-    for part in batches(len(events), ROWS):
-        scores = environment.heads.scores(states[part])
-        logged = torch.from_numpy(sequences.items[events[part] + 1]).to(scores.device)
-        ranking = environment.heads.ranking(scores, seen_mask(sequences, events[part], scores))
-        result[part] = ranks(ranking, logged).cpu().numpy()
-    return result
 
 
 def _summary(found: dict[str, np.ndarray], counts: np.ndarray) -> dict[str, Any]:
