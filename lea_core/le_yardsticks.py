@@ -170,18 +170,19 @@ def summary(found: Quality) -> Quality:
     for split in ("test", "valid"):
         if split in found:
             part = found[split]
-            rows = {
-                f"NDCG@10, {name}": value["ndcg10"]
-                for name, value in part["state"].items()
-                if not name.endswith("_unmasked")
-            }
-            rows |= {
-                f"reward AUC against {kind}, {name}": part["reward"][name][f"auc_{kind}"]
-                for kind in KINDS
+            methods = {name: value for name, value in part["state"].items() if not name.endswith("_unmasked")}
+            best_first = sorted(methods, key=lambda name: -methods[name]["ndcg10"])
+            result[split] = {f"NDCG@10, {_label(name)}": methods[name]["ndcg10"] for name in best_first}
+            result[split] |= {
+                f"reward AUC against {negatives}, {_label(name)}": part["reward"][name][f"auc_{kind}"]
+                for kind, negatives in zip(KINDS, ("uniform", "as popular", "similar text"), strict=True)
                 for name in ("le", "content_start")
             }
-            result[split] = {name.replace("_", " "): value for name, value in rows.items()}
     return result
+
+
+def _label(name: str) -> str:
+    return "LE" if name == "le" else name.replace("_", " ")
 
 
 def headline(found: Quality) -> dict[str, float]:
