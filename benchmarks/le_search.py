@@ -23,6 +23,7 @@ HEADS = {"finetune_le.lora.epochs": 0}
 CHANGES: list[dict[str, Any]] = [
     {},
     HEADS,
+    {"finetune_le.state_negatives": 256, **HEADS},
     {"llm.layers": 2},
     {"llm.layers": 12},
     {"finetune_le.lora.rank": 32, "finetune_le.lora.alpha": 64},
@@ -36,7 +37,6 @@ CHANGES: list[dict[str, Any]] = [
     {"finetune_le.temperature": 0.5, **HEADS},
     {"finetune_le.recent_items": 1, **HEADS},
     {"finetune_le.recent_items": 20, "finetune_le.recent_decay": 0.9, **HEADS},
-    {"finetune_le.state_negatives": 256, **HEADS},
     {"finetune_le.reward_negatives": {"uniform": 3, "popular": 0, "text": 0}, **HEADS},
     {"finetune_le.users_share": 0.05, **HEADS},
     {"finetune_le.users_share": 0.1, **HEADS},
