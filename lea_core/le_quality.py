@@ -101,11 +101,14 @@ def worse_than_start(trained: dict[str, Any], start: dict[str, Any]) -> bool:
     """Whether the trained LE does worse on the validation events than its content start did; says so."""
     if "valid" not in trained:
         return False
-    after, before = (found["valid"]["ndcg10"] * found["valid"]["reward_accuracy_uniform"] for found in (trained, start))
-    if after >= before:
+    (ndcg, accuracy), (start_ndcg, start_accuracy) = (
+        (found["valid"]["ndcg10"], found["valid"]["reward_accuracy_uniform"]) for found in (trained, start)
+    )
+    if ndcg * accuracy >= start_ndcg * start_accuracy:
         return False
     warn(
-        f"the LE reaches NDCG@10 {trained['valid']['ndcg10']:.4f} on validation events of unseen users, the content "
-        f"similarity that it started from {start['valid']['ndcg10']:.4f}: the start is kept; see le_curve.csv"
+        f"on validation events of unseen users the LE has NDCG@10 {ndcg:.4f} and reward accuracy {accuracy:.4f}, the "
+        f"content similarity that it started from {start_ndcg:.4f} and {start_accuracy:.4f}: the start is kept; see "
+        "le_curve.csv"
     )
     return True

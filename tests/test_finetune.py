@@ -80,7 +80,7 @@ def test_an_le_below_its_start_is_told(capsys: pytest.CaptureFixture[str]) -> No
     assert not worse_than_start({"users": 0}, {"users": 0})
     assert not worse_than_start(measured(0.2), measured(0.2))
     assert worse_than_start(measured(0.1), measured(0.2))
-    assert "the LE reaches NDCG@10 0.1000" in capsys.readouterr().err
+    assert "the LE has NDCG@10 0.1000" in capsys.readouterr().err
 
 
 def test_counts_of_the_subset_by_hand(tmp_path: Path) -> None:
