@@ -171,8 +171,7 @@ def summary(found: Quality) -> Quality:
         if split in found:
             part = found[split]
             methods = {name: value for name, value in part["state"].items() if not name.endswith("_unmasked")}
-            best_first = sorted(methods, key=lambda name: -methods[name]["ndcg10"])
-            result[split] = {f"NDCG@10, {_label(name)}": methods[name]["ndcg10"] for name in best_first}
+            result[split] = {f"NDCG@10, {_label(name)}": value["ndcg10"] for name, value in methods.items()}
             result[split] |= {
                 f"reward AUC against {negatives}, {_label(name)}": part["reward"][name][f"auc_{kind}"]
                 for kind, negatives in zip(KINDS, ("uniform", "as popular", "similar text"), strict=True)

@@ -168,7 +168,9 @@ def le_table(quality: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]
     quality: data/le_quality/summary.json, such as {"users": 9, "test": {"NDCG@10, le": 0.1}}.
     """
     splits = {name: values for name, values in quality.items() if isinstance(values, Mapping)}
-    names = dict.fromkeys(name for values in splits.values() for name in values)
+    found = [(name, value) for values in splits.values() for name, value in values.items()]
+    # What is measured alike stands together, the best first.
+    names = dict.fromkeys(name for name, _ in sorted(found, key=lambda pair: (pair[0].partition(",")[0], -pair[1])))
     rows = [[name.replace("_", " "), *(_text(values.get(name)) for values in splits.values())] for name in names]
     return f"The LE by itself, on {quality.get('users')} users that it did not learn from", ["", *splits], rows
 
