@@ -3,7 +3,7 @@
 In: an untrained LE, the training events. Out: the LE at its best epoch, a learning curve.
 
   heads  The frozen LLM reads the subset once; its states are kept, and the heads are trained on them: an epoch takes
-         a second or so. The reward does not read the LLM at the action yet.
+         a few seconds. The reward does not read the LLM at the action yet.
   lora   Adapter and heads together: packed windows through the LLM, state and reward in one pass, fresh sampled
          actions in each epoch.
 
