@@ -20,7 +20,12 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parent.parent
 # These carry data and messages and change no number in it: see the head of dvc.yaml.
 NAMES = ("artifacts", "checkpoints", "errors", "params", "progress", "sources", "tables")
-PLUMBING = {f"lea_core/{name}.py" for name in NAMES}
+PLUMBING = {
+    str(path.relative_to(ROOT))
+    for name in NAMES
+    for pattern in (f"lea_core/{name}.py", f"lea_core/{name}/*.py")
+    for path in ROOT.glob(pattern)
+}
 
 
 @functools.cache
