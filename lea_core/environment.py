@@ -15,6 +15,7 @@ The paper's own choices of hidden state, heads and losses are not public; docs/l
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,19 @@ import peft
 import torch
 from torch import Tensor, nn
 
+from lea_core import prefix_attention
 from lea_core.artifacts import publish_folder, read_json, read_tensors, write_json, write_tensors
 from lea_core.errors import LeaError
 from lea_core.heads import Heads
 from lea_core.item_tokens import ItemTokens
 from lea_core.llm import LanguageModel
-from lea_core.packing import Packed
+from lea_core.packing import Packed, learning_steps, packs
 from lea_core.params import LeParams
-from lea_core.sequences import Sequences
+from lea_core.sequences import Sequences, windows
 from lea_core.tables import ITEM_TOKENS, read_table, to_numpy
+
+TRIAL = 8  # events of each window in the trial of the attention by prefix
+AGREEMENT = 0.1  # relative difference that the number format may make there
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Environment(nn.Module):
         self.llm, self.shape = llm, shape
         self.token: Tensor = nn.Buffer(torch.from_numpy(tokens.token), persistent=False)
         self.num_items = len(tokens.token)
+        self.by_prefix = False  # attention as prefix_attention.py has it
         self.heads = Heads(
             tokens, shape.head_width, shape.recent_items, shape.recent_decay, shape.temperature, shape.dropout
         )
@@ -96,6 +102,38 @@ class Environment(nn.Module):
         """The trainable weights of the LLM by name."""
         return {name: value for name, value in self.llm.decoder.named_parameters() if value.requires_grad}
 
+    def hasten(self) -> None:
+        """Make a trained LE fast to ask: adapter in the LLM's number format; on CPUs attention by the prefix alone.
+
+        The latter only where a trial shows that the model's attention can be replaced and gives the same hidden states.
+        """
+        for parameter in self.adapter().values():
+            parameter.data = parameter.data.to(self.llm.dtype)
+        if self.llm.device.type == "cpu":
+            self.by_prefix = self._agrees_by_prefix()
+
+    @torch.no_grad()
+    def _agrees_by_prefix(self) -> bool:
+        decoder, former = self.llm.decoder, self.llm.decoder.config._attn_implementation
+        items = np.arange(2 * min(TRIAL, self.shape.history)) % self.num_items
+        trial = Sequences(
+            items, np.zeros(len(items), np.int8), np.array([0, len(items) // 2, len(items)]), self.num_items
+        )
+        (packed,) = packs(trial, windows(trial, np.arange(2), self.shape.history), 10**6, 1, learning_steps(trial))
+        actions = items[: len(packed.acting), None]
+        expected = self.read(packed, actions)
+        prefix_attention.register()
+        self.by_prefix = True
+        try:
+            decoder.set_attn_implementation(prefix_attention.NAME)
+            found = self.read(packed, actions)
+            if all((a - b).norm() <= AGREEMENT * b.norm() for a, b in zip(found, expected, strict=True)):
+                return True
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+            pass  # a model that asks no attention interface, or for more than `attend` gives
+        decoder.set_attn_implementation(former)
+        return False
+
     def read(self, packed: Packed, actions: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
         """One pass of the LLM: h (S, H) of the events and h_{t,a} (R, A, H) of `actions` (R, A); raw, float32.
 
@@ -107,12 +145,16 @@ class Environment(nn.Module):
             items.reshape(-1)[packed.action_cells] = actions
         vectors = self.token[torch.from_numpy(items).to(device).clamp(min=0)]
         dtype = next(self.llm.decoder.parameters()).dtype
-        hidden: Tensor = self.llm.decoder(
-            inputs_embeds=vectors.to(dtype),
-            attention_mask=packed.mask(dtype, device),
-            position_ids=torch.from_numpy(packed.positions).to(device),
-            use_cache=False,
-        ).last_hidden_state
+        with contextlib.ExitStack() as stack:
+            if self.by_prefix:
+                prefix = packed.prefix(device)
+                stack.enter_context(prefix_attention.under(prefix))
+            hidden: Tensor = self.llm.decoder(
+                inputs_embeds=vectors.to(dtype),
+                attention_mask=prefix.mask if self.by_prefix else packed.mask(dtype, device),
+                position_ids=torch.from_numpy(packed.positions).to(device),
+                use_cache=False,
+            ).last_hidden_state
         flat = hidden.reshape(-1, hidden.shape[-1])
         cells, action_cells = (torch.from_numpy(cells).to(device) for cells in (packed.cells, packed.action_cells))
         return flat[cells].float(), flat[action_cells].float()
@@ -195,7 +237,11 @@ def new(llm: LanguageModel, tokens: ItemTokens, p: LeParams) -> Environment:
 
 def load(folder: Path, llm: LanguageModel, tokens: ItemTokens) -> Environment:
     """Rebuild a saved LE, in evaluation mode. Raises `LeaError` where its parts do not fit together."""
-    environment = Environment(llm, tokens, Shape(**read_json(folder / "le.json")))
+    try:
+        shape = Shape(**read_json(folder / "le.json"))
+    except TypeError:
+        raise LeaError(f"{folder / 'le.json'}: an LE of another version of LEA: run `dvc repro finetune_le`") from None
+    environment = Environment(llm, tokens, shape)
     snapshot = {}
     for part in ("heads", "adapter"):
         for name, value in read_tensors(folder / f"{part}.safetensors").items():
@@ -205,7 +251,9 @@ def load(folder: Path, llm: LanguageModel, tokens: ItemTokens) -> Environment:
         if name not in own or name not in snapshot or own[name].shape != snapshot[name].shape:
             raise LeaError(f"{folder}: {name} fits neither this LLM nor these item tokens: run `dvc repro finetune_le`")
     environment.restore(snapshot)
-    return environment.eval().requires_grad_(False)
+    environment.eval()
+    environment.hasten()
+    return environment.requires_grad_(False)
 
 
 def read_item_tokens(path: Path) -> ItemTokens:

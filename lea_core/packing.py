@@ -11,6 +11,7 @@ next logged item needs no token of its own: it already stands there.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,10 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lea_core.prefix_attention import Prefix
 from lea_core.sequences import Sequences, Window
 
 OPEN_ROWS = 32  # rows that still take windows while a batch is packed
 LEAST_ROW = 256  # tokens: attention within shorter rows costs little beside everything else
+LEAST_FITTED_ROW = 256  # the same where attention goes by the prefix alone
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,21 @@ class Packed:
         sees |= torch.eye(sees.shape[1], dtype=torch.bool, device=device)  # padding sees itself: no row without any
         return torch.zeros_like(sees, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)[:, None]
 
+    def prefix(self, device: torch.device) -> Prefix:
+        """The same as `mask`, as where prefix_attention.py looks: an event's own key is among the row's events."""
+        is_event = self.items >= 0
+        keys = np.argsort(~is_event, axis=1, kind="stable")[:, : int(is_event.sum(axis=1).max())]  # (B, M)
+        key_windows = np.where(np.take_along_axis(is_event, keys, 1), np.take_along_axis(self.windows, keys, 1), -2)
+        key_positions = np.take_along_axis(self.positions, keys, 1)
+        sees = (self.windows[:, :, None] == key_windows[:, None, :]) & (
+            key_positions[:, None, :] <= self.limits[:, :, None]
+        )
+
+        def additive(open_: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.where(open_, np.float32(0.0), np.float32(-np.inf))[:, None]).to(device)
+
+        return Prefix(torch.from_numpy(keys).to(device), additive(sees), additive(~is_event))
+
 
 def learning_steps(sequences: Sequences) -> np.ndarray:
     """(N,) bool: events whose next event is of the same user, so that their states have a logged action."""
@@ -88,6 +106,31 @@ def packs(
         _lay_out(sequences, rows[start : start + rows_per_batch], actions, chosen)
         for start in range(0, len(rows), rows_per_batch)
     ]
+
+
+def fitted_packs(
+    sequences: Sequences, windows: list[Window], batch_tokens: int, actions: int, chosen: np.ndarray
+) -> list[Packed]:
+    """The same as `packs` in an order of its own, longest windows first: rows as short as their windows allow.
+
+    A row takes the longest remaining window that fits. What a batch holds depends on these windows alone.
+    """
+    costs = [_cost(sequences, window, actions, chosen) for window in windows]
+    pool = sorted(range(len(windows)), key=lambda index: (costs[index], -index))
+    sizes = [costs[index] for index in pool]
+    found = []
+    while pool:
+        width = max(sizes[-1], min(LEAST_FITTED_ROW, batch_tokens))
+        rows: list[list[Window]] = []
+        while pool and len(rows) < max(batch_tokens // width, 1):
+            row, left = [], width
+            while pool and sizes[0] <= left:
+                place = bisect_right(sizes, left) - 1
+                left -= sizes.pop(place)
+                row.append(windows[pool.pop(place)])
+            rows.append(row)
+        found.append(_lay_out(sequences, rows, actions, chosen))
+    return found
 
 
 def acting_events(sequences: Sequences, window: Window, chosen: np.ndarray) -> np.ndarray:

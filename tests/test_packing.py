@@ -1,15 +1,20 @@
 """packing.py: every event, step and action stands where it belongs, and no token sees what is none of its business."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core.packing import LEAST_ROW, Packed, learning_steps, packs
+from lea_core.packing import LEAST_ROW, Packed, fitted_packs, learning_steps, packs
 from lea_core.sequences import Sequences, windows
 from tests.tiny_le import sequences
+
+Packer = Callable[..., list[Packed]]
+PACKERS = pytest.mark.parametrize("pack", [packs, fitted_packs])
 
 
 def distinct(lengths: list[int]) -> Sequences:
@@ -52,7 +57,7 @@ def test_a_step_between_two_windows_belongs_to_the_later_one() -> None:
     assert packed.events[packed.following[packed.acting]].tolist() == [1, 2, 3, 4]
 
 
-cases = st.tuples(
+CASES = st.tuples(
     st.lists(st.integers(0, 25), min_size=1, max_size=6),  # lengths
     st.integers(2, 12),  # history
     st.integers(1, 300),  # budget
@@ -61,13 +66,16 @@ cases = st.tuples(
 )
 
 
-@given(cases)
-def test_every_event_is_owned_and_every_chosen_step_acts_once(case: tuple[list[int], int, int, int, int]) -> None:
+@PACKERS
+@given(CASES)
+def test_every_event_is_owned_and_every_chosen_step_acts_once(
+    pack: Packer, case: tuple[list[int], int, int, int, int]
+) -> None:
     lengths, history, budget, actions, seed = case
     train, rng = distinct(lengths), np.random.default_rng(seed)
     users = np.flatnonzero(rng.random(len(lengths)) < 0.8)
     chosen = rng.random(len(train.items)) < 0.7  # also where no event follows
-    cut = packs(train, windows(train, users, history), budget, actions, chosen)
+    cut = pack(train, windows(train, users, history), budget, actions, chosen)
     mine = np.isin(train.users_and_positions()[0], users)
     owned = [event for packed in cut for event in packed.events[packed.owned].tolist()]
     assert sorted(owned) == np.flatnonzero(mine).tolist()
@@ -82,12 +90,15 @@ def test_every_event_is_owned_and_every_chosen_step_acts_once(case: tuple[list[i
         assert (packed.items.reshape(-1)[packed.cells] == train.items[packed.events]).all()
 
 
-@given(cases)
-def test_a_token_sees_the_events_of_its_window_up_to_its_own(case: tuple[list[int], int, int, int, int]) -> None:
+@PACKERS
+@given(CASES)
+def test_a_token_sees_the_events_of_its_window_up_to_its_own(
+    pack: Packer, case: tuple[list[int], int, int, int, int]
+) -> None:
     lengths, history, budget, actions, seed = case
     train, rng = distinct(lengths), np.random.default_rng(seed)
     chosen = rng.random(len(train.items)) < 0.7
-    for packed in packs(train, windows(train, np.arange(len(lengths)), history), budget, actions, chosen):
+    for packed in pack(train, windows(train, np.arange(len(lengths)), history), budget, actions, chosen):
         size = packed.items.shape[1]
         expected = np.zeros((len(packed.items) * size, len(packed.items) * size), dtype=bool)
         window = []  # cells of the window's events up to the one at hand
@@ -112,24 +123,26 @@ def test_a_token_sees_the_events_of_its_window_up_to_its_own(case: tuple[list[in
         assert (found == expected).all()
 
 
-@given(cases)
-def test_batches_keep_to_the_budget_unless_one_window_is_above_it(case: tuple[list[int], int, int, int, int]) -> None:
+@PACKERS
+@given(CASES)
+def test_batches_keep_to_the_budget_unless_one_window_is_above_it(
+    pack: Packer, case: tuple[list[int], int, int, int, int]
+) -> None:
     lengths, history, budget, actions, _ = case
     train = distinct(lengths)
-    for packed in packs(
-        train, windows(train, np.arange(len(lengths)), history), budget, actions, learning_steps(train)
-    ):
+    for packed in pack(train, windows(train, np.arange(len(lengths)), history), budget, actions, learning_steps(train)):
         assert packed.items.size <= budget or (packed.following < 0).sum() == 1
 
 
-def test_little_padding() -> None:
+@PACKERS
+def test_little_padding(pack: Packer) -> None:
     rng = np.random.default_rng(0)
     train = distinct(rng.geometric(1 / 60, size=400).tolist())
-    cut = packs(train, windows(train, np.arange(400), 100), 8 * LEAST_ROW, 2, learning_steps(train))
+    cut = pack(train, windows(train, np.arange(400), 100), 8 * LEAST_ROW, 2, learning_steps(train))
     assert sum(packed.tokens for packed in cut) > 0.95 * sum(packed.items.size for packed in cut)
 
 
-@given(cases)
+@given(CASES)
 def test_a_state_sees_half_of_the_history_or_all_there_is(case: tuple[list[int], int, int, int, int]) -> None:
     lengths, history, *_ = case
     for window in windows(distinct(lengths), np.arange(len(lengths)), history):
