@@ -25,14 +25,24 @@ def bar(total: int, description: str, unit: str) -> tqdm[Any]:
     )
 
 
-def announce(stage: str, tokens: int, tokens_per_second: float) -> None:
-    """Say how many tokens an LLM stage will process and about how long that takes, from a measured rate."""
+def announce(stage: str, tokens: int, tokens_per_second: float, size: int = 0) -> None:
+    """Say how many tokens an LLM stage will process, how long that takes at a measured rate, and bytes to come."""
     seconds = tokens / tokens_per_second
     print(
-        f"{stage}: {tokens:,} tokens to process, about {duration(seconds)} at {tokens_per_second:,.0f} tokens/s",
+        f"{stage}: {tokens:,} tokens to process, about {duration(seconds)} at {tokens_per_second:,.0f} tokens/s"
+        + (f", {amount(size)} to write" if size else ""),
         file=sys.stderr,
         flush=True,
     )
+
+
+def amount(size: float) -> str:
+    """Bytes in words: `31.6 MB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
 
 
 def duration(seconds: float) -> str:

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lea_core.errors import LeaError
 from lea_core.tables import INTERACTIONS, ITEMS, read_table, to_numpy
@@ -148,3 +151,41 @@ def sample_actions(logged: np.ndarray, count: int, num_items: int, rng: np.rando
         raise LeaError("data/interactions/items.parquet: one item leaves nothing to sample against: keep more items")
     drawn = rng.integers(0, num_items - 1, size=(*logged.shape, count))
     return drawn + (drawn >= logged[..., None])
+
+
+def from_columns(users: np.ndarray, items: np.ndarray, split: np.ndarray, num_items: int) -> Sequences:
+    """Sequences of the columns of `interactions`, sorted by user and position; users are numbered from 0."""
+    num_users = int(users[-1]) + 1 if len(users) else 0
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=num_users))]).astype(np.int64)
+    return Sequences(items.astype(np.int64), split, offsets, num_items)
+
+
+def split_codes(column: pa.ChunkedArray) -> np.ndarray:
+    """The `split` column as (N,) int8, index into SPLITS."""
+    return np.asarray(pc.index_in(column, value_set=pa.array(SPLITS)), dtype=np.int8)
+
+
+def window_tokens(lengths: np.ndarray, length: int) -> np.ndarray:
+    """Items that the `windows` of sequences of these lengths read, overlaps counted twice: (U,) -> (U,)."""
+    more = np.maximum(lengths - length, 0)
+    stride = max(length - length // 2, 1)
+    return np.where(more, length * (1 + -(-more // stride)), lengths)
+
+
+def drawn_actions(user_ids: list[str], train: Sequences, logged: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """`count` items for each event, uniform over all but the logged next one, repetitions possible: (N, A) int64.
+
+    logged: (N,), the next item.  A draw depends on the seed, the user's id, the position and the size of the catalogue
+    alone: it stays when other users come or go, or this one goes on. Raises `LeaError` where there is no other item.
+    """
+    if train.num_items < 2:
+        raise LeaError("data/interactions/items.parquet: one item leaves nothing to sample against: keep more items")
+    starts = [int.from_bytes(blake2b(f"{seed} {user}".encode(), digest_size=8).digest()) for user in user_ids]
+    users, positions = train.users_and_positions()
+    counter = positions[:, None].astype(np.uint64) * np.uint64(count) + np.arange(1, count + 1, dtype=np.uint64)
+    mixed = np.array(starts, dtype=np.uint64)[users][:, None] + counter * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # SplitMix64 (Steele et al., 2014)
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    uniform = ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53  # [0, 1)
+    drawn = (uniform * (train.num_items - 1)).astype(np.int64)
+    return drawn + (drawn >= logged[:, None])

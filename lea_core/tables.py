@@ -10,6 +10,8 @@ schema states `vector(type)` and the width is read from the file.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,7 @@ class Vector:
     item: pa.DataType
 
 
+ROW_GROUP = 2**16  # rows: stages that read a range of rows read little more than it
 Schema = dict[str, pa.DataType | Vector]
 
 # One row per kept event, sorted by user and position; position counts a user's events from 0 in time order.
@@ -106,6 +109,59 @@ def read_table(path: Path, schema: Schema) -> pa.Table:
         raise LeaError(f"{path}: broken Parquet file ({reason}): delete it and run `dvc repro`") from None
     check(path, table, schema)
     return table
+
+
+def read_rows(path: Path, schema: Schema, start: int, stop: int) -> pa.Table:
+    """Read rows `start` to `stop` - 1 of these columns, no more of the file than the row groups that hold them.
+
+    Raises `LeaError` as `read_table` does, and where the file has fewer rows.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata = file.metadata
+            ends = np.cumsum([metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)])
+            if metadata.num_rows < stop:
+                raise LeaError(f"{path}: has {metadata.num_rows} rows, not {stop}: delete it and run `dvc repro`")
+            first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+            columns = [name for name in schema if name in file.schema_arrow.names]
+            table = file.read_row_groups(list(range(first, last + 1)), columns=columns)
+            before = int(ends[first] - metadata.row_group(int(first)).num_rows)
+    except FileNotFoundError:
+        raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise LeaError(f"{path}: broken Parquet file ({reason}): delete it and run `dvc repro`") from None
+    check(path, table, schema)
+    return table.slice(start - before, stop - start)
+
+
+def write_parts(path: Path, parts: Iterable[pa.Table], schema: Schema) -> None:
+    """Write one table that comes in parts, of which few are in memory at a time; equal rows are equal bytes.
+
+    Row groups are ROW_GROUP rows long, whatever the parts are. Raises `LeaError` as `write_table` does.
+    """
+    rows = 0
+    with publish_file(path) as temporary, contextlib.ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        waiting: list[pa.Table] = []
+        for part in parts:
+            check(path, part, schema)
+            waiting.append(part.select(list(schema)))
+            rows += part.num_rows
+            if writer is None:
+                writer = stack.enter_context(
+                    pq.ParquetWriter(temporary, waiting[0].schema, compression="zstd", version="2.6")
+                )
+            while sum(table.num_rows for table in waiting) >= ROW_GROUP:
+                joined = pa.concat_tables(waiting)
+                writer.write_table(joined.slice(0, ROW_GROUP))
+                waiting = [joined.slice(ROW_GROUP)]
+        if writer is None:
+            raise LeaError(f"{path}: there is nothing to write: give the pipeline more data")
+        writer.write_table(pa.concat_tables(waiting))
+        stack.close()
+        if pq.read_metadata(temporary).num_rows != rows:
+            raise LeaError(f"{path}: what was written does not read back: check the disk and run again")
 
 
 def check(path: Path, table: pa.Table, schema: Schema) -> None:

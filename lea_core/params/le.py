@@ -111,18 +111,22 @@ class LeParams(Section):
 
 
 class AnnotateParams(Section):
-    """States and rewards of every training position."""
+    """States and rewards of every training position; and how the LLM's passes, those of augment too, are done."""
 
     sampled_actions: Count  # uniformly sampled items per position that get a reward beside the logged one
     seed: int
-    batch_tokens: Count
+    batch_tokens: Count  # tokens that the LLM reads at a time
+    shard_events: Count  # training events per shard, the unit that is done, stored and resumed
+    threads: Count  # of each worker on a CPU; another number may round otherwise
+    # The two below change who does the work, not what comes out: no stage depends on them.
+    engine: Literal["local", "torchrun", "ray"]
+    workers: Count | None  # null: one per GPU, or one per core without any
 
 
 class AugmentParams(Section):
     """Positive actions that the LE proposes."""
 
     actions: Count  # per position
-    batch_tokens: Count
 
 
 class MeasureParams(Section):

@@ -1,0 +1,47 @@
+"""Engines: who does the shards of a pass. All give the same files, byte for byte.
+
+In: a `Job` and the shards to do. Out: their files in the run's folder.
+
+- local: worker processes of this machine, as many as it has cores or GPUs
+- torchrun: the same under PyTorch's launcher, for clusters that already start everything by it
+- ray: actors of a Ray cluster (`pip install .[ray]`); its machines must share the cache folder (LEA_CACHE) and data/
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from lea_core.shards import Shard
+
+if TYPE_CHECKING:
+    from lea_core.shard_worker import Job
+
+
+def count_workers(wanted: int | None, shards: int) -> int:
+    """How many workers: `annotate.workers`, or one per GPU, or one per core; never more than there are shards."""
+    if wanted is None:
+        import torch
+
+        wanted = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return max(min(wanted, shards), 1)
+
+
+def run(job: Job, shards: list[Shard]) -> None:
+    """Do these shards by `annotate.engine`. Raises `LeaError` where workers keep dying, and whatever a shard raises."""
+    if not shards:
+        return
+    p = job.params.annotate
+    workers = count_workers(p.workers, len(shards))
+    if p.engine == "local":
+        from lea_core.engines import local
+
+        local.run(job, shards, workers)
+    elif p.engine == "torchrun":
+        from lea_core.engines import torchrun
+
+        torchrun.run(job, shards, workers)
+    else:
+        from lea_core.engines import ray_data
+
+        ray_data.run(job, shards, workers)

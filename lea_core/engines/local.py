@@ -1,0 +1,170 @@
+"""Worker processes of this machine, each with a pipe to this one.
+
+In: a `Job`. Out: shard files, a forecast and a progress bar on stderr. A worker that is killed is started again, its
+shard with it; a worker whose master is gone ends with the shard that it is at.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any, cast
+
+from lea_core.errors import DISK_FULL, LeaError
+from lea_core.progress import announce, bar
+from lea_core.shard_worker import Job, Worker
+from lea_core.shards import Shard
+
+ATTEMPTS = 3  # at a shard, before its killer is believed to strike again
+
+
+def run(job: Job, shards: list[Shard], workers: int) -> None:
+    """Do the shards in order, `workers` at a time, after a forecast. Raises `LeaError` where one is killed thrice."""
+    total = sum(map(job.tokens, shards))
+    with start(job, workers) as pool:
+        announce(job.kind, total, pool.rate(shards), job.bytes(shards))
+        with bar(total, job.kind, "token") as progress:
+            pool.do(shards, lambda shard: progress.update(job.tokens(shard)))
+
+
+def start(job: Job, workers: int) -> Alone | Pool:
+    """As many workers; a single one is this process."""
+    return Alone(job) if workers == 1 else Pool(job, workers)
+
+
+class Alone:
+    """A single worker: this process."""
+
+    def __init__(self, job: Job) -> None:
+        self._worker = Worker(job)
+
+    def __enter__(self) -> Alone:
+        """Nothing to start."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to end."""
+
+    def rate(self, shards: list[Shard]) -> float:
+        """Tokens per second, as a trial on one shard has it."""
+        tokens, seconds = self._worker.warm_up(shards[len(shards) // 2])
+        return tokens / seconds
+
+    def do(self, shards: list[Shard], done: Callable[[Shard], object]) -> None:
+        """Do all shards; `done` hears of each."""
+        for shard in shards:
+            self._worker.do(shard)
+            done(shard)
+
+
+class Pool:
+    """Workers that have loaded the LE."""
+
+    def __init__(self, job: Job, workers: int) -> None:
+        self._job, self._count = job, workers
+        self._processes: dict[Connection, multiprocessing.process.BaseProcess] = {}
+
+    def __enter__(self) -> Pool:
+        """Start the workers."""
+        for place in range(self._count):
+            self._start(place)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End them, whatever they are at."""
+        for connection, process in self._processes.items():
+            process.terminate()
+            process.join()
+            connection.close()
+
+    def _start(self, place: int) -> Connection:
+        ours, theirs = multiprocessing.get_context("spawn").Pipe()
+        process = multiprocessing.get_context("spawn").Process(
+            target=serve, args=(theirs, self._job, place), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._processes[ours] = process
+        return ours
+
+    def rate(self, shards: list[Shard]) -> float:
+        """Tokens per second of all workers together, as a trial on one shard of each has it."""
+        for number, connection in enumerate(self._processes):
+            connection.send(("warm_up", shards[number * len(shards) // self._count]))
+        answers = [_answer(connection) for connection in self._processes]
+        return float(sum(tokens / seconds for tokens, seconds in answers))
+
+    def do(self, shards: list[Shard], done: Callable[[Shard], object]) -> None:
+        """Do all shards; `done` hears of each."""
+        waiting, attempts = deque(shards), Counter[int]()
+        busy: dict[Connection, Shard] = {}
+        idle = list(self._processes)
+        while waiting or busy:
+            while idle and waiting:
+                connection = idle.pop()
+                busy[connection] = waiting.popleft()
+                connection.send(("do", busy[connection]))
+            for ready in cast(list[Connection], wait(list(busy))):
+                shard = busy.pop(ready)
+                try:
+                    _answer(ready)
+                    idle.append(ready)
+                    done(shard)
+                except EOFError:
+                    attempts[shard.number] += 1
+                    if attempts[shard.number] == ATTEMPTS:
+                        raise LeaError(
+                            f"{self._job.kind}: workers were killed {ATTEMPTS} times at shard {shard.number}, likely "
+                            "for lack of memory: lower annotate.workers or shard_events; finished shards are kept"
+                        ) from None
+                    place = list(self._processes).index(ready)
+                    self._processes.pop(ready).join()
+                    idle.append(self._start(place))
+                    waiting.appendleft(shard)
+
+
+def serve(connection: Connection, job: Job, place: int) -> None:
+    """A worker's life: load, then answer until the master hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the master's to answer
+    os.environ.setdefault("LOCAL_RANK", str(place))
+    worker = None
+    while True:
+        try:
+            task, shard = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            worker = worker or Worker(job)
+            answer: tuple[str, Any] = ("ok", getattr(worker, task)(shard))
+        except LeaError as error:
+            answer = ("mistake", str(error))
+        except OSError as error:
+            answer = ("full", (error.errno, error.strerror, error.filename))
+            if error.errno not in DISK_FULL:
+                answer = ("bug", traceback.format_exc())
+        except Exception:  # the master raises it
+            answer = ("bug", traceback.format_exc())
+        try:
+            connection.send(answer)
+        except OSError:
+            return
+
+
+def _answer(connection: Connection) -> Any:
+    """What a worker says, or its mistake raised here. Raises `EOFError` where it is gone."""
+    try:
+        kind, value = connection.recv()
+    except ConnectionResetError:
+        raise EOFError from None
+    if kind == "mistake":
+        raise LeaError(value)
+    if kind == "full":
+        raise OSError(*value)
+    if kind == "bug":
+        raise RuntimeError(f"in a worker:\n{value}")
+    return value

@@ -1,0 +1,66 @@
+"""The shards of a pass on Ray Data: actors that load the LE once map over the shards' numbers.
+
+In: a `Job`. Out: shard files; Ray sees numbers and records only. An actor that dies is replaced and its shard done
+again. Without RAY_ADDRESS a Ray of this machine is started and stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from lea_core.errors import LeaError
+from lea_core.shard_worker import Job, Worker
+from lea_core.shards import Shard
+
+
+class Actor:
+    """A worker as Ray Data calls it, a batch of one shard's number at a time."""
+
+    def __init__(self, job: Job) -> None:
+        self.worker = Worker(job)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """{"id": (B,)} -> {"id": (B,), "tokens": (B,)}."""
+        shards = self.worker.job.shards
+        return {"id": batch["id"], "tokens": [self.worker.do(shards[number])["tokens"] for number in batch["id"]]}
+
+
+def run(job: Job, shards: list[Shard], workers: int) -> None:
+    """Map over the shards with `workers` actors. Raises `LeaError` without Ray, and where a shard is left."""
+    try:
+        import ray
+    except ImportError:
+        raise LeaError(
+            "params.yaml: annotate.engine is ray, which is not here: `pip install .[ray]`, or use local"
+        ) from None
+    import torch
+
+    gpus = 1 if torch.cuda.is_available() else 0
+    started = not ray.is_initialized()
+    if started:
+        here: dict[str, Any] = {}
+        if "RAY_ADDRESS" not in os.environ:
+            here = {"num_cpus": workers, "include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level=logging.WARNING, **here)
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        numbers = ray.data.from_items([{"id": shard.number} for shard in shards], override_num_blocks=len(shards))
+        done = numbers.map_batches(
+            Actor,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            concurrency=workers,
+            num_cpus=1,
+            num_gpus=gpus,
+            max_restarts=-1,
+            max_task_retries=2,
+        )
+        done.materialize()
+    finally:
+        if started:
+            ray.shutdown()
+    left = [shard.number for shard in shards if job.record(shard) is None]
+    if left:
+        raise LeaError(f"{job.kind}: Ray left {len(left)} of {len(shards)} shards, {left[0]} first: run again to go on")

@@ -1,0 +1,95 @@
+"""One pass of the LE over the windows of some users: states of all positions, rewards of the actions at all steps.
+
+In: a trained LE, training events, an action or more for every step. Out: `Passed`, by event.
+
+One pass of the LLM over packed windows gives all states, the reward of each logged next item (it stands in the
+sequence) and the rewards of the actions appended to it. `window_keys` says by content what a window is: two windows of
+the same key have the same states and rewards, up to the rounding of the batch that they came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import torch
+
+from lea_core.environment import Environment
+from lea_core.packing import Packed, acting_events, fitted_packs, learning_steps
+from lea_core.sequences import Sequences, Window
+
+
+@dataclass(frozen=True)
+class Passed:
+    """By event: N events, A actions each; NaN where no window has filled them, and at steps that there are not."""
+
+    states: np.ndarray  # (N, C + K) float16
+    rewards: np.ndarray  # (N,) float32: of the next event
+    action_rewards: np.ndarray  # (N, A) float32
+
+    @classmethod
+    def empty(cls, environment: Environment, events: int, actions: int) -> Passed:
+        """Nothing filled."""
+        widths = (environment.heads.state_width,), (), (actions,)
+        kinds = (np.float16, np.float32, np.float32)
+        return cls(*(np.full((events, *width), np.nan, kind) for width, kind in zip(widths, kinds, strict=True)))
+
+
+@torch.inference_mode()
+def fill(
+    environment: Environment,
+    train: Sequences,
+    windows: list[Window],
+    actions: np.ndarray,
+    batch_tokens: int,
+    passed: Passed,
+) -> Iterator[Packed]:
+    """Pass over `windows` with `actions` (N, A), fill their rows of `passed`; each batch is given when it is done."""
+    for packed in fitted_packs(train, windows, batch_tokens, actions.shape[1], learning_steps(train)):
+        acting = packed.events[packed.acting]
+        judged = environment.judge(train, packed, actions[acting])
+        states = judged.states[torch.from_numpy(packed.owned)]
+        passed.states[packed.events[packed.owned]] = states.half().cpu().numpy()
+        passed.rewards[acting] = judged.logged_rewards.cpu().numpy()
+        passed.action_rewards[acting] = judged.rewards.cpu().numpy()
+        yield packed
+
+
+def item_keys(environment: Environment) -> np.ndarray:
+    """(I, 16) uint8: a hash of all that the LE knows of an item: token, text vectors, count of training events."""
+    heads = environment.heads
+    parts = (environment.token, heads.pooled, heads.content, heads.counts[:, None])
+    rows = np.concatenate([part.detach().float().cpu().numpy() for part in parts], axis=1)
+    return _bytes([blake2b(row.tobytes(), digest_size=16).digest() for row in rows])
+
+
+def window_keys(
+    environment: Environment, train: Sequences, windows: list[Window], actions: np.ndarray, keys: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each window holds by its items' `keys`: (W, 16) uint8, and its ranges of events, (W, 4).
+
+    The ranges are first and end of the events that the window owns, first and end of the steps that it rewards.
+    """
+    chosen = learning_steps(train)
+    before = environment.shape.recent_items - 1  # items that a state may look back beyond its window
+    found, ranges = [], []
+    for window in windows:
+        offset, user_end = train.offsets[window.user : window.user + 2]
+        start, end = offset + window.start, offset + window.end
+        steps = acting_events(train, window, chosen)
+        first = steps[0] if len(steps) else end
+        ranges.append((offset + window.new, end, first, first + len(steps)))
+        looked = max(start - before, offset)
+        places = (start - looked, window.new - window.start, first - start, len(steps), end == user_end)
+        content = (keys[train.items[looked:end]], keys[actions[first : first + len(steps)]])
+        digest = blake2b(np.array(places, dtype=np.int64).tobytes(), digest_size=16)
+        for part in content:
+            digest.update(part.tobytes())
+        found.append(digest.digest())
+    return _bytes(found), np.array(ranges, dtype=np.int64).reshape(-1, 4)
+
+
+def _bytes(digests: list[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 16)

@@ -1,0 +1,160 @@
+"""A pass over all shards: planned, done once, resumed where a former run stopped, and published.
+
+In: data/, params. Out: the stage's Parquet tables. Between them, in the cache folder and therefore beyond DVC's reach,
+annotations/<LE>/<pass and inputs>/: a file per shard, `known.sqlite` (windows that earlier runs of this LE passed), and
+`manifest.json`, written when all shards are there.
+
+A killed run goes on with the shards that are missing; nothing else of it can differ, for the folder's name holds a hash
+of all that the result depends on. Runs that share an LE take turns.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lea_core import engines, shard_files, shards
+from lea_core.artifacts import read_json, read_tensors, write_json
+from lea_core.errors import LeaError
+from lea_core.llm import choose_device_and_dtype
+from lea_core.params import Params
+from lea_core.shard_worker import KNOWN, Job
+from lea_core.sources import cache_folder, file_sha256
+from lea_core.tables import Schema, write_parts
+
+MANIFEST = "manifest.json"
+KEPT = 3  # runs of an LE and a pass, and LEs: the newest stay
+ROUNDS = 3  # of making broken shards again
+CODE = ("environment", "heads", "llm", "llm_pass", "packing", "prefix_attention", "sequences", "shard_worker")
+
+
+def prepare(kind: str, root: Path, wanted: Params) -> Job:
+    """Plan a pass; nothing is loaded or computed yet."""
+    history = int(read_json(root / "data" / "le" / "le.json")["history"])
+    interactions = root / "data" / "interactions"
+    plan = shards.plan(interactions, wanted.annotate.shard_events, history)
+    if not plan:
+        raise LeaError(f"{interactions}: holds no training event: give the pipeline more data")
+    inputs: dict[str, Any] = {
+        "params": wanted.annotate.model_dump(exclude={"engine", "workers"}),
+        "interactions": file_sha256(interactions / "interactions.parquet"),
+        "users": file_sha256(interactions / "users.parquet"),
+        "tokens": file_sha256(root / "data" / "item_tokens" / "items.parquet"),
+        "le": file_sha256(root / "data" / "le" / "heads.safetensors"),
+    }
+    if kind == "augment":
+        states = file_sha256(root / "data" / "states" / "le.parquet")
+        inputs |= {"states": states, "augment": [wanted.augment.model_dump(), wanted.preprocess.repeats]}
+    run = cache_folder() / "annotations" / le_identity(root, wanted) / f"{kind}-{_hash(inputs)}"
+    return Job(kind, root.resolve(), run.resolve(), wanted, plan)
+
+
+def le_identity(root: Path, wanted: Params) -> str:
+    """What a window's states and rewards depend on beside its items: LLM, adapter, heads, number format, code.
+
+    Counts of the items are left out: they are part of an item's key.
+    """
+    import torch
+
+    le, model = root / "data" / "le", root / "data" / "llm"
+    heads = {name: part for name, part in read_tensors(le / "heads.safetensors").items() if name != "counts"}
+    device, dtype = choose_device_and_dtype()
+    return _hash(
+        {
+            "llm": [file_sha256(file) for file in sorted(model.iterdir()) if file.is_file()],
+            "layers": wanted.llm.layers,
+            "adapter": file_sha256(le / "adapter.safetensors"),
+            "heads": {name: hashlib.sha256(part.tobytes()).hexdigest() for name, part in heads.items()},
+            "shape": read_json(le / "le.json"),
+            "number": [device.type, str(dtype), torch.__version__, wanted.annotate.threads],
+            "code": [file_sha256(Path(__file__).parent / f"{name}.py") for name in CODE],
+        }
+    )
+
+
+def perform(job: Job, kind: Any, outs: dict[Path, Schema]) -> None:
+    """Do what is missing of a pass and publish its tables. `kind` is Annotating or Augmenting."""
+    with _lock(job.run.parent / "lock"):
+        job.run.mkdir(exist_ok=True)
+        if not (job.run / KNOWN).exists():
+            shard_files.write_known(job.run / KNOWN, _runs(job.run.parent, job.kind, but=job.run))
+        for _ in range(ROUNDS):
+            records = [job.record(shard) for shard in job.shards]
+            engines.run(job, [shard for shard, done in zip(job.shards, records, strict=True) if done is None])
+            _write_manifest(job)
+            try:
+                for path, schema in outs.items():
+                    write_parts(job.root / path, kind.tables(path, _arrays(job)), schema)
+                break
+            except MissingShardError:
+                continue
+        else:
+            raise LeaError(f"{job.run}: shard files break as soon as they are written: check the disk")
+        _prune(job)
+
+
+class MissingShardError(Exception):
+    """A shard's file broke after it was written."""
+
+
+def _arrays(job: Job) -> Iterator[shard_files.Arrays]:
+    for shard in job.shards:
+        found = job.read(shard)
+        if found is None:
+            raise MissingShardError
+        yield found[0]
+
+
+def _write_manifest(job: Job) -> None:
+    records = [job.record(shard) for shard in job.shards]
+    present = [record for record in records if record is not None]
+    totals = {
+        name: sum(record[name] for record in present) for name in ("tokens", "windows", "windows_known", "seconds")
+    }
+    write_json(job.run / MANIFEST, {"run": job.name, "total": totals, "shards": present})
+    known = f", {totals['windows_known']:,} of them known from earlier runs" if totals["windows_known"] else ""
+    print(f"{job.kind}: {totals['windows']:,} windows{known}; {totals['tokens']:,} tokens passed", file=sys.stderr)
+
+
+def _runs(folder: Path, kind: str, but: Path) -> list[Path]:
+    """Folders of other runs of a pass, the newest first."""
+    found = [run for run in folder.glob(f"{kind}-*") if run != but]
+    return sorted(found, key=lambda run: run.stat().st_mtime, reverse=True)
+
+
+def _prune(job: Job) -> None:
+    """Remove the oldest runs of this LE and pass, and the oldest LEs."""
+    for run in _runs(job.run.parent, job.kind, but=job.run)[KEPT - 1 :]:
+        shutil.rmtree(run, ignore_errors=True)
+    others = [le for le in job.run.parent.parent.iterdir() if le != job.run.parent]
+    for le in sorted(others, key=lambda le: le.stat().st_mtime, reverse=True)[KEPT - 1 :]:
+        with _lock(le / "lock", wait=False) as free:
+            if free:
+                shutil.rmtree(le, ignore_errors=True)
+
+
+@contextmanager
+def _lock(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock that ends with this process; wait for another's end, or say that it is taken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                yield False
+                return
+            print("another run annotates with this LE: waiting for its end", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield True
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
