@@ -187,5 +187,5 @@ def drawn_actions(user_ids: list[str], train: Sequences, logged: np.ndarray, cou
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # SplitMix64 (Steele et al., 2014)
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     uniform = ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53  # [0, 1)
-    drawn = (uniform * (train.num_items - 1)).astype(np.int64)
+    drawn: np.ndarray = (uniform * (train.num_items - 1)).astype(np.int64)
     return drawn + (drawn >= logged[:, None])

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from lea_core.errors import LeaError
-from lea_core.shard_worker import Job, Worker
+from lea_core.shard_worker import Job, Worker, read_job
 from lea_core.shards import Shard
 
 
 class Actor:
     """A worker as Ray Data calls it, a batch of one shard's number at a time."""
 
-    def __init__(self, job: Job) -> None:
-        self.worker = Worker(job)
+    def __init__(self, job_file: str) -> None:
+        self.worker = Worker(read_job(Path(job_file)))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """{"id": (B,)} -> {"id": (B,), "tokens": (B,)}."""
@@ -44,23 +45,36 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
         if "RAY_ADDRESS" not in os.environ:
             here = {"num_cpus": workers, "include_dashboard": False}
         ray.init(log_to_driver=False, logging_level=logging.WARNING, **here)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         numbers = ray.data.from_items([{"id": shard.number} for shard in shards], override_num_blocks=len(shards))
         done = numbers.map_batches(
             Actor,
-            fn_constructor_args=(job,),
+            fn_constructor_args=(str(job.save()),),  # not the job: an actor that starts anew must find it
             batch_size=1,
-            concurrency=workers,
+            compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,
             num_gpus=gpus,
             max_restarts=-1,
             max_task_retries=2,
         )
         done.materialize()
+    except ray.exceptions.RayError as error:
+        raise _cause(error) from None
     finally:
         if started:
             ray.shutdown()
     left = [shard.number for shard in shards if job.record(shard) is None]
     if left:
         raise LeaError(f"{job.kind}: Ray left {len(left)} of {len(shards)} shards, {left[0]} first: run again to go on")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The mistake that a worker told of, or the full disk; Ray's own error where it is neither."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, LeaError | OSError):
+            return inner
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    return error
