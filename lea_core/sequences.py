@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lea_core.errors import LeaError
 from lea_core.tables import INTERACTIONS, ITEMS, read_table, to_numpy
@@ -65,15 +67,26 @@ class Sequences:
 
 
 def read_sequences(folder: Path) -> Sequences:
-    """Read `interactions.parquet` and the catalogue size from the preprocess folder."""
-    table = read_table(folder / "interactions.parquet", INTERACTIONS)
+    """Read `interactions.parquet` and the catalogue size from the preprocess folder.
+
+    Raises `LeaError` as `read_table` does, and where the splits hold another name than those of SPLITS.
+    """
+    path = folder / "interactions.parquet"
+    table = read_table(path, INTERACTIONS, columns=("user", "item", "split"))
     num_items = read_table(folder / "items.parquet", ITEMS).num_rows
     users = to_numpy(table, "user")
     num_users = int(users[-1]) + 1 if len(users) else 0
     offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=num_users))]).astype(np.int64)
-    codes = {name: code for code, name in enumerate(SPLITS)}
-    split = np.array([codes[name] for name in table["split"].to_pylist()], dtype=np.int8)
-    return Sequences(to_numpy(table, "item").astype(np.int64), split, offsets, num_items)
+    return Sequences(to_numpy(table, "item").astype(np.int64), _split_codes(table, path), offsets, num_items)
+
+
+def _split_codes(table: pa.Table, path: Path) -> np.ndarray:
+    """(N,) int8: the index into SPLITS of each row's split. Raises `LeaError` on another name."""
+    found = pc.index_in(table["split"], value_set=pa.array(SPLITS))
+    if found.null_count:
+        raise LeaError(f"{path}: column 'split' holds others than {', '.join(SPLITS)}: delete it and run `dvc repro`")
+    codes: np.ndarray = found.cast(pa.int8()).to_numpy()
+    return codes
 
 
 def histories(sequences: Sequences, users: np.ndarray, positions: np.ndarray, length: int) -> np.ndarray:

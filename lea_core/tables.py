@@ -10,6 +10,7 @@ schema states `vector(type)` and the width is read from the file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,10 @@ class Vector:
 
 
 Schema = dict[str, pa.DataType | Vector]
+
+# Rows of a Parquet row group, the smallest piece that can be read: later stages read ranges of rows, and what they hold
+# of a table shall not grow with it. Fewer rows would compress worse.
+ROW_GROUP = 2**16
 
 # One row per kept event, sorted by user and position; position counts a user's events from 0 in time order.
 INTERACTIONS: Schema = {
@@ -90,21 +95,31 @@ def write_table(path: Path, table: pa.Table, schema: Schema) -> None:
     """
     check(path, table, schema)
     with publish_file(path) as temporary:
-        pq.write_table(table.select(list(schema)), temporary, compression="zstd", version="2.6")
+        columns = table.select(list(schema))
+        with pq.ParquetWriter(temporary, columns.schema, compression="zstd", version="2.6") as writer:
+            for start in range(0, max(table.num_rows, 1), ROW_GROUP):
+                # in one piece, for the borders of pieces would show in the bytes
+                writer.write_table(columns.slice(start, ROW_GROUP).combine_chunks())
         if pq.read_metadata(temporary).num_rows != table.num_rows:
             raise LeaError(f"{path}: what was written does not read back: check the disk and run again")
 
 
-def read_table(path: Path, schema: Schema) -> pa.Table:
-    """Read a Parquet artifact and check it. Raises `LeaError` where it is absent, cut short or of another schema."""
+def read_table(path: Path, schema: Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet artifact and check it; all of it, or these `columns` alone (the others' types are checked too).
+
+    Raises `LeaError` where it is absent, cut short or of another schema.
+    """
     try:
-        table = pq.read_table(path)
+        found = pq.read_schema(path)
+        table = pq.read_table(path, columns=None if columns is None else [n for n in columns if n in found.names])
     except FileNotFoundError:
         raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise LeaError(f"{path}: broken Parquet file ({reason}): delete it and run `dvc repro`") from None
-    check(path, table, schema)
+    if columns is not None:
+        check(path, found.empty_table(), schema)
+    check(path, table, {name: kind for name, kind in schema.items() if columns is None or name in columns})
     return table
 
 

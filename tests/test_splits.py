@@ -60,7 +60,7 @@ def test_by_user_holds_out_whole_users() -> None:
 
 def test_by_user_holds_out_one_at_least() -> None:
     frame = split(events("aabbcc"), settings("by_user", valid_share=0.01, test_share=0.01), "error")
-    assert frame["split"].value_counts().sort("split").rows() == [("test", 2), ("train", 2), ("valid", 2)]
+    assert frame["split"].value_counts().sort("split").rows() == [("train", 2), ("valid", 2), ("test", 2)]
 
 
 def test_global_time() -> None:
