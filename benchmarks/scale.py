@@ -31,7 +31,7 @@ EVENTS_PER_USER = 10
 EVENTS_PER_ITEM = 100
 # Rows drawn and written at once: what a log takes of memory does not grow with it.
 CHUNK = 2**20
-# 3 means that the median user has about nine events, some twenty.
+# A user's events fall with its rank to the power of 1 / ACTIVITY - 1: the median user has nine, the first hundreds.
 ACTIVITY = 1.3
 FIRST_SECOND = 1_600_000_000
 WORDS = {
@@ -39,8 +39,8 @@ WORDS = {
     "use": ("Bath", "Camping", "Desk", "Garden", "Kitchen", "Office", "School", "Sports", "Travel", "Workshop"),
     "thing": ("Bag", "Bottle", "Box", "Brush", "Chair", "Clock", "Cup", "Hook", "Knife", "Lamp", "Mat", "Pan", "Shelf"),
 }
-# What is measured, in this order, in one folder: the arguments of `python`.
-COMMANDS: dict[str, list[str]] = {"preprocess": ["-m", "stages.preprocess"]}
+# What is measured, in this order, in one folder: a module to run, and its arguments.
+COMMANDS: dict[str, list[str]] = {"preprocess": ["stages.preprocess"]}
 CHANGES: dict[str, Any] = {
     "dataset": {
         "name": "tables",
@@ -56,18 +56,16 @@ CHANGES: dict[str, Any] = {
     "preprocess.short_users": "train",
     "preprocess.repeats": True,
 }
-# Runs the command that its arguments spell and leaves the process's own peak, in KiB, in the file named first. The
-# resource usage that the system reports of a child is no less than its parent's at the start of the child.
+# Runs a module and leaves its process's own peak, in KiB, in the file named first: what the system reports of a child
+# (rusage) is no less than what its parent held when it started it.
 PEAK = """
 import atexit, pathlib, runpy, sys
 def record():
     status = pathlib.Path("/proc/self/status").read_text()
     pathlib.Path(file).write_text(status.partition("VmHWM:")[2].split()[0])
-file, flag, module, *rest = sys.argv[1:]
+file, module, *rest = sys.argv[1:]
 atexit.register(record)
 sys.argv = [module, *rest]
-sys.path.insert(0, "")
-assert flag == "-m"
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
@@ -118,12 +116,12 @@ def prepared_folder(folder: Path, interactions: int) -> Path:
 
 
 def measure(folder: Path, command: list[str]) -> tuple[float, float]:
-    """Run `python` with the arguments in `folder`; its seconds and peak MiB. Ends where the command fails."""
+    """Run a module with its arguments in `folder`; its seconds and peak MiB. Ends where the command fails."""
     peak = folder / "peak"
     settings = {**os.environ, "PYTHONPATH": str(ROOT)}
     started = time.perf_counter()
     if subprocess.run([sys.executable, "-c", PEAK, str(peak), *command], cwd=folder, env=settings).returncode:
-        raise SystemExit(f"{folder}: python {' '.join(command)} failed")
+        raise SystemExit(f"{folder}: python -m {' '.join(command)} failed")
     return time.perf_counter() - started, int(peak.read_text()) / 1024
 
 

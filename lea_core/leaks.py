@@ -10,7 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from lea_core.errors import LeaError
-from lea_core.sequences import SPLITS, Sequences
+from lea_core.sequences import SPLITS, Sequences, batches
+
+# Events looked up in one go: what a check takes of memory does not grow with the log.
+CHECKED_AT_ONCE = 2**20
 
 
 def training_events(sequences: Sequences) -> Sequences:
@@ -29,13 +32,14 @@ def check_order(sequences: Sequences) -> None:
 
     Then no history of an earlier split holds an event of a later one.
     """
-    users, positions = sequences.users_and_positions()
-    back = np.flatnonzero((np.diff(sequences.split) < 0) & (np.diff(users) == 0)) + 1
-    if len(back):
-        row = back[0]
+    back = np.flatnonzero(np.diff(sequences.split) < 0) + 1
+    users = np.searchsorted(sequences.offsets, back, side="right") - 1
+    within = np.flatnonzero(back > sequences.offsets[users])  # not where another user begins
+    if len(within):
+        row, user = back[within[0]], users[within[0]]
         kind, before = SPLITS[sequences.split[row]], SPLITS[sequences.split[row - 1]]
         raise LeaError(
-            f"leak: user {users[row]} has a {kind} event at position {positions[row]} after a {before} event:"
+            f"leak: user {user} has a {kind} event at position {row - sequences.offsets[user]} after a {before} event:"
             " delete data/interactions and run `dvc repro`"
         )
 
@@ -61,13 +65,24 @@ def check_trained_on(sequences: Sequences, users: np.ndarray, positions: np.ndar
     sequences: all users' sequences, all splits.  users, positions: (N,) each, the events that are trained on, be it as
     history, as target or as annotated state.
     """
-    outside = (positions < 0) | (positions >= np.diff(sequences.offsets)[users])
-    rows = np.where(outside, 0, sequences.offsets[users] + positions)
-    wrong = np.flatnonzero(outside | (sequences.split[rows] != SPLITS.index("train")))
-    if len(wrong):
-        user, position = users[wrong[0]], positions[wrong[0]]
-        what = "no event" if outside[wrong[0]] else f"a {SPLITS[sequences.split[rows[wrong[0]]]]} event"
+    wrong = [
+        chunk.start + np.flatnonzero(_not_training(sequences, users[chunk], positions[chunk]))
+        for chunk in batches(len(users), CHECKED_AT_ONCE)
+    ]
+    rows = np.concatenate([np.zeros(0, dtype=np.int64), *wrong])
+    if len(rows):
+        user, position = users[rows[0]], positions[rows[0]]
+        inside = 0 <= position < np.diff(sequences.offsets)[user]
+        what = f"a {SPLITS[sequences.split[sequences.offsets[user] + position]]} event" if inside else "no event"
         raise LeaError(
-            f"leak: user {user} position {position} is {what}, not a training event ({len(wrong)} such):"
+            f"leak: user {user} position {position} is {what}, not a training event ({len(rows)} such):"
             " delete what was made from it and run `dvc repro`"
         )
+
+
+def _not_training(sequences: Sequences, users: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Mark, with one bool per (user, position), those that are held out or no event at all."""
+    starts = sequences.offsets[users]
+    outside = (positions < 0) | (positions >= sequences.offsets[users + 1] - starts)
+    marked: np.ndarray = outside | (sequences.split[np.where(outside, 0, starts + positions)] != SPLITS.index("train"))
+    return marked

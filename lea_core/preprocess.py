@@ -21,12 +21,10 @@ from lea_core.datasets.columns import codes
 from lea_core.datasets.tables import Raw
 from lea_core.errors import LeaError, warn
 from lea_core.params import PreprocessParams
-from lea_core.quality import describe
+from lea_core.quality import DROPPED, describe
 from lea_core.splits import ORDER, split, user_lengths
 from lea_core.tables import INTERACTIONS, ITEMS, USERS, Schema
 
-# What `_filtered` drops, in this order.
-DROPPED_STEPS = ("rows_rated_low", "rows_duplicate_dropped", "rows_of_users_not_drawn", "rows_outside_k_core")
 SAME_EVENT = ("user_id", "item_id", "timestamp", "event")
 
 
@@ -42,12 +40,10 @@ class Prepared:
 
 def prepare(raw: Raw, params: PreprocessParams) -> Prepared:
     """Run all steps. Raises `LeaError` as the steps do; warns of items without text and of repeats ruled out."""
-    core, steps = _filtered(raw, params)
-    kept = core.height
-    events = _index(split(core, params.split, params.short_users))
-    del core
+    events, rows = _kept(raw, params)
+    events = _index(events)
     items = _items(events, raw.items)
-    quality = steps | {"rows_of_short_users": kept - events.height} | describe(events, items)
+    quality = rows | describe(events, items)
     if quality["items_without_text"]:
         first = items.filter(pl.col("text") == "")["item_id"][0]
         warn(f"{quality['items_without_text']} items have no text, {first!r} first: kept; the LE knows little of them")
@@ -60,8 +56,8 @@ def prepare(raw: Raw, params: PreprocessParams) -> Prepared:
     return Prepared(_arrow(events, INTERACTIONS), _arrow(items, ITEMS), _arrow(users, USERS), quality)
 
 
-def _filtered(raw: Raw, params: PreprocessParams) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Return the events that stay, in time order, and the counts of those that do not.
+def _kept(raw: Raw, params: PreprocessParams) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the events that stay, in time order and split, and how many rows there were, repeated or dropped.
 
     One name holds the events from step to step, so that of a large log no earlier state stays in memory.
     """
@@ -76,8 +72,10 @@ def _filtered(raw: Raw, params: PreprocessParams) -> tuple[pl.DataFrame, dict[st
     heights.append(events.height)
     if events.is_empty():
         raise LeaError(f"{raw.source}: no event survives preprocess.k_core {params.k_core}: lower it")
-    dropped = dict(zip(DROPPED_STEPS, (-np.diff(heights)).tolist(), strict=True))
-    return in_order(events), {"rows": heights[0], "rows_duplicate": int(repeated.sum()), **dropped}
+    events = split(in_order(events), params.split, params.short_users)
+    heights.append(events.height)
+    dropped = dict(zip(DROPPED, (-np.diff(heights)).tolist(), strict=True))
+    return events, {"rows": heights[0], "rows_duplicate": int(repeated.sum()), **dropped}
 
 
 def drop_low_ratings(raw: Raw, min_rating: float | None) -> pl.DataFrame:
@@ -101,11 +99,13 @@ def duplicates(events: pl.DataFrame) -> pl.Series:
     """
     columns = [_numbers(events[name]) for name in SAME_EVENT]
     order = np.lexsort(columns)
-    same = np.ones(max(len(order) - 1, 0), dtype=bool)  # as the one before it in `order`
+    same = np.ones(len(order), dtype=bool)  # as the event before it in `order`
+    same[:1] = False
     for column in columns:
-        same &= np.diff(column[order]) == 0
+        ordered = column[order]
+        same[1:] &= ordered[1:] == ordered[:-1]
     repeated = np.zeros(len(order), dtype=bool)
-    repeated[order[1:][same]] = True
+    repeated[order[same]] = True
     return pl.Series(repeated)
 
 

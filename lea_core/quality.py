@@ -13,7 +13,7 @@ import polars as pl
 from lea_core.sequences import SPLITS
 
 QUANTILES = {"min": 0.0, "p10": 0.1, "median": 0.5, "p90": 0.9, "max": 1.0}
-# What `preprocess.prepare` counts of the rows that it drops.
+# What `preprocess.prepare` counts of the rows that it drops, in the order of its steps.
 DROPPED = {
     "rows_rated_low": "rated low",
     "rows_duplicate_dropped": "duplicates",
@@ -59,7 +59,7 @@ def describe(events: pl.DataFrame, items: pl.DataFrame) -> dict[str, Any]:
 
 
 def _distinct_pairs(users: np.ndarray, items: np.ndarray, num_items: int) -> int:
-    """Count the distinct pairs of two (N,) columns, as sorted numbers: a set of ten million pairs takes ten times it."""
+    """Count the distinct pairs of two (N,) columns, as sorted numbers: a set of them would take far more memory."""
     pairs = users.astype(np.int64) * num_items + items
     pairs.sort()
     return int(np.count_nonzero(np.diff(pairs)) + 1)

@@ -69,7 +69,7 @@ def _check_items(wanted: pl.Series, known: pl.Series, where: str, items_source: 
 
 
 def _read_file(folder: Path, part: str, source: str, wanted: set[str] | None = None) -> pl.DataFrame:
-    """Read a file; of Parquet, the `wanted` columns alone, or all where one of them is missing (a message lists all)."""
+    """Read a file; of Parquet, the `wanted` columns alone, or all where one is missing: the message lists all."""
     path = folder / raw_name(part, source)
     if not path.exists():
         raise LeaError(f"{path}: not found: run `dvc repro` to make it")
