@@ -152,7 +152,7 @@ def k_core(users: pl.Series, items: pl.Series, k: int) -> pl.Series:
 
 
 def in_order(events: pl.DataFrame) -> pl.DataFrame:
-    """Return the events sorted by splits.ORDER; as numbers, it takes a fifth of the time and half of the memory."""
+    """Return the events sorted by splits.ORDER: as numbers, with less time and memory than as a frame."""
     return events[np.lexsort([_numbers(events[name]) for name in reversed(ORDER)])]
 
 

@@ -1,8 +1,8 @@
 """Every Parquet artifact's schema, and the only way in and out of Parquet.
 
 In and out: Parquet files under `data/`. A table is checked on writing and on reading: columns, types, no nulls. It is
-published atomically (see `artifacts.py`) after its footer and row count were read back, with a fixed compression and
-no time stamps inside, so equal tables are equal bytes.
+published atomically (see `artifacts.py`) after its footer and row count were read back, with a fixed compression, row
+groups of a fixed size and no time stamps inside, so equal tables are equal bytes.
 
 Vectors are fixed-size lists. Their width differs between artifacts (it is a property of the LLM or a parameter), so a
 schema states `vector(type)` and the width is read from the file.

@@ -67,6 +67,9 @@ def test_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = pa.concat_tables([table.slice(0, 1), table.slice(1, 2), table.slice(3)])
     tables.write_table(tmp_path / "b.parquet", pieces, tables.USERS)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    tables.write_table(tmp_path / "states.parquet", states(), tables.STATES)
+    assert pq.read_metadata(tmp_path / "states.parquet").num_row_groups == 2
+    assert tables.read_table(tmp_path / "states.parquet", tables.STATES).equals(states())
 
 
 def test_some_columns(tmp_path: Path) -> None:
