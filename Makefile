@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run test lint check tiny bench-le search-le clean
+.PHONY: help install run test lint check tiny bench-le bench-scale search-le clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ tiny: install ## the whole pipeline on 60 users in a temporary folder, then its 
 
 bench-le: install ## the LE on Amazon Scientific beside its yardsticks -> benchmarks/results/le.json
 	@python -m benchmarks.le
+
+bench-scale: install ## time and memory of the stages on logs of up to ten million events -> benchmarks/results/scale.json
+	@python -m benchmarks.scale
 
 search-le: install ## one setting of the LE after another, on validation -> benchmarks/results/le_search.csv
 	@python -m benchmarks.le_search

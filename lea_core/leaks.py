@@ -10,32 +10,38 @@ from __future__ import annotations
 import numpy as np
 
 from lea_core.errors import LeaError
-from lea_core.sequences import SPLITS, Sequences
+from lea_core.sequences import SPLITS, Sequences, batches
+
+# Events looked up in one go: what a check takes of memory does not grow with the log.
+CHECKED_AT_ONCE = 2**20
 
 
-def training_events(sequences: Sequences) -> Sequences:
+def training_events(sequences: Sequences, first_user: int = 0) -> Sequences:
     """The training events of all users, checked. Users keep their index and positions keep theirs.
+
+    first_user: what messages call the first of them, where the sequences are a part of the data.
 
     Raises `LeaError` where a held-out event is among them or stands before one of them.
     """
-    check_order(sequences)
+    check_order(sequences, first_user)
     train = sequences.train()
-    check_trained_on(sequences, *train.users_and_positions())
+    check_trained_on(sequences, *train.users_and_positions(), first_user)
     return train
 
 
-def check_order(sequences: Sequences) -> None:
+def check_order(sequences: Sequences, first_user: int = 0) -> None:
     """Raise `LeaError` where a user's training event follows a held-out one, or a validation event a test one.
 
     Then no history of an earlier split holds an event of a later one.
     """
-    users, positions = sequences.users_and_positions()
-    back = np.flatnonzero((np.diff(sequences.split) < 0) & (np.diff(users) == 0)) + 1
-    if len(back):
-        row = back[0]
+    back = np.flatnonzero(np.diff(sequences.split) < 0) + 1
+    users = np.searchsorted(sequences.offsets, back, side="right") - 1
+    within = np.flatnonzero(back > sequences.offsets[users])  # not where another user begins
+    if len(within):
+        row, user = back[within[0]], users[within[0]]
         kind, before = SPLITS[sequences.split[row]], SPLITS[sequences.split[row - 1]]
         raise LeaError(
-            f"leak: user {users[row]} has a {kind} event at position {positions[row]} after a {before} event:"
+            f"leak: user {first_user + user} has a {kind} event at position {row - sequences.offsets[user]} after a {before} event:"
             " delete data/interactions and run `dvc repro`"
         )
 
@@ -55,19 +61,30 @@ def check_no_leak(sequences: Sequences, train_counts: np.ndarray) -> None:
         )
 
 
-def check_trained_on(sequences: Sequences, users: np.ndarray, positions: np.ndarray) -> None:
+def check_trained_on(sequences: Sequences, users: np.ndarray, positions: np.ndarray, first_user: int = 0) -> None:
     """Raise `LeaError` naming user and position where one of the events that somebody trains on is held out.
 
     sequences: all users' sequences, all splits.  users, positions: (N,) each, the events that are trained on, be it as
     history, as target or as annotated state.
     """
-    outside = (positions < 0) | (positions >= np.diff(sequences.offsets)[users])
-    rows = np.where(outside, 0, sequences.offsets[users] + positions)
-    wrong = np.flatnonzero(outside | (sequences.split[rows] != SPLITS.index("train")))
-    if len(wrong):
-        user, position = users[wrong[0]], positions[wrong[0]]
-        what = "no event" if outside[wrong[0]] else f"a {SPLITS[sequences.split[rows[wrong[0]]]]} event"
+    wrong = [
+        chunk.start + np.flatnonzero(_not_training(sequences, users[chunk], positions[chunk]))
+        for chunk in batches(len(users), CHECKED_AT_ONCE)
+    ]
+    rows = np.concatenate([np.zeros(0, dtype=np.int64), *wrong])
+    if len(rows):
+        user, position = users[rows[0]], positions[rows[0]]
+        inside = 0 <= position < np.diff(sequences.offsets)[user]
+        what = f"a {SPLITS[sequences.split[sequences.offsets[user] + position]]} event" if inside else "no event"
         raise LeaError(
-            f"leak: user {user} position {position} is {what}, not a training event ({len(wrong)} such):"
+            f"leak: user {first_user + user} position {position} is {what}, not a training event ({len(rows)} such):"
             " delete what was made from it and run `dvc repro`"
         )
+
+
+def _not_training(sequences: Sequences, users: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Mark, with one bool per (user, position), those that are held out or no event at all."""
+    starts = sequences.offsets[users]
+    outside = (positions < 0) | (positions >= sequences.offsets[users + 1] - starts)
+    marked: np.ndarray = outside | (sequences.split[np.where(outside, 0, starts + positions)] != SPLITS.index("train"))
+    return marked

@@ -17,11 +17,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from lea_core.datasets.columns import codes
 from lea_core.datasets.tables import Raw
 from lea_core.errors import LeaError, warn
 from lea_core.params import PreprocessParams
-from lea_core.quality import describe
-from lea_core.splits import ORDER, split
+from lea_core.quality import DROPPED, describe
+from lea_core.splits import ORDER, split, user_lengths
 from lea_core.tables import INTERACTIONS, ITEMS, USERS, Schema
 
 SAME_EVENT = ("user_id", "item_id", "timestamp", "event")
@@ -39,24 +40,10 @@ class Prepared:
 
 def prepare(raw: Raw, params: PreprocessParams) -> Prepared:
     """Run all steps. Raises `LeaError` as the steps do; warns of items without text and of repeats ruled out."""
-    rated = drop_low_ratings(raw, params.min_rating)
-    settled = settle_duplicates(rated, params.duplicates, raw.source)
-    drawn = draw_users(settled, params.max_users, np.random.default_rng(params.seed))
-    core = drawn.filter(k_core(drawn["user_id"], drawn["item_id"], params.k_core))
-    if core.is_empty():
-        raise LeaError(f"{raw.source}: no event survives preprocess.k_core {params.k_core}: lower it")
-    events = _index(split(core.sort(ORDER), params.split, params.short_users))
+    events, rows = _kept(raw, params)
+    events = _index(events)
     items = _items(events, raw.items)
-    steps = {
-        "rows": raw.interactions.height,
-        "rows_rated_low": raw.interactions.height - rated.height,
-        "rows_duplicate": int(duplicates(rated).sum()),
-        "rows_duplicate_dropped": rated.height - settled.height,
-        "rows_of_users_not_drawn": settled.height - drawn.height,
-        "rows_outside_k_core": drawn.height - core.height,
-        "rows_of_short_users": core.height - events.height,
-    }
-    quality = steps | describe(events, items)
+    quality = rows | describe(events, items)
     if quality["items_without_text"]:
         first = items.filter(pl.col("text") == "")["item_id"][0]
         warn(f"{quality['items_without_text']} items have no text, {first!r} first: kept; the LE knows little of them")
@@ -65,8 +52,30 @@ def prepare(raw: Raw, params: PreprocessParams) -> Prepared:
             f"{quality['repeats_share']:.1%} of the events are of an item that their user had before, but"
             " preprocess.repeats is false: no model is trained to foresee them"
         )
-    users = events.select("user", "user_id").unique(maintain_order=True)
+    users = events.filter(pl.col("position") == 0)
     return Prepared(_arrow(events, INTERACTIONS), _arrow(items, ITEMS), _arrow(users, USERS), quality)
+
+
+def _kept(raw: Raw, params: PreprocessParams) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the events that stay, in time order and split, and how many rows there were, repeated or dropped.
+
+    One name holds the events from step to step, so that of a large log no earlier state stays in memory.
+    """
+    events = drop_low_ratings(raw, params.min_rating)
+    heights = [raw.interactions.height, events.height]
+    repeated = duplicates(events)
+    events = settle_duplicates(events, repeated, params.duplicates, raw.source)
+    heights.append(events.height)
+    events = draw_users(events, params.max_users, np.random.default_rng(params.seed))
+    heights.append(events.height)
+    events = events.filter(k_core(events["user_id"], events["item_id"], params.k_core))
+    heights.append(events.height)
+    if events.is_empty():
+        raise LeaError(f"{raw.source}: no event survives preprocess.k_core {params.k_core}: lower it")
+    events = split(in_order(events), params.split, params.short_users)
+    heights.append(events.height)
+    dropped = dict(zip(DROPPED, (-np.diff(heights)).tolist(), strict=True))
+    return events, {"rows": heights[0], "rows_duplicate": int(repeated.sum()), **dropped}
 
 
 def drop_low_ratings(raw: Raw, min_rating: float | None) -> pl.DataFrame:
@@ -84,13 +93,29 @@ def drop_low_ratings(raw: Raw, min_rating: float | None) -> pl.DataFrame:
 
 
 def duplicates(events: pl.DataFrame) -> pl.Series:
-    """Mark, with one bool per event, those that equal one above in user, item, timestamp and event."""
-    return events.select(repeated=~pl.struct(SAME_EVENT).is_first_distinct())["repeated"]
+    """Mark, with one bool per event, those that equal one above in user, item, timestamp and event.
+
+    Equal events stand together once sorted, in the order of `events`: a set of all events would take far more memory.
+    """
+    columns = [_numbers(events[name]) for name in SAME_EVENT]
+    order = np.lexsort(columns)
+    same = np.ones(len(order), dtype=bool)  # as the event before it in `order`
+    same[:1] = False
+    for column in columns:
+        ordered = column[order]
+        same[1:] &= ordered[1:] == ordered[:-1]
+    repeated = np.zeros(len(order), dtype=bool)
+    repeated[order[same]] = True
+    return pl.Series(repeated)
 
 
-def settle_duplicates(events: pl.DataFrame, how: Literal["error", "drop", "keep"], source: str) -> pl.DataFrame:
-    """Refuse duplicates, drop all but the first of the file, or keep them. Raises `LeaError` naming the first."""
-    repeated = duplicates(events)
+def settle_duplicates(
+    events: pl.DataFrame, repeated: pl.Series, how: Literal["error", "drop", "keep"], source: str
+) -> pl.DataFrame:
+    """Refuse the `repeated` events, drop them (the first of the file stays), or keep them.
+
+    Raises `LeaError` naming the first.
+    """
     if how == "keep" or not repeated.any():
         return events
     if how == "drop":
@@ -114,11 +139,11 @@ def draw_users(events: pl.DataFrame, max_users: int | None, generator: np.random
 
 def k_core(users: pl.Series, items: pl.Series, k: int) -> pl.Series:
     """Mark, with one bool per event, the largest set in which every user and every item has `k` events or more."""
-    codes = [_numbered(ids).to_numpy() for ids in (users, items)]
+    numbers = [codes(ids) for ids in (users, items)]
     kept = np.arange(len(users))
     while True:
-        counts = [np.bincount(code[kept])[code[kept]] for code in codes]
-        enough = (counts[0] >= k) & (counts[1] >= k)
+        frequent = [(np.bincount(ids[kept]) >= k)[ids[kept]] for ids in numbers]
+        enough = frequent[0] & frequent[1]
         if enough.all():
             mask = np.zeros(len(users), dtype=bool)
             mask[kept] = True
@@ -126,23 +151,45 @@ def k_core(users: pl.Series, items: pl.Series, k: int) -> pl.Series:
         kept = kept[enough]
 
 
+def in_order(events: pl.DataFrame) -> pl.DataFrame:
+    """Return the events sorted by splits.ORDER: as numbers, with less time and memory than as a frame."""
+    return events[np.lexsort([_numbers(events[name]) for name in reversed(ORDER)])]
+
+
 def _index(events: pl.DataFrame) -> pl.DataFrame:
     """Give users, items and each user's positions their numbers; `events` is sorted by user id and time."""
-    return events.with_columns(
-        user=_numbered(events["user_id"]),
-        item=_numbered(events["item_id"]),
-        position=pl.int_range(pl.len(), dtype=pl.Int32).over("user_id"),
+    lengths = user_lengths(events)
+    starts = np.cumsum(lengths) - lengths
+    return events.select(
+        "user_id",
+        "item_id",
+        "timestamp",
+        "event",
+        "rating",
+        "split",
+        user=pl.Series(numbered(events["user_id"])),
+        item=pl.Series(numbered(events["item_id"])),
+        position=pl.Series((np.arange(events.height) - np.repeat(starts, lengths)).astype(np.int32)),
     )
 
 
-def _numbered(ids: pl.Series) -> pl.Series:
-    """Replace each id by its place, from 0, among the distinct ids in byte order."""
-    return ids.cast(pl.Enum(ids.unique().sort())).to_physical().cast(pl.Int32)
+def numbered(ids: pl.Series) -> np.ndarray:
+    """(N,) int32: replace each id by its place, from 0, among those of the distinct ids that occur, in byte order."""
+    places = codes(ids)
+    occurs = np.bincount(places) > 0
+    result: np.ndarray = (np.cumsum(occurs, dtype=np.int32) - 1)[places]
+    return result
+
+
+def _numbers(column: pl.Series) -> np.ndarray:
+    """A column as numbers of the same order."""
+    return column.to_numpy() if column.dtype.is_numeric() else codes(column)
 
 
 def _items(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
-    counts = events.group_by("item", "item_id").agg(train_count=(pl.col("split") == "train").sum().cast(pl.Int32))
-    return counts.join(items, on="item_id").sort("item")
+    train = (pl.col("split") == "train").sum().cast(pl.Int32)
+    counts = events.group_by("item").agg(pl.col("item_id").first(), train_count=train)
+    return counts.with_columns(pl.col("item_id").cast(pl.String)).join(items, on="item_id").sort("item")
 
 
 def _arrow(frame: pl.DataFrame, schema: Schema) -> pa.Table:

@@ -13,7 +13,7 @@ import polars as pl
 from lea_core.sequences import SPLITS
 
 QUANTILES = {"min": 0.0, "p10": 0.1, "median": 0.5, "p90": 0.9, "max": 1.0}
-# What `preprocess.prepare` counts of the rows that it drops.
+# What `preprocess.prepare` counts of the rows that it drops, in the order of its steps.
 DROPPED = {
     "rows_rated_low": "rated low",
     "rows_duplicate_dropped": "duplicates",
@@ -37,15 +37,15 @@ def describe(events: pl.DataFrame, items: pl.DataFrame) -> dict[str, Any]:
     users = events["user"].n_unique()
     adjacent = pl.col("user") == pl.col("user").shift(1)
     ties = events.select((pl.col("timestamp") == pl.col("timestamp").shift(1)).filter(adjacent).mean()).item()
-    pairs = events.select(pl.struct("user", "item").n_unique()).item()
+    pairs = _distinct_pairs(events["user"].to_numpy(), events["item"].to_numpy(), items.height)
     lengths = np.bincount(events["user"].to_numpy())
-    cold = pl.col("item").is_in(items.filter(pl.col("train_count") == 0)["item"].implode())
-    by_split = {name: events.filter(pl.col("split") == name) for name in SPLITS}
+    cold = (items["train_count"] == 0).to_numpy()
+    by_split = {name: events["item"].filter(events["split"] == name).to_numpy() for name in SPLITS}
     return {
         "users": users,
         "items": items.height,
         "events": events.height,
-        **{f"events_{name}": part.height for name, part in by_split.items()},
+        **{f"events_{name}": len(part) for name, part in by_split.items()},
         "density": pairs / (users * items.height),
         **{
             f"user_events_{name}": int(np.quantile(lengths, share, method="nearest"))
@@ -53,9 +53,16 @@ def describe(events: pl.DataFrame, items: pl.DataFrame) -> dict[str, Any]:
         },
         "tie_share": ties or 0.0,
         "repeats_share": 1 - pairs / events.height,
-        **{f"{name}_cold_share": by_split[name].select(cold.mean()).item() for name in ("valid", "test")},
+        **{f"{name}_cold_share": float(cold[by_split[name]].mean()) for name in ("valid", "test")},
         "items_without_text": items.filter(pl.col("text") == "").height,
     }
+
+
+def _distinct_pairs(users: np.ndarray, items: np.ndarray, num_items: int) -> int:
+    """Count the distinct pairs of two (N,) columns, as sorted numbers: a set of them would take far more memory."""
+    pairs = users.astype(np.int64) * num_items + items
+    pairs.sort()
+    return int(np.count_nonzero(np.diff(pairs)) + 1)
 
 
 def summary(quality: dict[str, Any]) -> str:

@@ -68,15 +68,31 @@ class Sequences:
 
 
 def read_sequences(folder: Path) -> Sequences:
-    """Read `interactions.parquet` and the catalogue size from the preprocess folder."""
-    table = read_table(folder / "interactions.parquet", INTERACTIONS)
+    """Read `interactions.parquet` and the catalogue size from the preprocess folder.
+
+    Raises `LeaError` as `read_table` does, and where the splits hold another name than those of SPLITS.
+    """
+    path = folder / "interactions.parquet"
+    table = read_table(path, INTERACTIONS, columns=("user", "item", "split"))
     num_items = read_table(folder / "items.parquet", ITEMS).num_rows
-    users = to_numpy(table, "user")
+    split = split_codes(table, path)
+    return from_columns(to_numpy(table, "user"), to_numpy(table, "item"), split, num_items)
+
+
+def from_columns(users: np.ndarray, items: np.ndarray, split: np.ndarray, num_items: int) -> Sequences:
+    """Sequences of the columns of `interactions`, sorted by user and position; users are numbered from 0."""
     num_users = int(users[-1]) + 1 if len(users) else 0
     offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=num_users))]).astype(np.int64)
-    codes = {name: code for code, name in enumerate(SPLITS)}
-    split = np.array([codes[name] for name in table["split"].to_pylist()], dtype=np.int8)
-    return Sequences(to_numpy(table, "item").astype(np.int64), split, offsets, num_items)
+    return Sequences(items.astype(np.int64), split, offsets, num_items)
+
+
+def split_codes(table: pa.Table, path: Path) -> np.ndarray:
+    """(N,) int8: the index into SPLITS of each row's split. Raises `LeaError` on another name; `path` names the file."""
+    found = pc.index_in(table["split"], value_set=pa.array(SPLITS))
+    if found.null_count:
+        raise LeaError(f"{path}: column 'split' holds others than {', '.join(SPLITS)}: delete it and run `dvc repro`")
+    codes: np.ndarray = found.cast(pa.int8()).to_numpy()
+    return codes
 
 
 def histories(sequences: Sequences, users: np.ndarray, positions: np.ndarray, length: int) -> np.ndarray:
@@ -151,18 +167,6 @@ def sample_actions(logged: np.ndarray, count: int, num_items: int, rng: np.rando
         raise LeaError("data/interactions/items.parquet: one item leaves nothing to sample against: keep more items")
     drawn = rng.integers(0, num_items - 1, size=(*logged.shape, count))
     return drawn + (drawn >= logged[..., None])
-
-
-def from_columns(users: np.ndarray, items: np.ndarray, split: np.ndarray, num_items: int) -> Sequences:
-    """Sequences of the columns of `interactions`, sorted by user and position; users are numbered from 0."""
-    num_users = int(users[-1]) + 1 if len(users) else 0
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=num_users))]).astype(np.int64)
-    return Sequences(items.astype(np.int64), split, offsets, num_items)
-
-
-def split_codes(column: pa.ChunkedArray) -> np.ndarray:
-    """The `split` column as (N,) int8, index into SPLITS."""
-    return np.asarray(pc.index_in(column, value_set=pa.array(SPLITS)), dtype=np.int8)
 
 
 def window_tokens(lengths: np.ndarray, length: int) -> np.ndarray:

@@ -107,7 +107,7 @@ def _lengths(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         users = to_numpy(table, "user").astype(np.int64)
         base = int(users[0]) if waiting is None else waiting[0]
         rows = np.bincount(users - base)
-        events = np.bincount((users - base)[split_codes(table["split"]) == 0], minlength=len(rows))
+        events = np.bincount((users - base)[split_codes(table, path) == 0], minlength=len(rows))
         if waiting is not None:
             rows[0] += waiting[1]
             events[0] += waiting[2]
@@ -122,6 +122,7 @@ def read(folder: Path, shard: Shard, num_items: int) -> Part:
     """The training events of a shard, checked for leaks. Raises `LeaError` as `training_events` does."""
     table = read_rows(folder / "interactions.parquet", COLUMNS, shard.first_row, shard.end_row)
     users = to_numpy(table, "user").astype(np.int64) - shard.first_user
-    sequences = from_columns(users, to_numpy(table, "item"), split_codes(table["split"]), num_items)
+    split = split_codes(table, folder / "interactions.parquet")
+    sequences = from_columns(users, to_numpy(table, "item"), split, num_items)
     ids = read_rows(folder / "users.parquet", USERS, shard.first_user, shard.end_user)["user_id"].to_pylist()
-    return Part(training_events(sequences), shard.first_user, ids)
+    return Part(training_events(sequences, shard.first_user), shard.first_user, ids)

@@ -1,6 +1,6 @@
 """Which events are held out, and the check that nothing held out is trained on.
 
-In: events in time order. Out: their `split` column (train, valid, test), or a `LeaError` on a leak.
+In: events in time order. Out: their `split` column (an Enum of train, valid, test), or a `LeaError` on a leak.
 
 The order rule: events are sorted by user, then timestamp, then the order column where the data has one, then the row of
 the file. Events of equal time therefore keep the order of the file (or of the order column), on every machine.
@@ -24,6 +24,9 @@ ORDER = ("user_id", "timestamp", "order", "row")
 # The fewest events of a user to evaluate: one to learn from and two to hold out; a history and an event to predict.
 LEAVE_ONE_OUT_EVENTS = 3
 OTHER_EVENTS = 2
+# Labels are carried as codes: a byte per event.
+LABELS = pl.Enum(SPLITS)
+TRAIN, VALID, TEST = (pl.lit(name, dtype=LABELS) for name in SPLITS)
 
 
 def split(events: pl.DataFrame, params: SplitParams, short_users: Literal["error", "train", "drop"]) -> pl.DataFrame:
@@ -39,9 +42,10 @@ def split(events: pl.DataFrame, params: SplitParams, short_users: Literal["error
         check_column(events)
         return _all_splits(events)
     needed = LEAVE_ONE_OUT_EVENTS if params.method == "leave_one_out" else OTHER_EVENTS
-    short = events.select(short=pl.len().over("user_id") < needed)["short"]
+    lengths = user_lengths(events)
+    short = pl.Series(np.repeat(lengths < needed, lengths))
     if short_users == "error" and short.any():
-        users = events.filter(short)["user_id"]
+        users = events["user_id"].filter(short)
         raise LeaError(
             f"user {users[0]!r} has {users.eq(users[0]).sum()} of the {needed} events that {params.method} needs"
             f" ({users.n_unique()} such users): set preprocess.short_users to train or drop, or raise preprocess.k_core"
@@ -58,15 +62,23 @@ def split(events: pl.DataFrame, params: SplitParams, short_users: Literal["error
     else:
         labels = global_time(events["timestamp"], params.valid_share, params.test_share)
     if params.method != "global_time":
-        labels = pl.select(pl.when(short).then(pl.lit("train")).otherwise(labels)).to_series()
+        labels = pl.select(pl.when(short).then(TRAIN).otherwise(labels)).to_series()
     return _all_splits(events.with_columns(split=labels))
 
 
+def user_lengths(events: pl.DataFrame) -> np.ndarray:
+    """(U,) the events of each user, in the order of `events`, in which a user's events stand together."""
+    return np.bincount(events["user_id"].rle_id().to_numpy())
+
+
 def leave_one_out(events: pl.DataFrame) -> pl.Series:
-    """Label each user's last event test, the one before valid, the others train."""
-    left = pl.len().over("user_id") - 1 - pl.int_range(pl.len()).over("user_id")  # events of the user that follow
-    label = pl.when(left == 0).then(pl.lit("test")).when(left == 1).then(pl.lit("valid")).otherwise(pl.lit("train"))
-    return events.select(split=label)["split"]
+    """Label each user's last event test, the one before valid, the others train; `events` as `split` takes them."""
+    lengths = user_lengths(events)
+    ends = np.cumsum(lengths)
+    labels = np.full(events.height, SPLITS.index("train"), dtype=np.uint8)
+    labels[ends[lengths > 1] - 2] = SPLITS.index("valid")
+    labels[ends - 1] = SPLITS.index("test")
+    return pl.Series(SPLITS, dtype=LABELS).gather(labels)
 
 
 def by_user(
@@ -77,14 +89,14 @@ def by_user(
     The draw is over the sorted ids of users that are not short (one bool per event), so it does not depend on the order
     of rows. Each held-out split gets its share of them, rounded, and at least one.
     """
-    users = events.filter(~short)["user_id"].unique().sort()
+    users = events["user_id"].filter(~short).unique().sort()
     drawn = generator.permutation(len(users))
     tests = max(1, round(test_share * len(users)))
     valids = max(1, round(valid_share * len(users)))
     test, valid = users[drawn[:tests]], users[drawn[tests : tests + valids]]
     user = pl.col("user_id")
-    label = pl.when(user.is_in(test.implode())).then(pl.lit("test")).when(user.is_in(valid.implode()))
-    return events.select(split=label.then(pl.lit("valid")).otherwise(pl.lit("train")))["split"]
+    label = pl.when(user.is_in(test.implode())).then(TEST).when(user.is_in(valid.implode())).then(VALID)
+    return events.select(split=label.otherwise(TRAIN))["split"]
 
 
 def global_time(timestamps: pl.Series, valid_share: float, test_share: float) -> pl.Series:
@@ -98,13 +110,13 @@ def global_time(timestamps: pl.Series, valid_share: float, test_share: float) ->
         ordered[min(round(len(ordered) * (1 - held)), len(ordered) - 1)]
         for held in (valid_share + test_share, test_share)
     )
-    label = pl.when(timestamps >= test_from).then(pl.lit("test")).when(timestamps >= valid_from)
-    return pl.select(split=label.then(pl.lit("valid")).otherwise(pl.lit("train")))["split"]
+    label = pl.when(timestamps >= test_from).then(TEST).when(timestamps >= valid_from).then(VALID)
+    return pl.select(split=label.otherwise(TRAIN))["split"]
 
 
 def check_column(events: pl.DataFrame) -> None:
     """Raise `LeaError` where, in the data's own split, a user's train, valid and test events are not in this order."""
-    codes = events["split"].replace_strict({name: code for code, name in enumerate(SPLITS)}, return_dtype=pl.Int8)
+    codes = events["split"].cast(LABELS).to_physical().cast(pl.Int8)
     users = events["user_id"]
     back = ((codes.diff() < 0) & (users == users.shift(1))).arg_true()
     if len(back):

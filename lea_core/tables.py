@@ -1,8 +1,8 @@
 """Every Parquet artifact's schema, and the only way in and out of Parquet.
 
 In and out: Parquet files under `data/`. A table is checked on writing and on reading: columns, types, no nulls. It is
-published atomically (see `artifacts.py`) after its footer and row count were read back, with a fixed compression and
-no time stamps inside, so equal tables are equal bytes.
+published atomically (see `artifacts.py`) after its footer and row count were read back, with a fixed compression, row
+groups of a fixed size and no time stamps inside, so equal tables are equal bytes.
 
 Vectors are fixed-size lists. Their width differs between artifacts (it is a property of the LLM or a parameter), so a
 schema states `vector(type)` and the width is read from the file.
@@ -11,7 +11,7 @@ schema states `vector(type)` and the width is read from the file.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,11 @@ class Vector:
     item: pa.DataType
 
 
-ROW_GROUP = 2**16  # rows: stages that read a range of rows read little more than it
 Schema = dict[str, pa.DataType | Vector]
+
+# Rows of a Parquet row group, the smallest piece that can be read: later stages read ranges of rows, and what they hold
+# of a table shall not grow with it. Fewer rows would compress worse.
+ROW_GROUP = 2**16
 
 # One row per kept event, sorted by user and position; position counts a user's events from 0 in time order.
 INTERACTIONS: Schema = {
@@ -93,21 +96,31 @@ def write_table(path: Path, table: pa.Table, schema: Schema) -> None:
     """
     check(path, table, schema)
     with publish_file(path) as temporary:
-        pq.write_table(table.select(list(schema)), temporary, compression="zstd", version="2.6")
+        columns = table.select(list(schema))
+        with pq.ParquetWriter(temporary, columns.schema, compression="zstd", version="2.6") as writer:
+            for start in range(0, max(table.num_rows, 1), ROW_GROUP):
+                # in one piece, for the borders of pieces would show in the bytes
+                writer.write_table(columns.slice(start, ROW_GROUP).combine_chunks())
         if pq.read_metadata(temporary).num_rows != table.num_rows:
             raise LeaError(f"{path}: what was written does not read back: check the disk and run again")
 
 
-def read_table(path: Path, schema: Schema) -> pa.Table:
-    """Read a Parquet artifact and check it. Raises `LeaError` where it is absent, cut short or of another schema."""
+def read_table(path: Path, schema: Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet artifact and check it; all of it, or these `columns` alone (the others' types are checked too).
+
+    Raises `LeaError` where it is absent, cut short or of another schema.
+    """
     try:
-        table = pq.read_table(path)
+        found = pq.read_schema(path)
+        table = pq.read_table(path, columns=None if columns is None else [n for n in columns if n in found.names])
     except FileNotFoundError:
         raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise LeaError(f"{path}: broken Parquet file ({reason}): delete it and run `dvc repro`") from None
-    check(path, table, schema)
+    if columns is not None:
+        check(path, found.empty_table(), schema)
+    check(path, table, {name: kind for name, kind in schema.items() if columns is None or name in columns})
     return table
 
 

@@ -13,16 +13,20 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from lea_core import datasets, params, tables
+from lea_core.datasets.columns import coded
 from lea_core.datasets.tables import Raw, read
 from lea_core.errors import LeaError
 from lea_core.params import Columns, FileSource, PreprocessParams, Tables
-from lea_core.preprocess import draw_users, k_core, prepare
+from lea_core.preprocess import SAME_EVENT, draw_users, duplicates, in_order, k_core, numbered, prepare
+from lea_core.sequences import read_sequences
+from lea_core.splits import ORDER
 from tests.lane import read_params
 
 ROOT = Path(__file__).parent.parent
@@ -135,6 +139,39 @@ def test_duplicates() -> None:
         prepare(twice, settings())
     assert prepare(twice, settings(duplicates="drop")).interactions.equals(prepare(once, settings()).interactions)
     assert prepare(twice, settings(duplicates="keep")).interactions.num_rows == 8
+
+
+EVENTS = st.lists(st.tuples(*[st.integers(0, 2)] * 5), max_size=30)
+
+
+def tiny_events(rows: list[tuple[int, ...]]) -> pl.DataFrame:
+    """Few users, items, times, events and orders, so that many are equal; "u10" stands before "u9"."""
+    names = {"user_id": ("u9", "u10", "U"), "item_id": ("b", "", "ä"), "event": ("", "buy", "view")}
+    columns = dict(zip((*names, "timestamp", "order"), zip(*rows, strict=True) if rows else [()] * 5, strict=True))
+    texts = {name: pl.Series([kinds[code] for code in columns[name]], dtype=pl.String) for name, kinds in names.items()}
+    numbers = {name: pl.Series(columns[name], dtype=pl.Int64) - 1 for name in ("timestamp", "order")}
+    return pl.DataFrame(texts | numbers | {"row": pl.int_range(1, len(rows) + 1, eager=True)})
+
+
+@given(EVENTS)
+def test_codes_find_the_duplicates_and_the_order_that_texts_do(rows: list[tuple[int, ...]]) -> None:
+    events = tiny_events(rows)
+    seen = [tuple(row) for row in events.select(SAME_EVENT).iter_rows()]
+    expected = [row in seen[:number] for number, row in enumerate(seen)]
+    in_codes = events.with_columns(coded(events[name]) for name in ("user_id", "item_id", "event"))
+    for kind in (events, in_codes):
+        assert duplicates(kind).to_list() == expected
+        assert in_order(kind)["row"].to_list() == events.sort(ORDER)["row"].to_list()
+
+
+@given(st.lists(st.sampled_from(["u9", "u10", "", "ä", "z", "Z"])), st.data())
+def test_numbers_of_ids_are_places_in_byte_order(ids: list[str], data: st.DataObject) -> None:
+    """Of the ids that occur, also where filtered events left categories behind that do not."""
+    series = pl.Series(ids, dtype=pl.String)
+    mask = pl.Series(data.draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids))), dtype=pl.Boolean)
+    places = {name: place for place, name in enumerate(sorted(set(series.filter(mask)), key=str.encode))}
+    for kind in (series, coded(series)):
+        assert numbered(kind.filter(mask)).tolist() == [places[name] for name in series.filter(mask)]
 
 
 def test_warnings(capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,6 +310,24 @@ def test_the_stage_and_its_repetition(done: Path) -> None:
     start(done, "preprocess").communicate(timeout=60)
     after = digests(data)
     assert {name for name in before if before[name] != after[name]} == {"raw/interactions.csv"}
+
+
+def test_sequences_are_read_from_the_tables(done: Path) -> None:
+    """User u takes items u to u + 3, modulo 4, the last two of them held out."""
+    folder = done / "data" / "interactions"
+    sequences = read_sequences(folder)
+    assert sequences.items.tolist() == [0, 1, 2, 3, 1, 2, 3, 0, 2, 3, 0, 1]
+    assert sequences.split.tolist() == [0, 0, 1, 2] * 3
+    assert (sequences.split.dtype, sequences.items.dtype) == (np.int8, np.int64)
+    assert sequences.offsets.tolist() == [0, 4, 8, 12]
+    assert sequences.num_items == 4
+
+    table = tables.read_table(folder / "interactions.parquet", tables.INTERACTIONS)
+    other = pa.array(["train"] * 11 + ["dev"])
+    table = table.set_column(table.column_names.index("split"), "split", other)
+    tables.write_table(folder / "interactions.parquet", table, tables.INTERACTIONS)
+    with pytest.raises(LeaError, match=r"interactions\.parquet: column 'split' holds others than train, valid, test:"):
+        read_sequences(folder)
 
 
 def test_a_bad_row_keeps_what_was_there(done: Path) -> None:

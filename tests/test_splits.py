@@ -8,11 +8,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lea_core import leaks
 from lea_core.errors import LeaError
-from lea_core.leaks import check_no_leak, check_trained_on, training_events
+from lea_core.leaks import check_no_leak, check_order, check_trained_on, training_events
 from lea_core.params import SplitParams
 from lea_core.sequences import SPLITS, Sequences
-from lea_core.splits import ORDER, global_time, split
+from lea_core.splits import ORDER, global_time, split, user_lengths
 
 METHODS = ("leave_one_out", "by_user", "global_time")
 
@@ -43,6 +44,10 @@ def test_leave_one_out() -> None:
     assert letters(split(events("aaaabbb"), settings("leave_one_out"), "error")) == "ttvTtvT"
 
 
+def test_user_lengths() -> None:
+    assert user_lengths(events("aaabcc")).tolist() == [3, 1, 2]
+
+
 def test_ties_keep_the_order_column_then_the_file() -> None:
     frame = events("aaaa", [5, 5, 5, 1])
     assert frame["row"].to_list() == [4, 1, 2, 3]
@@ -60,7 +65,7 @@ def test_by_user_holds_out_whole_users() -> None:
 
 def test_by_user_holds_out_one_at_least() -> None:
     frame = split(events("aabbcc"), settings("by_user", valid_share=0.01, test_share=0.01), "error")
-    assert frame["split"].value_counts().sort("split").rows() == [("test", 2), ("train", 2), ("valid", 2)]
+    assert frame["split"].value_counts().sort("split").rows() == [("train", 2), ("valid", 2), ("test", 2)]
 
 
 def test_global_time() -> None:
@@ -151,6 +156,22 @@ def test_no_leak_is_quiet() -> None:
     check_no_leak(GOOD, TRAIN_COUNTS)
     check_trained_on(GOOD, np.array([0, 0, 1]), np.array([0, 1, 0]))
     assert training_events(GOOD).items.tolist() == [0, 1, 1]
+
+
+def test_training_events_are_checked_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaks, "CHECKED_AT_ONCE", 2)
+    check_trained_on(GOOD, np.array([0, 0, 1]), np.array([0, 1, 0]))
+    with pytest.raises(LeaError, match=r"^leak: user 1 position 1 is a valid event, not a training event \(2 such\)"):
+        check_trained_on(GOOD, np.array([0, 0, 0, 1, 0]), np.array([0, 1, 0, 1, 4]))
+
+
+def test_users_without_events_hide_no_leak() -> None:
+    """Users 0 and 2 have none; the first event of user 3 follows a test event of user 1, its second one its own."""
+    codes = np.array([0, 2, 0, 1, 0], np.int8)
+    sequences = Sequences(np.zeros(5, np.int64), codes, np.array([0, 0, 2, 2, 5, 5]), 1)
+    with pytest.raises(LeaError, match=r"^leak: user 3 has a train event at position 2 after a valid event: delete"):
+        check_order(sequences)
+    check_order(Sequences(sequences.items[:4], codes[:4], np.array([0, 0, 2, 2, 4, 4]), 1))
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,39 @@ def test_equal_tables_are_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
+def test_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A range of rows can be read without the others, and how a table lies in memory does not show in the bytes."""
+    monkeypatch.setattr(tables, "ROW_GROUP", 2)
+    table = pa.table({"user": pa.array(range(5), pa.int32()), "user_id": ["a", "b", "c", "d", "e"]})
+    tables.write_table(tmp_path / "a.parquet", table, tables.USERS)
+    written = pq.ParquetFile(tmp_path / "a.parquet")
+    assert [written.metadata.row_group(group).num_rows for group in range(written.num_row_groups)] == [2, 2, 1]
+    assert tables.read_table(tmp_path / "a.parquet", tables.USERS).equals(table)
+    pieces = pa.concat_tables([table.slice(0, 1), table.slice(1, 2), table.slice(3)])
+    tables.write_table(tmp_path / "b.parquet", pieces, tables.USERS)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    tables.write_table(tmp_path / "states.parquet", states(), tables.STATES)
+    assert pq.read_metadata(tmp_path / "states.parquet").num_row_groups == 2
+    assert tables.read_table(tmp_path / "states.parquet", tables.STATES).equals(states())
+
+
+def test_some_columns(tmp_path: Path) -> None:
+    """The types of the others are checked nevertheless."""
+    path = tmp_path / "users.parquet"
+    tables.write_table(path, pa.table({"user": pa.array([7], pa.int32()), "user_id": ["a"]}), tables.USERS)
+    assert tables.read_table(path, tables.USERS, columns=("user",)).to_pydict() == {"user": [7]}
+    for bad, message in (
+        ({"user": pa.array([7], pa.int32()), "user_id": [1]}, "column 'user_id' holds int64, not string"),
+        ({"user": pa.array([7], pa.int32())}, "column 'user_id' is missing"),
+        ({"user_id": ["a"]}, "column 'user' is missing"),
+        ({"user": pa.array([None], pa.int32()), "user_id": ["a"]}, "column 'user' holds 1 nulls"),
+        ({"user": pa.array([7], pa.int32()), "user_id": ["a"], "extra": [1]}, "unknown column 'extra'"),
+    ):
+        pq.write_table(pa.table(bad), path)
+        with pytest.raises(LeaError, match=rf"users\.parquet: {message}: delete it and run `dvc repro`$"):
+            tables.read_table(path, tables.USERS, columns=("user",))
+
+
 def replaced(column: str, values: pa.Array) -> pa.Table:
     table = states()
     return table.set_column(table.column_names.index(column), column, values)

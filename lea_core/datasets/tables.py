@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from lea_core.datasets import raw_name
-from lea_core.datasets.columns import Column, take
+from lea_core.datasets.columns import Column, coded, take
 from lea_core.errors import LeaError
 from lea_core.params import Columns, Tables
 from lea_core.sequences import SPLITS
@@ -30,6 +30,7 @@ class Raw:
 
     interactions: user_id, item_id, timestamp (int64), order (int64; `row` where no column gives it), row (int64, from
     1), event ("" without events), rating (float32, NaN without ratings), split ("" where not asked for); file order.
+    Ids, events and splits are Enums, their categories in byte order (train, valid, test for the splits).
     items: item_id, text ("" where all columns of the template are empty).  source: the interactions' name in messages.
     """
 
@@ -52,22 +53,30 @@ def read(folder: Path, tables: Tables, with_split: bool) -> Raw:
     items = pl.DataFrame({"item_id": item_ids, "text": item_text(raw_items, tables.text, tables.items.source)})
 
     source = tables.interactions.source
-    raw = _read_file(folder, "interactions", source)
+    unread = set() if with_split else {"split"}
+    wanted = {name for name in tables.columns.model_dump(exclude=unread).values() if name is not None}
+    raw = _read_file(folder, "interactions", source, wanted)
     interactions = _interactions(raw, tables.columns, source, with_split)
-    known = interactions["item_id"].is_in(item_ids.implode())
-    Column(interactions["item_id"], f"{source}: column {tables.columns.item!r}").refuse(
-        ~known, f"item {{}} is not in {tables.items.source}"
-    )
+    _check_items(interactions["item_id"], item_ids, f"{source}: column {tables.columns.item!r}", tables.items.source)
     return Raw(interactions, items, source)
 
 
-def _read_file(folder: Path, part: str, source: str) -> pl.DataFrame:
+def _check_items(wanted: pl.Series, known: pl.Series, where: str, items_source: str) -> None:
+    """Refuse the first interaction with an unknown item; each distinct id is looked up once."""
+    distinct = wanted.unique()
+    unknown = distinct.filter(~distinct.cast(pl.String).is_in(known.implode()))
+    Column(wanted, where).refuse(wanted.is_in(unknown.implode()), f"item {{}} is not in {items_source}")
+
+
+def _read_file(folder: Path, part: str, source: str, wanted: set[str] | None = None) -> pl.DataFrame:
+    """Read a file; of Parquet, the `wanted` columns alone, or all where one is missing: the message lists all."""
     path = folder / raw_name(part, source)
     if not path.exists():
         raise LeaError(f"{path}: not found: run `dvc repro` to make it")
     try:
         if path.suffix == ".parquet":
-            frame = pl.read_parquet(path)
+            names = set(pl.read_parquet_schema(path))
+            frame = pl.read_parquet(path, columns=sorted(wanted) if wanted and wanted <= names else None)
         elif path.suffix in (".inter", ".item"):
             frame = pl.read_csv(path, separator="\t", quote_char=None, infer_schema=False)
             frame = frame.rename(lambda name: name.split(":")[0])
@@ -87,16 +96,16 @@ def _interactions(raw: pl.DataFrame, columns: Columns, source: str, with_split: 
         return None if name is None else take(raw, name, source, key)
 
     rows = pl.int_range(1, raw.height + 1, dtype=pl.Int64, eager=True)
-    no_text = pl.repeat("", raw.height, dtype=pl.String, eager=True)
+    no_text = pl.repeat("", raw.height, dtype=pl.Enum([""]), eager=True)
     no_number = pl.repeat(float("nan"), raw.height, dtype=pl.Float32, eager=True)
     return pl.DataFrame(
         {
-            "user_id": take(raw, columns.user, source, "user").ids(),
-            "item_id": take(raw, columns.item, source, "item").ids(),
+            "user_id": coded(take(raw, columns.user, source, "user").ids()),
+            "item_id": coded(take(raw, columns.item, source, "item").ids()),
             "timestamp": take(raw, columns.timestamp, source, "timestamp").times(),
             "order": rows if (order := optional("order")) is None else order.integers(),
             "row": rows,
-            "event": no_text if (event := optional("event")) is None else event.text(),
+            "event": no_text if (event := optional("event")) is None else coded(event.text()),
             "rating": no_number if (rating := optional("rating")) is None else rating.floats(),
             "split": _splits(optional("split")) if with_split else no_text,
         }
@@ -108,7 +117,7 @@ def _splits(column: Column | None) -> pl.Series:
         raise LeaError("dataset.columns.split is null, but preprocess.split.method is column: name the column")
     values = column.text()
     column.refuse(~values.is_in(SPLITS), f"holds {{}}, not one of {', '.join(SPLITS)}")
-    return values
+    return values.cast(pl.Enum(SPLITS))
 
 
 def item_text(items: pl.DataFrame, template: str, source: str) -> pl.Series:
