@@ -41,8 +41,8 @@ def check_order(sequences: Sequences, first_user: int = 0) -> None:
         row, user = back[within[0]], users[within[0]]
         kind, before = SPLITS[sequences.split[row]], SPLITS[sequences.split[row - 1]]
         raise LeaError(
-            f"leak: user {first_user + user} has a {kind} event at position {row - sequences.offsets[user]} after a {before} event:"
-            " delete data/interactions and run `dvc repro`"
+            f"leak: user {first_user + user} has a {kind} event at position {row - sequences.offsets[user]} after a"
+            f" {before} event: delete data/interactions and run `dvc repro`"
         )
 
 

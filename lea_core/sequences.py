@@ -87,7 +87,7 @@ def from_columns(users: np.ndarray, items: np.ndarray, split: np.ndarray, num_it
 
 
 def split_codes(table: pa.Table, path: Path) -> np.ndarray:
-    """(N,) int8: the index into SPLITS of each row's split. Raises `LeaError` on another name; `path` names the file."""
+    """(N,) int8: the index into SPLITS of each row's split. Raises `LeaError` on another name in the file `path`."""
     found = pc.index_in(table["split"], value_set=pa.array(SPLITS))
     if found.null_count:
         raise LeaError(f"{path}: column 'split' holds others than {', '.join(SPLITS)}: delete it and run `dvc repro`")

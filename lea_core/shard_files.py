@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lea_core.artifacts import publish_file
-from lea_core.errors import warn
+from lea_core.errors import LeaError, warn
 
 RECORD, KEYS, RANGES = "record", "window_keys", "window_ranges"
 Arrays = dict[str, np.ndarray]
@@ -79,6 +79,8 @@ def write_known(path: Path, folders: Iterable[Path]) -> None:
                         rows = ((key.tobytes(), name, row) for row, key in enumerate(found[0][KEYS]))
                         database.executemany("INSERT OR IGNORE INTO windows VALUES (?, ?, ?)", rows)
             database.commit()
+        except sqlite3.OperationalError as error:
+            raise LeaError(f"{path}: cannot be written ({error}): free some space and run again") from None
         finally:
             database.close()
 

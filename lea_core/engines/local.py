@@ -96,8 +96,17 @@ class Pool:
         """Tokens per second of all workers together, as a trial on one shard of each has it."""
         for number, connection in enumerate(self._processes):
             connection.send(("warm_up", shards[number * len(shards) // self._count]))
-        answers = [_answer(connection) for connection in self._processes]
+        try:
+            answers = [_answer(connection) for connection in self._processes]
+        except EOFError:
+            raise self._killed("while loading the LE") from None
         return float(sum(tokens / seconds for tokens, seconds in answers))
+
+    def _killed(self, when: str) -> LeaError:
+        return LeaError(
+            f"{self._job.kind}: a worker was killed {when}, likely for lack of memory: lower annotate.workers or "
+            "annotate.shard_events; finished shards are kept"
+        )
 
     def do(self, shards: list[Shard], done: Callable[[Shard], object]) -> None:
         """Do all shards; `done` hears of each."""
@@ -118,10 +127,7 @@ class Pool:
                 except EOFError:
                     attempts[shard.number] += 1
                     if attempts[shard.number] == ATTEMPTS:
-                        raise LeaError(
-                            f"{self._job.kind}: workers were killed {ATTEMPTS} times at shard {shard.number}, likely "
-                            "for lack of memory: lower annotate.workers or shard_events; finished shards are kept"
-                        ) from None
+                        raise self._killed(f"{ATTEMPTS} times at shard {shard.number}") from None
                     place = list(self._processes).index(ready)
                     self._processes.pop(ready).join()
                     idle.append(self._start(place))
