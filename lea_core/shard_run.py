@@ -25,7 +25,7 @@ from lea_core.artifacts import read_json, read_tensors, write_json
 from lea_core.errors import LeaError
 from lea_core.llm import choose_device_and_dtype
 from lea_core.params import Params
-from lea_core.shard_worker import KNOWN, Job
+from lea_core.shard_worker import JOB, KNOWN, Job
 from lea_core.sources import cache_folder, file_sha256
 from lea_core.tables import Schema, write_parts
 
@@ -83,8 +83,7 @@ def perform(job: Job, kind: Any, outs: dict[Path, Schema]) -> None:
     """Do what is missing of a pass and publish its tables. `kind` is Annotating or Augmenting."""
     with _lock(job.run.parent / "lock"):
         job.run.mkdir(exist_ok=True)
-        if not (job.run / KNOWN).exists():
-            shard_files.write_known(job.run / KNOWN, _runs(job.run.parent, job.kind, but=job.run))
+        begin(job)
         for _ in range(ROUNDS):
             records = [job.record(shard) for shard in job.shards]
             engines.run(job, [shard for shard, done in zip(job.shards, records, strict=True) if done is None])
@@ -98,6 +97,15 @@ def perform(job: Job, kind: Any, outs: dict[Path, Schema]) -> None:
         else:
             raise LeaError(f"{job.run}: shard files break as soon as they are written: check the disk")
         _prune(job)
+
+
+def begin(job: Job) -> None:
+    """Fix what is known before the first shard, once: a resumed run must not find its own windows known."""
+    if not (job.run / JOB).exists():
+        earlier = _runs(job.run.parent, job.kind, but=job.run)
+        if earlier:
+            shard_files.write_known(job.run / KNOWN, earlier)
+        job.save()
 
 
 class MissingShardError(Exception):

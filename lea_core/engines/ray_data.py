@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lea_core.errors import LeaError
-from lea_core.shard_worker import Job, Worker, read_job
+from lea_core.shard_worker import JOB, Job, Worker, read_job
 from lea_core.shards import Shard
 
 
@@ -51,7 +51,7 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
         numbers = ray.data.from_items([{"id": shard.number} for shard in shards], override_num_blocks=len(shards))
         done = numbers.map_batches(
             Actor,
-            fn_constructor_args=(str(job.save()),),  # not the job: an actor that starts anew must find it
+            fn_constructor_args=(str(job.run / JOB),),  # not the job: an actor that starts anew must find it
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,

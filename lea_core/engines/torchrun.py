@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lea_core.errors import LeaError, warn
 from lea_core.errors import run as run_command
-from lea_core.shard_worker import Job, Worker, read_job
+from lea_core.shard_worker import JOB, Job, Worker, read_job
 from lea_core.shards import Shard
 
 RESTARTS = 2
@@ -24,7 +24,7 @@ RESTARTS = 2
 
 def run(job: Job, shards: list[Shard], workers: int) -> None:
     """Start the launcher with `workers` processes and wait. Raises `LeaError` where a shard is missing after that."""
-    file = job.save()
+    file = job.run / JOB
     print(f"{job.kind}: {len(shards)} shards by torchrun, {workers} processes: -m {__spec__.name} {file}", flush=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"]
     command += [f"--max-restarts={RESTARTS}", "-m", __spec__.name, str(file)]

@@ -1,0 +1,205 @@
+"""Rows of earlier runs, and what may befall shard files: cut, edited, of another LE, a full disk, two runs at once."""
+
+import fcntl
+import json
+import resource
+import shutil
+from pathlib import Path
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+from lea_core import annotate, augment, engines, shard_files, shard_run, tables
+from lea_core.errors import LeaError
+from lea_core.sequences import Sequences, drawn_actions, windows
+from lea_core.tables import to_numpy
+from tests.test_shard_run import LOG, REWARDS, STATES, annotated, files, fresh, same, total
+from tests.tiny_le import item_tokens, make, shake
+from tests.tiny_project import change, log, start, write_log, write_project, write_tokens
+
+HISTORY = 8  # of the tiny project's LE
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of 30 users, annotated, with the cache that this left."""
+    folder = tmp_path_factory.mktemp("done")
+    write_project(folder, LOG)
+    with pytest.MonkeyPatch.context() as patch:
+        annotated(folder, patch)
+    return folder
+
+
+@pytest.fixture
+def again(done: Path, tmp_path: Path) -> Path:
+    """A copy of it, cache and all."""
+    return shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+
+
+def window_count(sequences: Sequences) -> int:
+    train = sequences.train()
+    return len(windows(train, np.arange(train.num_users), HISTORY))
+
+
+def with_users(sequences: Sequences, more: Sequences, place: int) -> Sequences:
+    """The users of `more` put in before user `place`."""
+    row = sequences.offsets[place]
+    items, split = (
+        np.concatenate([getattr(sequences, name)[:row], getattr(more, name), getattr(sequences, name)[row:]])
+        for name in ("items", "split")
+    )
+    lengths = np.insert(np.diff(sequences.offsets), [place] * more.num_users, np.diff(more.offsets))
+    return Sequences(items, split, np.concatenate([[0], np.cumsum(lengths)]), sequences.num_items)
+
+
+def test_new_users_alone_are_annotated(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path: tables.read_table(again / path, schema) for path, schema in annotate.OUTS.items()}
+    new = log(2, seed=1)
+    ids = [f"u{user:03d}" for user in range(30)]
+    write_log(again, with_users(LOG, new, 7), [*ids[:7], "u006a", "u006b", *ids[7:]])
+    job = annotated(again, monkeypatch)
+    assert total(job)["windows"] == window_count(LOG) + window_count(new)
+    assert total(job)["windows_known"] == window_count(LOG)
+    assert total(job)["tokens"] == sum(job.tokens(shard) for shard in job.shards) - _tokens(LOG)
+    for path, schema in annotate.OUTS.items():
+        after = tables.read_table(again / path, schema)
+        users = to_numpy(after, "user")
+        old = (users < 7) | (users >= 9)
+        for name in schema:
+            if name != "user":
+                np.testing.assert_array_equal(to_numpy(after, name)[old], to_numpy(before[path], name))
+
+
+def _tokens(sequences: Sequences) -> int:
+    train = sequences.train()
+    reads = sum(window.length for window in windows(train, np.arange(train.num_users), HISTORY))
+    return reads + 2 * int(np.maximum(np.diff(train.offsets) - 1, 0).sum())
+
+
+def test_a_changed_item_costs_its_holders_alone(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = item_tokens().token.copy()
+    token[8] += 1.0
+    write_tokens(again, token)
+    train, ids = LOG.train(), [f"u{user:03d}" for user in range(30)]
+    followers = np.where(np.diff(np.append(train.users_and_positions()[0], -1)) == 0, np.roll(train.items, -1), 0)
+    sampled = drawn_actions(ids, train, followers, 2, 0)
+    touched = 0
+    for window in windows(train, np.arange(30), HISTORY):
+        offset, end = train.offsets[window.user], train.offsets[window.user] + window.end
+        looked = train.items[max(offset + window.start - 1, offset) : end]  # two recent items: one before the window
+        first = offset + max(window.new - 1, window.start)
+        last = min(end, train.offsets[window.user + 1] - 1) - (end < train.offsets[window.user + 1])
+        touched += 8 in looked or 8 in sampled[first:last]
+    job = annotated(again, monkeypatch)
+    assert 0 < touched < total(job)["windows"]
+    assert total(job)["windows"] - total(job)["windows_known"] == touched
+
+
+def test_another_le_shares_nothing(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    le = shake(make(again / "other", history=8))
+    le.heads.state_map.weight.data.mul_(2.0)
+    le.save(again / "data" / "le", {})
+    job = annotated(again, monkeypatch)
+    assert total(job)["windows_known"] == 0
+
+
+@pytest.mark.parametrize("harm", ["cut", "edited", "foreign", "deleted"])
+def test_a_harmed_shard_is_made_again(
+    again: Path, done: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], harm: str
+) -> None:
+    for path in (STATES, REWARDS):
+        (again / path).unlink()
+    victim, other = sorted(files(again))[2:4]
+    content = victim.read_bytes()
+    if harm == "cut":
+        victim.write_bytes(content[:-100])
+    elif harm == "edited":
+        victim.write_bytes(content[:-100] + bytes(100))
+    elif harm == "foreign":
+        shutil.copyfile(other, victim)
+    else:
+        victim.unlink()
+    untouched = {path: when for path, when in files(again).items() if path != victim}
+    annotated(again, monkeypatch)
+    assert same(again, done)
+    assert {path: when for path, when in files(again).items() if path != victim} == untouched
+    warning = {"cut": "broken shard", "edited": "its content is not what was written", "foreign": "of another LE"}
+    assert warning.get(harm, "") in capsys.readouterr().err
+
+
+def test_a_manifest_names_every_shard(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = annotated(again, monkeypatch)
+    manifest = json.loads((job.run / "manifest.json").read_text())
+    assert [shard["shard"]["number"] for shard in manifest["shards"]] == list(range(len(job.shards)))
+    for shard, record in zip(job.shards, manifest["shards"], strict=True):
+        arrays, header = shard_files.read(job.file(shard)) or ({}, {})
+        assert header["sha256"] == record["sha256"]
+        assert len(arrays["user"]) == record["shard"]["end_event"] - record["shard"]["first_event"]
+
+
+def test_two_runs_at_once_take_turns(again: Path, done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lock,) = again.glob("cache/annotations/*/lock")
+    shutil.rmtree(next(again.glob("cache/annotations/*/annotate-*")))
+    (again / STATES).unlink()
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = start(again, "annotate")
+        assert process.stderr is not None
+        assert "another run annotates with this LE: waiting" in process.stderr.readline()
+        assert not files(again)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert same(again, done)
+
+
+def test_a_full_disk_loses_nothing(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fresh(done, tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(engines, "run", Mock(side_effect=KeyboardInterrupt))  # only what comes before the shards
+        annotated(folder, monkeypatch)
+    sizes = sorted(path.stat().st_size for path in files(done))
+    limit = sizes[len(sizes) // 2]  # some shards are larger than a file may grow
+    process = start(folder, "annotate", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr.splitlines()[-1].startswith("error: disk full while writing in ")
+    finished = files(folder)
+    assert not (folder / STATES).exists()
+    annotated(folder, monkeypatch)
+    assert {path: when for path, when in files(folder).items() if path in finished} == finished
+    assert same(folder, done)
+
+
+def test_what_is_not_finite_is_named(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = item_tokens().token.copy()
+    token[5] = np.nan
+    write_tokens(again, token)
+    train = LOG.train()
+    event = int(np.flatnonzero(train.items == 5)[0])
+    user, position = (int(values[event]) for values in train.users_and_positions())
+    with pytest.raises(LeaError, match=r"user \d+ at position \d+ is not finite: run .* finetune_le") as told:
+        annotated(again, monkeypatch)
+    named = [int(word) for word in str(told.value).split() if word.isdigit()]
+    assert tuple(named[:2]) <= (user, position)  # a sampled action may be item 5 before the user takes it
+    for held in STATES, REWARDS:
+        assert (again / held).exists()  # what was published before stays
+
+
+def test_augment_reads_the_states_of_its_shard(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotated(again, monkeypatch)
+    wanted = change(again)
+    job = shard_run.prepare("augment", again, wanted)
+    kind = augment.Augmenting(wanted, again / STATES)
+    shard_run.perform(job, kind, augment.OUTS)
+    found = tables.read_table(again / "data/actions/le.parquet", tables.ACTIONS)
+    rewards = tables.read_table(again / REWARDS, tables.REWARDS)
+    for name in ("user", "position"):
+        assert found[name].equals(rewards[name])
+    assert (to_numpy(found, "actions") != to_numpy(rewards, "action")[:, None]).all()
+    states = tables.read_table(again / STATES, tables.STATES)
+    tables.write_table(again / STATES, states.slice(0, states.num_rows - 1), tables.STATES)
+    with pytest.raises(
+        LeaError, match=r"states/le\.parquet: has \d+ rows, not \d+|its rows are not the training events"
+    ):
+        shard_run.perform(shard_run.prepare("augment", again, wanted), kind, augment.OUTS)
