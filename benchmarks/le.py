@@ -19,14 +19,14 @@ import numpy as np
 from benchmarks.common import LLM, ROOT, WORK, Prepared, changed, prepare, where
 from benchmarks.prompts import speed_up
 from lea_core import environment, le_yardsticks, llm
-from lea_core.annotate import annotate
 from lea_core.artifacts import read_json, write_json
 from lea_core.environment import Environment
 from lea_core.finetune import Finetuning, choose_users
 from lea_core.le_quality import KINDS, quality
+from lea_core.llm_pass import pass_over
 from lea_core.params import Params
 from lea_core.processes import side_by_side
-from lea_core.tables import ITEMS, read_table, to_numpy
+from lea_core.tables import ITEMS, read_table
 
 SEEDS = (0, 1, 2)
 SHARES = (0.05, 0.1, 0.95)
@@ -65,9 +65,10 @@ def measure(prepared: Prepared, seed: int) -> dict[str, float]:
         wanted,
     )
     found = le_yardsticks.assemble(own, twins, le_yardsticks.states(sequences, unseen, cheap, history))
-    states, _ = annotate(le, train, wanted.annotate)
+    le.hasten()
+    states = pass_over(le, train, np.zeros((len(train.items), 1), np.int64), wanted.annotate.batch_tokens).states
     fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}
-    actions = le_yardsticks.actions(le, train, unseen, to_numpy(states, "state"), fair, prepared.tokens.content)
+    actions = le_yardsticks.actions(le, train, unseen, states, fair, prepared.tokens.content)
     return flat(found["test"], actions)
 
 

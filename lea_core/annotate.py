@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +16,10 @@ import pyarrow as pa
 from lea_core.environment import Environment
 from lea_core.llm_pass import Passed
 from lea_core.packing import learning_steps
-from lea_core.params import Params
 from lea_core.sequences import drawn_actions
 from lea_core.shard_files import Arrays
 from lea_core.shards import Part, Shard
 from lea_core.tables import REWARDS, STATES, Schema, vectors
-
-OUTS: dict[Path, Schema] = {Path("data/states/le.parquet"): STATES, Path("data/rewards/le.parquet"): REWARDS}
 
 
 def logged_items(part: Part) -> np.ndarray:
@@ -33,15 +31,21 @@ class Annotating:
     """What the pass of `annotate` asks of the LE."""
 
     name = "annotate"
+    outs: ClassVar[dict[Path, Schema]] = {
+        Path("data/states/le.parquet"): STATES,
+        Path("data/rewards/le.parquet"): REWARDS,
+    }
 
-    def __init__(self, wanted: Params) -> None:
-        self.params = wanted.annotate
-        self.count = self.params.sampled_actions
+    def __init__(self, sampled_actions: int, seed: int) -> None:
+        self.count, self.seed = sampled_actions, seed
 
-    def actions(self, environment: Environment, part: Part, shard: Shard) -> Arrays:  # noqa: ARG002 (augment's)
+    def identity(self, root: Path) -> dict[str, Any]:  # noqa: ARG002 (augment reads the states)
+        """Number and seed of the sampled actions."""
+        return {"sampled_actions": self.count, "seed": self.seed}
+
+    def actions(self, root: Path, environment: Environment, part: Part, shard: Shard) -> Arrays:  # noqa: ARG002
         """Sampled actions at every event: {"actions": (N, A)}."""
-        p = self.params
-        return {"actions": drawn_actions(part.user_ids, part.train, logged_items(part), p.sampled_actions, p.seed)}
+        return {"actions": drawn_actions(part.user_ids, part.train, logged_items(part), self.count, self.seed)}
 
     def arrays(self, part: Part, asked: Arrays, passed: Passed) -> Arrays:
         """What the shard's file holds, by event."""
@@ -57,17 +61,15 @@ class Annotating:
             "action_rewards": passed.action_rewards,
         }
 
-    @staticmethod
-    def reusable(passed: Passed) -> Arrays:
+    def reusable(self, passed: Passed) -> Arrays:
         """The arrays that a window passed before gives again."""
         return {"states": passed.states, "rewards": passed.rewards, "action_rewards": passed.action_rewards}
 
-    @staticmethod
-    def tables(path: Path, shards: Iterator[Arrays]) -> Iterator[pa.Table]:
-        """One of OUTS, shard by shard."""
-        for shard in shards:
+    def tables(self, path: Path, found: Iterator[Arrays]) -> Iterator[pa.Table]:
+        """One of `outs`, shard by shard."""
+        for shard in found:
             columns = {name: shard[name] for name in ("user", "position")}
-            if OUTS[path] is STATES:
+            if self.outs[path] is STATES:
                 yield pa.table({**columns, "state": vectors(shard["states"])})
                 continue
             followed = shard["followed"]
@@ -80,3 +82,7 @@ class Annotating:
                     "sampled_rewards": vectors(shard["action_rewards"][followed]),
                 }
             )
+
+    def bytes(self, shard: Shard, state_width: int) -> int:
+        """Of both tables."""
+        return (8 + 2 * state_width) * shard.events + (16 + 8 * self.count) * shard.steps

@@ -24,7 +24,6 @@ import numpy as np
 
 from lea_core import baselines, environment
 from lea_core.action_metrics import diversity, taken_later_share
-from lea_core.augment import propose
 from lea_core.environment import Environment
 from lea_core.evaluation import rank_events
 from lea_core.finetune import Finetuning
@@ -34,6 +33,7 @@ from lea_core.llm import LanguageModel
 from lea_core.metrics import metrics
 from lea_core.packing import learning_steps
 from lea_core.params import Params
+from lea_core.proposals import propose
 from lea_core.sequences import SPLITS, Sequences
 
 CUTOFFS = (1, 5, 10)

@@ -18,7 +18,7 @@ import torch
 
 from lea_core.environment import Environment
 from lea_core.packing import Packed, acting_events, fitted_packs, learning_steps
-from lea_core.sequences import Sequences, Window
+from lea_core.sequences import Sequences, Window, windows
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Passed:
 def fill(
     environment: Environment,
     train: Sequences,
-    windows: list[Window],
+    cut: list[Window],
     actions: np.ndarray,
     batch_tokens: int,
     passed: Passed,
 ) -> Iterator[Packed]:
-    """Pass over `windows` with `actions` (N, A), fill their rows of `passed`; each batch is given when it is done."""
-    for packed in fitted_packs(train, windows, batch_tokens, actions.shape[1], learning_steps(train)):
+    """Pass over windows with `actions` (N, A), fill their rows of `passed`; each batch is given when it is done."""
+    for packed in fitted_packs(train, cut, batch_tokens, actions.shape[1], learning_steps(train)):
         acting = packed.events[packed.acting]
         judged = environment.judge(train, packed, actions[acting])
         states = judged.states[torch.from_numpy(packed.owned)]
@@ -55,6 +55,15 @@ def fill(
         passed.rewards[acting] = judged.logged_rewards.cpu().numpy()
         passed.action_rewards[acting] = judged.rewards.cpu().numpy()
         yield packed
+
+
+def pass_over(environment: Environment, train: Sequences, actions: np.ndarray, batch_tokens: int) -> Passed:
+    """All windows of all users at once; actions: (N, A)."""
+    passed = Passed.empty(environment, len(train.items), actions.shape[1])
+    cut = windows(train, np.arange(train.num_users), environment.shape.history)
+    for _ in fill(environment, train, cut, actions, batch_tokens, passed):
+        pass
+    return passed
 
 
 def item_keys(environment: Environment) -> np.ndarray:
@@ -66,7 +75,7 @@ def item_keys(environment: Environment) -> np.ndarray:
 
 
 def window_keys(
-    environment: Environment, train: Sequences, windows: list[Window], actions: np.ndarray, keys: np.ndarray
+    environment: Environment, train: Sequences, cut: list[Window], actions: np.ndarray, keys: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """What each window holds by its items' `keys`: (W, 16) uint8, and its ranges of events, (W, 4).
 
@@ -75,7 +84,7 @@ def window_keys(
     chosen = learning_steps(train)
     before = environment.shape.recent_items - 1  # items that a state may look back beyond its window
     found, ranges = [], []
-    for window in windows:
+    for window in cut:
         offset, user_end = train.offsets[window.user : window.user + 2]
         start, end = offset + window.start, offset + window.end
         steps = acting_events(train, window, chosen)

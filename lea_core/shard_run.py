@@ -1,8 +1,8 @@
 """A pass over all shards: planned, done once, resumed where a former run stopped, and published.
 
 In: data/, params. Out: the stage's Parquet tables. Between them, in the cache folder and therefore beyond DVC's reach,
-annotations/<LE>/<pass and inputs>/: a file per shard, `known.sqlite` (windows that earlier runs of this LE passed), and
-`manifest.json`, written when all shards are there.
+annotations/<LE>/<pass and inputs>/: `plan.json`, `known.sqlite` (windows that earlier runs
+of this LE passed), a file per shard, and `manifest.json`, written when all shards are there.
 
 A killed run goes on with the shards that are missing; nothing else of it can differ, for the folder's name holds a hash
 of all that the result depends on. Runs that share an LE take turns.
@@ -17,43 +17,51 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from lea_core import engines, shard_files, shards
 from lea_core.artifacts import read_json, read_tensors, write_json
 from lea_core.errors import LeaError
 from lea_core.llm import choose_device_and_dtype
 from lea_core.params import Params
-from lea_core.shard_worker import JOB, KNOWN, Job
+from lea_core.shard_worker import KNOWN, Job, Kind
 from lea_core.sources import cache_folder, file_sha256
-from lea_core.tables import Schema, write_parts
+from lea_core.tables import ITEM_TOKENS, read_rows, write_parts
 
-MANIFEST = "manifest.json"
+PLAN, MANIFEST = "plan.json", "manifest.json"
 KEPT = 3  # runs of an LE and a pass, and LEs: the newest stay
 ROUNDS = 3  # of making broken shards again
 CODE = ("environment", "heads", "llm", "llm_pass", "packing", "prefix_attention", "sequences", "shard_worker")
 
 
-def prepare(kind: str, root: Path, wanted: Params) -> Job:
+def prepare(kind: Kind, root: Path, wanted: Params) -> Job:
     """Plan a pass; nothing is loaded or computed yet."""
-    history = int(read_json(root / "data" / "le" / "le.json")["history"])
-    interactions = root / "data" / "interactions"
-    plan = shards.plan(interactions, wanted.annotate.shard_events, history)
+    data = root / "data"
+    shape, interactions, tokens = read_json(data / "le" / "le.json"), data / "interactions", data / "item_tokens"
+    plan = shards.plan(interactions, wanted.annotate.shard_events, int(shape["history"]))
     if not plan:
         raise LeaError(f"{interactions}: holds no training event: give the pipeline more data")
-    inputs: dict[str, Any] = {
-        "params": wanted.annotate.model_dump(exclude={"engine", "workers"}),
-        "interactions": file_sha256(interactions / "interactions.parquet"),
-        "users": file_sha256(interactions / "users.parquet"),
-        "tokens": file_sha256(root / "data" / "item_tokens" / "items.parquet"),
-        "le": file_sha256(root / "data" / "le" / "heads.safetensors"),
+    files = [interactions / "interactions.parquet", interactions / "users.parquet", tokens / "items.parquet"]
+    inputs = {
+        "files": [file_sha256(file) for file in [*files, data / "le" / "heads.safetensors"]],
+        "sizes": [wanted.annotate.batch_tokens, wanted.annotate.shard_events],
+        "kind": kind.identity(root),
     }
-    if kind == "augment":
-        states = file_sha256(root / "data" / "states" / "le.parquet")
-        inputs |= {"states": states, "augment": [wanted.augment.model_dump(), wanted.preprocess.repeats]}
-    run = cache_folder() / "annotations" / le_identity(root, wanted) / f"{kind}-{_hash(inputs)}"
-    return Job(kind, root.resolve(), run.resolve(), wanted, plan)
+    run = cache_folder() / "annotations" / le_identity(root, wanted) / f"{kind.name}-{_hash(inputs)}"
+    content = read_rows(tokens / "items.parquet", {"content": ITEM_TOKENS["content"]}, 0, 1)["content"]
+    return Job(
+        kind=kind,
+        root=root.resolve(),
+        run=run.resolve(),
+        shards=plan,
+        state_width=content.type.list_size + int(shape["head_width"]),
+        layers=wanted.llm.layers,
+        batch_tokens=wanted.annotate.batch_tokens,
+        threads=wanted.annotate.threads,
+        engine=wanted.annotate.engine,
+        workers=wanted.annotate.workers,
+    )
 
 
 def le_identity(root: Path, wanted: Params) -> str:
@@ -79,18 +87,20 @@ def le_identity(root: Path, wanted: Params) -> str:
     )
 
 
-def perform(job: Job, kind: Any, outs: dict[Path, Schema]) -> None:
-    """Do what is missing of a pass and publish its tables. `kind` is Annotating or Augmenting."""
+def perform(job: Job) -> None:
+    """Do what is missing of a pass and publish its tables; in a process that torchrun started, its share alone."""
+    if engines.is_member():
+        engines.work(job)
+        return
     with _lock(job.run.parent / "lock"):
-        job.run.mkdir(exist_ok=True)
         begin(job)
         for _ in range(ROUNDS):
             records = [job.record(shard) for shard in job.shards]
             engines.run(job, [shard for shard, done in zip(job.shards, records, strict=True) if done is None])
             _write_manifest(job)
             try:
-                for path, schema in outs.items():
-                    write_parts(job.root / path, kind.tables(path, _arrays(job)), schema)
+                for path, schema in job.kind.outs.items():
+                    write_parts(job.root / path, job.kind.tables(path, _arrays(job)), schema)
                 break
             except MissingShardError:
                 continue
@@ -101,11 +111,11 @@ def perform(job: Job, kind: Any, outs: dict[Path, Schema]) -> None:
 
 def begin(job: Job) -> None:
     """Fix what is known before the first shard, once: a resumed run must not find its own windows known."""
-    if not (job.run / JOB).exists():
-        earlier = _runs(job.run.parent, job.kind, but=job.run)
+    if not (job.run / PLAN).exists():
+        earlier = _runs(job.run.parent, job.kind.name, but=job.run)
         if earlier:
             shard_files.write_known(job.run / KNOWN, earlier)
-        job.save()
+        write_json(job.run / PLAN, {"run": job.name, "shards": [asdict(shard) for shard in job.shards]})
 
 
 class MissingShardError(Exception):
@@ -128,7 +138,7 @@ def _write_manifest(job: Job) -> None:
     }
     write_json(job.run / MANIFEST, {"run": job.name, "total": totals, "shards": present})
     known = f", {totals['windows_known']:,} of them known from earlier runs" if totals["windows_known"] else ""
-    print(f"{job.kind}: {totals['windows']:,} windows{known}; {totals['tokens']:,} tokens passed", file=sys.stderr)
+    print(f"{job.kind.name}: {totals['windows']:,} windows{known}; {totals['tokens']:,} tokens passed", file=sys.stderr)
 
 
 def _runs(folder: Path, kind: str, but: Path) -> list[Path]:
@@ -139,7 +149,7 @@ def _runs(folder: Path, kind: str, but: Path) -> list[Path]:
 
 def _prune(job: Job) -> None:
     """Remove the oldest runs of this LE and pass, and the oldest LEs."""
-    for run in _runs(job.run.parent, job.kind, but=job.run)[KEPT - 1 :]:
+    for run in _runs(job.run.parent, job.kind.name, but=job.run)[KEPT - 1 :]:
         shutil.rmtree(run, ignore_errors=True)
     others = [le for le in job.run.parent.parent.iterdir() if le != job.run.parent]
     for le in sorted(others, key=lambda le: le.stat().st_mtime, reverse=True)[KEPT - 1 :]:

@@ -14,11 +14,12 @@ from lea_core.errors import no_arguments, run
 def main(argv: list[str]) -> None:
     """Annotate every training position; takes no arguments."""
     from lea_core import params, shard_run
-    from lea_core.annotate import OUTS, Annotating
+    from lea_core.annotate import Annotating
 
     no_arguments(argv)
     wanted = params.load()
-    shard_run.perform(shard_run.prepare("annotate", Path(), wanted), Annotating(wanted), OUTS)
+    kind = Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed)
+    shard_run.perform(shard_run.prepare(kind, Path(), wanted))
 
 
 if __name__ == "__main__":

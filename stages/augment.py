@@ -14,12 +14,12 @@ from lea_core.errors import no_arguments, run
 def main(argv: list[str]) -> None:
     """Propose actions at every training position; takes no arguments."""
     from lea_core import params, shard_run
-    from lea_core.augment import OUTS, Augmenting
+    from lea_core.augment import Augmenting
 
     no_arguments(argv)
     wanted = params.load()
-    kind = Augmenting(wanted, Path("data/states/le.parquet"))
-    shard_run.perform(shard_run.prepare("augment", Path(), wanted), kind, OUTS)
+    kind = Augmenting(wanted.augment.actions, wanted.preprocess.repeats)
+    shard_run.perform(shard_run.prepare(kind, Path(), wanted))
 
 
 if __name__ == "__main__":

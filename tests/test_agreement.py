@@ -26,6 +26,8 @@ PLUMBING = {
     for pattern in (f"lea_core/{name}.py", f"lea_core/{name}/*.py")
     for path in ROOT.glob(pattern)
 }
+# Who does the work, not what comes out: no stage depends on it.
+HOW = {"annotate.engine", "annotate.workers"}
 
 
 @functools.cache
@@ -234,7 +236,7 @@ def spelled_out(sections: set[str]) -> set[str]:
 
 @pytest.mark.parametrize("name", stages())
 def test_params_are_what_the_stage_reads(name: str) -> None:
-    assert spelled_out(declared(name)) == spelled_out(read_by_stage(name))
+    assert spelled_out(declared(name)) == spelled_out(read_by_stage(name)) - HOW
 
 
 def test_only_stages_and_the_command_line_load_params() -> None:
@@ -247,7 +249,8 @@ def test_every_key_is_declared_by_a_stage() -> None:
     sections = {section for name in stages() for section in declared(name)}
     # No variant of the default uses the second backbone; a variant that does declares it.
     sections |= {f"backbones.{name}" for name in raw_params()["backbones"]}
-    assert [leaf for leaf in leaves(raw_params()) if not any(covers(section, leaf) for section in sections)] == []
+    undeclared = {leaf for leaf in leaves(raw_params()) if not any(covers(section, leaf) for section in sections)}
+    assert undeclared == HOW
 
 
 @functools.cache

@@ -8,16 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core.annotate import annotate
-from lea_core.augment import augment
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
-from lea_core.params import AnnotateParams, AugmentParams
-from lea_core.sequences import Window, sample_actions, windows
-from lea_core.tables import to_numpy
+from lea_core.llm_pass import pass_over
+from lea_core.packing import learning_steps
+from lea_core.proposals import propose
+from lea_core.sequences import drawn_actions, sample_actions, windows
 from tests.tiny_le import circle, make, sequences, shake
 
-ANNOTATE = AnnotateParams(sampled_actions=2, seed=0, batch_tokens=40)
 CLOSE = {"atol": 2e-3, "rtol": 2e-3}  # of states, which are stored as float16
 
 
@@ -34,78 +32,86 @@ def alone(le: Environment, items: list[int], actions: list[int]) -> tuple[np.nda
     return le.heads.state(content, inputs)[0].numpy(), rewards[0].numpy()
 
 
-def test_annotation_equals_one_prompt_per_state_and_action(tmp_path: Path) -> None:
-    le, train = shake(make(tmp_path, history=4)), sequences([3, 5, 1, 8, 0, 2, 4], [6], [], [2, 2, 7, 8])
-    states, rewards = annotate(le, train, ANNOTATE)
-    users, positions = train.users_and_positions()
-    assert states["user"].to_pylist() == users.tolist()
-    assert states["position"].to_pylist() == positions.tolist()
-    assert list(zip(rewards["user"].to_pylist(), rewards["position"].to_pylist(), strict=True)) == [
-        *[(0, position) for position in range(6)],
-        *[(3, position) for position in range(3)],
-    ]
+def test_a_pass_equals_one_prompt_per_state_and_action(tmp_path: Path) -> None:
+    le, fast = (shake(make(tmp_path / name, history=4)) for name in ("plain", "fast"))
+    fast.hasten()
+    train = sequences([3, 5, 1, 8, 0, 2, 4], [6], [], [2, 2, 7, 8])
+    actions = np.random.default_rng(0).integers(0, 9, (len(train.items), 2))
+    passed = pass_over(fast, train, actions, batch_tokens=40)
 
-    def reader(user: int, position: int) -> Window:
-        return next(w for w in windows(train, np.array([user]), 4) if w.new <= position < w.end)
+    def history(user: int, position: int, owned: int) -> list[int]:
+        """What the window that owns position `owned` reads up to `position`."""
+        window = next(w for w in windows(train, np.array([user]), 4) if w.new <= owned < w.end)
+        return train.user_items(user)[window.start : position + 1].tolist()  # type: ignore[no-any-return]
 
-    for row, (user, position) in enumerate(zip(users.tolist(), positions.tolist(), strict=True)):
-        history = train.user_items(user)[reader(user, position).start : position + 1].tolist()
-        np.testing.assert_allclose(to_numpy(states, "state")[row], alone(le, history, [0])[0], **CLOSE)
-    for row, action in enumerate(rewards["action"].to_pylist()):
-        user, position = rewards["user"][row].as_py(), rewards["position"][row].as_py()
-        history = train.user_items(user)[reader(user, position + 1).start : position + 1].tolist()
-        sampled = to_numpy(rewards, "sampled_actions")[row].tolist()
-        assert action == train.user_items(user)[position + 1]
-        assert action not in sampled
-        found = [rewards["reward"][row].as_py(), *to_numpy(rewards, "sampled_rewards")[row]]
-        np.testing.assert_allclose(found, alone(le, history, [action, *sampled])[1], atol=1e-4)
+    followed = learning_steps(train)
+    for event, (user, position) in enumerate(zip(*train.users_and_positions(), strict=True)):
+        state, _ = alone(le, history(user, position, position), [0])
+        np.testing.assert_allclose(passed.states[event], state, **CLOSE)
+        if followed[event]:
+            items = [train.items[event + 1], *actions[event]]
+            _, rewards = alone(le, history(user, position, position + 1), items)
+            np.testing.assert_allclose([passed.rewards[event], *passed.action_rewards[event]], rewards, atol=1e-3)
 
 
-def test_annotation_does_not_depend_on_the_batches(tmp_path: Path) -> None:
+def test_a_pass_does_not_depend_on_the_batches(tmp_path: Path) -> None:
     le, train = shake(make(tmp_path)), circle(users=5, length=12).train()
-    one, other = (
-        annotate(le, train, AnnotateParams(sampled_actions=2, seed=0, batch_tokens=budget)) for budget in (20, 999)
-    )
-    assert one[1]["sampled_actions"].equals(other[1]["sampled_actions"])
-    np.testing.assert_allclose(to_numpy(one[0], "state"), to_numpy(other[0], "state"), **CLOSE)
-    np.testing.assert_allclose(to_numpy(one[1], "reward"), to_numpy(other[1], "reward"), atol=1e-4)
+    le.hasten()
+    actions = np.random.default_rng(0).integers(0, 9, (len(train.items), 2))
+    one, other = (pass_over(le, train, actions, budget) for budget in (20, 999))
+    for name in ("states", "rewards", "action_rewards"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), **CLOSE)
 
 
-def test_broken_weights_are_told(tmp_path: Path) -> None:
-    le, train = shake(make(tmp_path)), circle(users=2, length=8).train()
-    le.heads.pooled[4] = torch.nan  # user 0 takes item 4 third, so its reward after the second is the first to break
-    with pytest.raises(LeaError, match=r"user 0 at position 1 is not finite: run .* with a lower finetune_le"):
-        annotate(le, train, ANNOTATE)
-
-
-@pytest.mark.parametrize("repeats", [False, True])
-def test_proposals_are_the_best_items_allowed_and_carry_their_reward(tmp_path: Path, repeats: bool) -> None:
+@pytest.mark.parametrize("skip_seen", [False, True])
+def test_proposals_are_the_best_items_allowed(tmp_path: Path, skip_seen: bool) -> None:
     le, train = shake(make(tmp_path)), circle(users=3, length=6).train()
-    states, _ = annotate(le, train, ANNOTATE)
-    actions = augment(le, train, states, repeats, AugmentParams(actions=2, batch_tokens=30))
-    assert actions.num_rows == 9
-    for row in range(9):
-        user, position = actions["user"][row].as_py(), actions["position"][row].as_py()
-        items = train.user_items(user).tolist()
-        state = torch.from_numpy(to_numpy(states, "state")[4 * user + position].astype(np.float32))
+    states = pass_over(le, train, np.zeros((12, 1), np.int64), 999).states
+    events = np.flatnonzero(learning_steps(train))
+    actions, found = propose(le, train, events, states[events], 2, skip_seen, skip_next=True)
+    assert len(actions) == 9
+    users, positions = train.users_and_positions()
+    for row, event in enumerate(events):
+        items, position = train.user_items(users[event]).tolist(), positions[event]
         with torch.no_grad():
-            scores = le.heads.scores(state[None])[0].numpy()
-        barred = [items[position + 1]] if repeats else items[: position + 2]
+            scores = le.heads.scores(torch.from_numpy(states[event].astype(np.float32))[None])[0].numpy()
+        barred = items[: position + 2] if skip_seen else [items[position + 1]]
         best = [item for item in np.argsort(-scores).tolist() if item not in barred][:2]
-        assert to_numpy(actions, "actions")[row].tolist() == best
-        np.testing.assert_allclose(to_numpy(actions, "scores")[row], scores[best], rtol=1e-5)
-        expected = alone(le, items[: position + 1], best)[1]
-        np.testing.assert_allclose(to_numpy(actions, "rewards")[row], expected, atol=1e-4)
+        assert actions[row].tolist() == best
+        np.testing.assert_allclose(found[row], scores[best], rtol=1e-5)
 
 
 def test_proposals_that_cannot_be_made(tmp_path: Path) -> None:
     le, train = shake(make(tmp_path)), circle(users=3, length=6).train()
-    states, _ = annotate(le, train, ANNOTATE)
+    events, states = np.flatnonzero(learning_steps(train)), np.zeros((9, le.heads.state_width), np.float16)
     with pytest.raises(LeaError, match=r"augment\.actions 5: with 9 items and a history of 4"):
-        augment(le, train, states, repeats=False, params=AugmentParams(actions=5, batch_tokens=999))
-    assert augment(le, train, states, True, AugmentParams(actions=5, batch_tokens=999)).num_rows == 9
-    with pytest.raises(LeaError, match="its rows are not the training events"):
-        augment(le, circle(users=4, length=6).train(), states, False, AugmentParams(actions=1, batch_tokens=999))
+        propose(le, train, events, states, 5, skip_seen=True, skip_next=True)
+    assert propose(le, train, events, states, 5, skip_seen=False, skip_next=True)[0].shape == (9, 5)
+
+
+@given(st.integers(2, 9), st.integers(0, 2**31), st.lists(st.integers(1, 6), min_size=2, max_size=5))
+def test_drawn_actions_stay_when_others_come_or_go(num_items: int, seed: int, lengths: list[int]) -> None:
+    train = sequences(*[[0] * length for length in lengths], items=num_items)
+    ids, logged = [f"user {number}" for number in range(len(lengths))], np.arange(sum(lengths)) % num_items
+    drawn = drawn_actions(ids, train, logged, 3, seed)
+    assert not (drawn == logged[:, None]).any()
+    assert drawn.min() >= 0
+    assert drawn.max() < num_items
+    without_first = sequences(*[[0] * length for length in [*lengths[1:-1], lengths[-1] + 1]], items=num_items)
+    again = drawn_actions(ids[1:], without_first, np.append(logged, 0)[lengths[0] :], 3, seed)
+    assert again[:-1].tolist() == drawn[lengths[0] :].tolist()
+
+
+def test_drawn_actions_are_uniform() -> None:
+    train = sequences([0] * 30_000, items=7)
+    drawn = drawn_actions(["somebody"], train, np.full(30_000, 2), 2, 0)
+    counts = np.bincount(drawn.ravel(), minlength=7)
+    assert counts[2] == 0
+    expected = 10_000
+    assert (np.abs(np.delete(counts, 2) - expected) < 5 * expected**0.5).all()  # five standard deviations
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.03
+    with pytest.raises(LeaError, match="one item leaves nothing to sample against"):
+        drawn_actions(["somebody"], sequences([0], items=1), np.zeros(1, np.int64), 1, 0)
 
 
 @given(st.integers(2, 9), st.integers(0, 2**31))

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from lea_core import le_yardsticks, llm, params
-from lea_core.annotate import annotate
 from lea_core.le_quality import quality
-from lea_core.params import AnnotateParams
+from lea_core.llm_pass import pass_over
 from lea_core.sequences import Sequences
-from lea_core.tables import to_numpy
 from tests import tiny_llm
 from tests.tiny_le import circle, item_tokens, make, settings, shake
 
@@ -32,7 +30,7 @@ def test_cheap_rankings_by_hand() -> None:
 
 def test_proposals_are_judged_by_what_is_taken_later(tmp_path: Path) -> None:
     le, train = shake(make(tmp_path)), circle(users=4, length=7).train()
-    states = to_numpy(annotate(le, train, AnnotateParams(sampled_actions=1, seed=0, batch_tokens=256))[0], "state")
+    states = pass_over(le, train, np.zeros((len(train.items), 1), np.int64), 256).states
     found = le_yardsticks.actions(le, train, np.array([1, 3]), states, {}, item_tokens().content)["le"]
     hits = []
     for user in (1, 3):

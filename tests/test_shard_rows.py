@@ -10,7 +10,9 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from lea_core import annotate, augment, engines, shard_files, shard_run, tables
+from lea_core import engines, shard_files, shard_run, tables
+from lea_core.annotate import Annotating
+from lea_core.augment import Augmenting
 from lea_core.errors import LeaError
 from lea_core.sequences import Sequences, drawn_actions, windows
 from lea_core.tables import to_numpy
@@ -54,7 +56,7 @@ def with_users(sequences: Sequences, more: Sequences, place: int) -> Sequences:
 
 
 def test_new_users_alone_are_annotated(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {path: tables.read_table(again / path, schema) for path, schema in annotate.OUTS.items()}
+    before = {path: tables.read_table(again / path, schema) for path, schema in Annotating.outs.items()}
     new = log(2, seed=1)
     ids = [f"u{user:03d}" for user in range(30)]
     write_log(again, with_users(LOG, new, 7), [*ids[:7], "u006a", "u006b", *ids[7:]])
@@ -62,7 +64,7 @@ def test_new_users_alone_are_annotated(again: Path, monkeypatch: pytest.MonkeyPa
     assert total(job)["windows"] == window_count(LOG) + window_count(new)
     assert total(job)["windows_known"] == window_count(LOG)
     assert total(job)["tokens"] == sum(job.tokens(shard) for shard in job.shards) - _tokens(LOG)
-    for path, schema in annotate.OUTS.items():
+    for path, schema in Annotating.outs.items():
         after = tables.read_table(again / path, schema)
         users = to_numpy(after, "user")
         old = (users < 7) | (users >= 9)
@@ -155,9 +157,10 @@ def test_two_runs_at_once_take_turns(again: Path, done: Path, monkeypatch: pytes
 
 def test_a_full_disk_loses_nothing(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = fresh(done, tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(engines, "run", Mock(side_effect=KeyboardInterrupt))  # only what comes before the shards
-        annotated(folder, monkeypatch)
+        with pytest.raises(KeyboardInterrupt):
+            annotated(folder, monkeypatch)
     sizes = sorted(path.stat().st_size for path in files(done))
     limit = sizes[len(sizes) // 2]  # some shards are larger than a file may grow
     process = start(folder, "annotate", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
@@ -189,9 +192,8 @@ def test_what_is_not_finite_is_named(again: Path, monkeypatch: pytest.MonkeyPatc
 def test_augment_reads_the_states_of_its_shard(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     annotated(again, monkeypatch)
     wanted = change(again)
-    job = shard_run.prepare("augment", again, wanted)
-    kind = augment.Augmenting(wanted, again / STATES)
-    shard_run.perform(job, kind, augment.OUTS)
+    kind = Augmenting(wanted.augment.actions, wanted.preprocess.repeats)
+    shard_run.perform(shard_run.prepare(kind, again, wanted))
     found = tables.read_table(again / "data/actions/le.parquet", tables.ACTIONS)
     rewards = tables.read_table(again / REWARDS, tables.REWARDS)
     for name in ("user", "position"):
@@ -202,4 +204,4 @@ def test_augment_reads_the_states_of_its_shard(again: Path, monkeypatch: pytest.
     with pytest.raises(
         LeaError, match=r"states/le\.parquet: has \d+ rows, not \d+|its rows are not the training events"
     ):
-        shard_run.perform(shard_run.prepare("augment", again, wanted), kind, augment.OUTS)
+        shard_run.perform(shard_run.prepare(kind, again, wanted))

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core import annotate, shard_run, shards, tables
+from lea_core import shard_run, shards, tables
+from lea_core.annotate import Annotating
 from lea_core.errors import LeaError
 from lea_core.sequences import windows
 from lea_core.shard_worker import Job
@@ -30,8 +31,8 @@ def annotated(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) 
     """Annotate the project in this process."""
     monkeypatch.setenv("LEA_CACHE", str(folder / "cache"))
     wanted = change(folder, **changes)
-    job = shard_run.prepare("annotate", folder, wanted)
-    shard_run.perform(job, annotate.Annotating(wanted), annotate.OUTS)
+    job = shard_run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), folder, wanted)
+    shard_run.perform(job)
     return job
 
 
@@ -168,9 +169,7 @@ def children(name: bytes) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("engine", "name"), [("torchrun", b"lea_core.engines.torchrun\0/"), ("ray", b"ray::MapWorker")]
-)
+@pytest.mark.parametrize(("engine", "name"), [("torchrun", b"-m\0stages.annotate"), ("ray", b"ray::MapWorker")])
 def test_other_engines_give_the_same_bytes_though_a_worker_is_killed(
     unbroken: Path, tmp_path: Path, engine: str, name: bytes
 ) -> None:

@@ -31,13 +31,12 @@ def run(job: Job, shards: list[Shard]) -> None:
     """Do these shards by `annotate.engine`. Raises `LeaError` where workers keep dying, and whatever a shard raises."""
     if not shards:
         return
-    p = job.params.annotate
-    workers = count_workers(p.workers, len(shards))
-    if p.engine == "local":
+    workers = count_workers(job.workers, len(shards))
+    if job.engine == "local":
         from lea_core.engines import local
 
         local.run(job, shards, workers)
-    elif p.engine == "torchrun":
+    elif job.engine == "torchrun":
         from lea_core.engines import torchrun
 
         torchrun.run(job, shards, workers)
@@ -45,3 +44,20 @@ def run(job: Job, shards: list[Shard]) -> None:
         from lea_core.engines import ray_data
 
         ray_data.run(job, shards, workers)
+
+
+def is_member() -> bool:
+    """Whether torchrun started this process, as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def work(job: Job) -> None:
+    """Do this process's share of the shards that are missing."""
+    from lea_core.shard_worker import Worker
+
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    mine = [shard for shard in job.shards if shard.number % size == rank and job.record(shard) is None]
+    if mine:
+        worker = Worker(job)
+        for shard in mine:
+            worker.do(shard)

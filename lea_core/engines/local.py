@@ -27,8 +27,8 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
     """Do the shards in order, `workers` at a time, after a forecast. Raises `LeaError` where one is killed thrice."""
     total = sum(map(job.tokens, shards))
     with start(job, workers) as pool:
-        announce(job.kind, total, pool.rate(shards), job.bytes(shards))
-        with bar(total, job.kind, "token") as progress:
+        announce(job.kind.name, total, pool.rate(shards), job.bytes(shards))
+        with bar(total, job.kind.name, "token") as progress:
             pool.do(shards, lambda shard: progress.update(job.tokens(shard)))
 
 
@@ -104,7 +104,7 @@ class Pool:
 
     def _killed(self, when: str) -> LeaError:
         return LeaError(
-            f"{self._job.kind}: a worker was killed {when}, likely for lack of memory: lower annotate.workers or "
+            f"{self._job.kind.name}: a worker was killed {when}, likely for lack of memory: lower annotate.workers or "
             "annotate.shard_events; finished shards are kept"
         )
 

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 from lea_core.errors import LeaError
-from lea_core.shard_worker import JOB, Job, Worker, read_job
+from lea_core.shard_worker import Job, Worker
 from lea_core.shards import Shard
 
 
 class Actor:
-    """A worker as Ray Data calls it, a batch of one shard's number at a time."""
+    """A worker as Ray Data calls it, a batch of one shard at a time."""
 
-    def __init__(self, job_file: str) -> None:
-        self.worker = Worker(read_job(Path(job_file)))
+    def __init__(self, job: Job) -> None:
+        self.worker = Worker(job)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """{"id": (B,)} -> {"id": (B,), "tokens": (B,)}."""
-        shards = self.worker.job.shards
-        return {"id": batch["id"], "tokens": [self.worker.do(shards[number])["tokens"] for number in batch["id"]]}
+        """The columns of `Shard`, (1,) each -> {"tokens": (1,)}."""
+        shard = Shard(**{name: int(column[0]) for name, column in batch.items()})
+        return {"tokens": [self.worker.do(shard)["tokens"]]}
 
 
 def run(job: Job, shards: list[Shard], workers: int) -> None:
@@ -48,10 +48,10 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
-        numbers = ray.data.from_items([{"id": shard.number} for shard in shards], override_num_blocks=len(shards))
+        numbers = ray.data.from_items([asdict(shard) for shard in shards], override_num_blocks=len(shards))
         done = numbers.map_batches(
             Actor,
-            fn_constructor_args=(str(job.run / JOB),),  # not the job: an actor that starts anew must find it
+            fn_constructor_args=(replace(job, shards=[]),),  # small: an actor that starts anew must find it
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,
@@ -67,7 +67,9 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
             ray.shutdown()
     left = [shard.number for shard in shards if job.record(shard) is None]
     if left:
-        raise LeaError(f"{job.kind}: Ray left {len(left)} of {len(shards)} shards, {left[0]} first: run again to go on")
+        raise LeaError(
+            f"{job.kind.name}: Ray left {len(left)} of {len(shards)} shards, {left[0]} first: run again to go on"
+        )
 
 
 def _cause(error: BaseException) -> BaseException:
