@@ -18,6 +18,7 @@ from rich.text import Text
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError, run
 from lea_core.params import load
+from lea_core.progress import amount, duration
 
 if TYPE_CHECKING:
     from lea_core.inspect_le import Action
@@ -69,6 +70,22 @@ def check() -> None:
     ]
     title = f"{params.dataset.name}, seeds {', '.join(map(str, params.train.seeds))}"
     _print(title, ["variant", "backbone", "method", "state", "reward", "actions"], cells, left=6)
+
+
+@app.command()
+def forecast() -> None:
+    """Say what annotate and augment will cost, from a short trial: tokens, seconds, bytes."""
+    from lea_core.forecast import forecast as price
+
+    params = load()
+    found = price(Path(), params)
+    cells = [
+        [price.name, f"{price.tokens:,}", f"{price.left:,}", duration(price.seconds), amount(price.bytes)]
+        for price in found.prices
+    ]
+    _print("The LLM's passes", ["pass", "tokens", "to read", "time", "to write"], cells, left=1)
+    workers = f"{found.workers} worker{'s' if found.workers > 1 else ''} of this machine"
+    _say(f"{found.tokens_per_second:,.0f} tokens/s tried with {workers}; the cache folder takes as many bytes again.")
 
 
 @app.command()

@@ -16,7 +16,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def perform(job: Job) -> None:
     if engines.is_member():
         engines.work(job)
         return
-    with _lock(job.run.parent / "lock"):
+    with turn(job):
         begin(job)
         for _ in range(ROUNDS):
             records = [job.record(shard) for shard in job.shards]
@@ -107,6 +107,11 @@ def perform(job: Job) -> None:
         else:
             raise LeaError(f"{job.run}: shard files break as soon as they are written: check the disk")
         _prune(job)
+
+
+def turn(job: Job) -> AbstractContextManager[bool]:
+    """Hold the LE's annotations for this process; waits for the end of another run."""
+    return _lock(job.run.parent / "lock")
 
 
 def begin(job: Job) -> None:

@@ -27,7 +27,7 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
     """Do the shards in order, `workers` at a time, after a forecast. Raises `LeaError` where one is killed thrice."""
     total = sum(map(job.tokens, shards))
     with start(job, workers) as pool:
-        announce(job.kind.name, total, pool.rate(shards), job.bytes(shards))
+        announce(job.kind.name, total, rate(pool, shards), job.bytes(shards))
         with bar(total, job.kind.name, "token") as progress:
             pool.do(shards, lambda shard: progress.update(job.tokens(shard)))
 
@@ -37,8 +37,16 @@ def start(job: Job, workers: int) -> Alone | Pool:
     return Alone(job) if workers == 1 else Pool(job, workers)
 
 
+def rate(pool: Alone | Pool, shards: list[Shard]) -> float:
+    """Tokens per second of all workers together, as a trial on one shard of each has it."""
+    tried = [shards[number * len(shards) // pool.size] for number in range(pool.size)]
+    return float(sum(tokens / seconds for tokens, seconds in pool.ask("warm_up", tried)))
+
+
 class Alone:
     """A single worker: this process."""
+
+    size = 1
 
     def __init__(self, job: Job) -> None:
         self._worker = Worker(job)
@@ -50,10 +58,9 @@ class Alone:
     def __exit__(self, *_: object) -> None:
         """Nothing to end."""
 
-    def rate(self, shards: list[Shard]) -> float:
-        """Tokens per second, as a trial on one shard has it."""
-        tokens, seconds = self._worker.warm_up(shards[len(shards) // 2])
-        return tokens / seconds
+    def ask(self, task: str, shards: list[Shard]) -> list[Any]:
+        """What a method of the worker gives for each shard."""
+        return [getattr(self._worker, task)(shard) for shard in shards]
 
     def do(self, shards: list[Shard], done: Callable[[Shard], object]) -> None:
         """Do all shards; `done` hears of each."""
@@ -66,12 +73,12 @@ class Pool:
     """Workers that have loaded the LE."""
 
     def __init__(self, job: Job, workers: int) -> None:
-        self._job, self._count = job, workers
+        self._job, self.size = job, workers
         self._processes: dict[Connection, multiprocessing.process.BaseProcess] = {}
 
     def __enter__(self) -> Pool:
         """Start the workers."""
-        for place in range(self._count):
+        for place in range(self.size):
             self._start(place)
         return self
 
@@ -92,15 +99,18 @@ class Pool:
         self._processes[ours] = process
         return ours
 
-    def rate(self, shards: list[Shard]) -> float:
-        """Tokens per second of all workers together, as a trial on one shard of each has it."""
-        for number, connection in enumerate(self._processes):
-            connection.send(("warm_up", shards[number * len(shards) // self._count]))
+    def ask(self, task: str, shards: list[Shard]) -> list[Any]:
+        """What a method of the workers gives for each shard, one at each worker at the same time."""
+        answers: list[Any] = []
         try:
-            answers = [_answer(connection) for connection in self._processes]
+            for start in range(0, len(shards), self.size):
+                asked = list(zip(self._processes, shards[start : start + self.size], strict=False))
+                for connection, shard in asked:
+                    connection.send((task, shard))
+                answers += [_answer(connection) for connection, _ in asked]
         except EOFError:
             raise self._killed("while loading the LE") from None
-        return float(sum(tokens / seconds for tokens, seconds in answers))
+        return answers
 
     def _killed(self, when: str) -> LeaError:
         return LeaError(

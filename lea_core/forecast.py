@@ -1,0 +1,67 @@
+"""The price of the LLM's passes, before they begin: tokens, seconds and bytes.
+
+In: data/ up to the LE, params. Out: a `Price` of each pass. The seconds come from a trial: workers are started as the
+stage starts them, read a few batches at the same time, and are let go. What earlier runs know is looked up in a sample
+of the shards.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lea_core import engines, shard_run
+from lea_core.annotate import Annotating
+from lea_core.augment import Augmenting
+from lea_core.engines import local
+from lea_core.params import Params
+
+SAMPLE = 32  # shards of which it is looked up what is known
+
+
+@dataclass(frozen=True)
+class Price:
+    """Of one pass: `tokens` in all, `left` of them to be read, and what that takes."""
+
+    name: str
+    tokens: int
+    left: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Prices of the passes, and the trial that the seconds come from."""
+
+    prices: list[Price]
+    tokens_per_second: float
+    workers: int
+
+
+def forecast(root: Path, wanted: Params) -> Forecast:
+    """Try the workers of this machine and price annotate and augment. Raises `LeaError` as these stages do."""
+    job = shard_run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), root, wanted)
+    with shard_run.turn(job):
+        shard_run.begin(job)
+    missing = [shard for shard in job.shards if job.record(shard) is None]
+    workers = engines.count_workers(job.workers, len(job.shards))
+    started = time.perf_counter()
+    with local.start(job, workers) as pool:
+        rate = local.rate(pool, missing or job.shards)
+        setup = time.perf_counter() - started  # the stages do the same
+        found = pool.ask("known", missing[:: max(len(missing) // SAMPLE, 1)])
+        proposing = sum(pool.ask("proposing", job.shards[:1]))
+    augmenting = Augmenting(wanted.augment.actions, wanted.preprocess.repeats)
+    known = sum(windows for windows, _ in found) / max(sum(windows for _, windows in found), 1)
+    left = round(sum(map(job.tokens, missing)) * (1 - known))
+    tokens = sum(shard.passed(augmenting.count) for shard in job.shards)
+    proposals = proposing * sum(shard.steps for shard in job.shards) / workers
+    sizes = [job.bytes(job.shards), sum(augmenting.bytes(shard, job.state_width) for shard in job.shards)]
+    prices = [
+        Price(job.kind.name, sum(map(job.tokens, job.shards)), left, setup + left / rate, sizes[0]),
+        # its proposals are known only when the states are: all of them are priced
+        Price(augmenting.name, tokens, tokens, setup + tokens / rate + proposals, sizes[1]),
+    ]
+    return Forecast(prices, rate, workers)
