@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run test lint check tiny bench-le bench-scale search-le clean
+.PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale search-le clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ bench-le: install ## the LE on Amazon Scientific beside its yardsticks -> benchm
 
 bench-scale: install ## time and memory of the stages on logs of up to ten million events -> benchmarks/results/scale.json
 	@python -m benchmarks.scale
+
+bench-annotate: install ## the packed pass against prompts and a KV cache -> benchmarks/results/annotate.{json,md}
+	@python -m benchmarks.annotate
 
 search-le: install ## one setting of the LE after another, on validation -> benchmarks/results/le_search.csv
 	@python -m benchmarks.le_search

@@ -235,8 +235,11 @@ def new(llm: LanguageModel, tokens: ItemTokens, p: LeParams) -> Environment:
     return Environment(llm, tokens, shape)
 
 
-def load(folder: Path, llm: LanguageModel, tokens: ItemTokens) -> Environment:
-    """Rebuild a saved LE, in evaluation mode. Raises `LeaError` where its parts do not fit together."""
+def load(folder: Path, llm: LanguageModel, tokens: ItemTokens, hasten: bool = True) -> Environment:
+    """Rebuild a saved LE, in evaluation mode, hastened or as it was trained.
+
+    Raises `LeaError` where its parts do not fit together.
+    """
     try:
         shape = Shape(**read_json(folder / "le.json"))
     except TypeError:
@@ -252,7 +255,8 @@ def load(folder: Path, llm: LanguageModel, tokens: ItemTokens) -> Environment:
             raise LeaError(f"{folder}: {name} fits neither this LLM nor these item tokens: run `dvc repro finetune_le`")
     environment.restore(snapshot)
     environment.eval()
-    environment.hasten()
+    if hasten:
+        environment.hasten()
     return environment.requires_grad_(False)
 
 
