@@ -10,7 +10,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,9 +22,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.lane import VARIANTS, change_params, clone, commit, dvc, git, make_lane, ran
+from lea_core import tables
+from tests.lane import VARIANTS, change_params, clone, commit, dvc, environment, git, make_lane, ran
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +38,8 @@ GRU = {"backbone": "gru", "method": "supervised", "state": "none", "reward": "no
 
 Table = list[tuple[dict[str, object], set[str]]]
 ABOVE_TRAINING: Table = [
+    # Who does the work is no part of what comes out.
+    ({"annotate.engine": "ray", "annotate.workers": 1}, set()),
     # The sampled actions change, so the rewards do; the states do not, so nothing is proposed anew.
     ({"annotate.seed": 1}, {"annotate"} | SNQN_LEA),
     # Nobody reads the LE's actions now ...
@@ -211,6 +219,34 @@ def test_a_mistake_stops_the_run_and_costs_nothing(lane: Lane) -> None:
         dvc(lane.folder, "repro")
     revert(lane.folder)
     assert annotations(lane.folder) == lane.annotations
+
+
+def test_a_killed_repro_goes_on(lane: Lane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC removes a stage's outputs before it runs it again; finished shards lie elsewhere."""
+    monkeypatch.setenv("LEA_CACHE", str(tmp_path))
+
+    def shards() -> dict[Path, int]:
+        return {file: file.stat().st_mtime_ns for file in tmp_path.glob("annotations/*/annotate-*/*.safetensors")}
+
+    change_params(lane.folder, {"annotate.shard_events": 100})
+    command = [sys.executable, "-m", "dvc", "repro", "annotate"]
+    process = subprocess.Popen(command, cwd=lane.folder, env=environment(), start_new_session=True)
+    while len(shards()) < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = shards()
+    dvc(lane.folder, "repro", "annotate")
+    assert finished.items() <= shards().items()
+    assert len(shards()) > len(finished)
+    states = tables.read_table(lane.folder / "data/states/le.parquet", tables.STATES)
+    revert(lane.folder)
+    before = tables.read_table(lane.folder / "data/states/le.parquet", tables.STATES)
+    assert states["position"].equals(before["position"])
+    # shards of another size are other batches: equal but for rounding
+    found, expected_ = (tables.to_numpy(table, "state").astype(float) for table in (states, before))
+    assert np.abs(found - expected_).mean() < 0.02
 
 
 def test_changes_above_training(lane: Lane) -> None:
