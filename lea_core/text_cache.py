@@ -55,7 +55,7 @@ class TextCache:
         return {name: known[name][chosen] for name in self._shapes}
 
     def _load(self) -> Arrays:
-        """What is kept: `keys` (M, 16) uint8 and the other arrays, (M, ...) float32; M is 0 where nothing can be read."""
+        """What is kept: `keys` (M, 16) uint8 and the other arrays, (M, ...) float32; M is 0 where nothing is."""
         empty: Arrays = {name: np.zeros((0, *shape), dtype=np.float32) for name, shape in self._shapes.items()}
         empty[KEYS] = np.zeros((0, 16), dtype=np.uint8)
         if (saved := self._saved.load()) is None:

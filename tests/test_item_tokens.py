@@ -89,9 +89,9 @@ def test_statistics_of_another_width_are_named_with_the_mend(tmp_path: Path) -> 
         with pytest.raises(LeaError) as caught:
             read_statistics(file, width, columns)
         assert str(caught.value) == (
-            f"{file}: statistics of an LLM of width 6 and a content_width of 4, but they are {width} and {columns} here: "
-            "name the statistics.safetensors of a run with this LLM and layer in tokenize_items.statistics, or set it to "
-            "null to fit anew"
+            f"{file}: statistics of an LLM of width 6 and a content_width of 4, but they are {width} and {columns} "
+            "here: name the statistics.safetensors of a run with this LLM and layer in tokenize_items.statistics, or "
+            "set it to null to fit anew"
         )
     write_tensors(file, {"mean": vectors})
     with pytest.raises(LeaError, match=r"statistics\.safetensors: holds no statistics of item texts: name the"):

@@ -22,7 +22,7 @@ COLUMNS = ("token", "pooled", "content")
 
 
 class Lane:
-    """The stage in a folder of its own; `passed` has the number of texts of every pass of the LLM and every training."""
+    """The stage in a folder of its own; `passed`, `trained`: the texts of every pass of the LLM and every training."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -161,9 +161,7 @@ def test_statistics_that_do_not_fit_are_one_line(lane: Lane) -> None:
         tokenize_items.main([])
 
 
-def test_equal_rows_are_one_text_and_come_in_the_order_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_rows_are_one_text_and_come_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEA_CACHE", str(tmp_path))
     asked = []
 
