@@ -10,8 +10,10 @@ warning, never the run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -24,7 +26,7 @@ from lea_core.artifacts import publish_file
 from lea_core.errors import warn
 from lea_core.sources import cache_folder
 
-KEPT = 3  # checkpoints per stage: of interrupted runs with other inputs, the newest stay
+KEPT = 3  # checkpoints per stage: of runs with other inputs, those used last stay
 STATE = "state"
 PAUSE = 20  # saving takes at most about one part in so many of the time
 
@@ -32,19 +34,22 @@ PAUSE = 20  # saving takes at most about one part in so many of the time
 class Checkpoint:
     """Where one stage with one set of inputs keeps its progress.
 
-    `identity` is all that the result depends on, as JSON values: inputs by hash, parameters, device, code.
+    `identity` is all that the result depends on, as JSON values: inputs by hash, parameters, device, code. `folder`: in
+    the cache folder.
     """
 
-    def __init__(self, stage: str, identity: Mapping[str, object]) -> None:
+    def __init__(self, stage: str, identity: Mapping[str, object], folder: str = "resume") -> None:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()
         self._stage = stage
-        self._file = cache_folder() / "resume" / f"{stage}-{digest[:16]}" / "checkpoint.safetensors"
+        self._file = cache_folder() / folder / f"{stage}-{digest[:16]}" / "checkpoint.safetensors"
         self._saved, self._cost = time.monotonic(), 0.0
 
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """The arrays and the state of the last save; None where there is none, or a broken one, which is dropped."""
         from safetensors import SafetensorError, safe_open
 
+        with contextlib.suppress(OSError):
+            os.utime(self._file.parent)  # in use: among the newest
         try:
             with safe_open(self._file, "numpy") as opened:
                 state = json.loads(opened.metadata()[STATE])
@@ -52,7 +57,7 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except (KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
-            warn(f"{self._file}: broken checkpoint ({error}): the stage starts anew")
+            warn(f"{self._file}: broken checkpoint ({error}): what it held is computed anew")
             self.remove()
             return None
 
@@ -69,9 +74,7 @@ class Checkpoint:
                 temporary.write_bytes(content)
             self._remove_stale()
         except OSError as error:
-            warn(
-                f"{self._file}: no checkpoint saved ({error.strerror}): the run goes on, a killed one would start anew"
-            )
+            warn(f"{self._file}: no checkpoint saved ({error.strerror}): this run goes on, another would start anew")
         self._saved = time.monotonic()
         self._cost = self._saved - started
 

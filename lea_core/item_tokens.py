@@ -1,7 +1,7 @@
 """Item tokens from the frozen LLM's own vectors: pooled tokens and content vectors.
 
-In: item texts and the frozen LLM. Out: pooled tokens, what the `ITEM_TOKENS` table holds beside them, and the texts'
-token ids, which the other methods (token_methods.py) start from.
+In: item texts and the frozen LLM. Out: pooled tokens, what the `ITEM_TOKENS` table holds beside them, the statistics
+that scale them, and the texts' token ids, which the other methods (token_methods.py) start from.
 
 `token` stands for the item in every sequence that the LE reads (paper, figure 2: one token embedding per item); pooled,
 it is the mean of the text's input embeddings. (Measured on MovieLens-100K: heads on the frozen LLM reach more with it
@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from lea_core.artifacts import read_tensors
 from lea_core.errors import LeaError, warn
-from lea_core.llm import LanguageModel
+from lea_core.llm import LanguageModel, fingerprint
 from lea_core.progress import announce, bar
+from lea_core.text_cache import TextCache
 
 BATCH_ITEMS = 64
+POOLING = 1  # raise it with every change of `_pool` that changes numbers: kept vectors are of one such version
 
 
 @dataclass(frozen=True)
@@ -35,24 +38,67 @@ class ItemTokens:
     content: np.ndarray
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """What the items' vectors are measured against: `statistics.safetensors`.
+
+    mean, deviation: (H,) of the hidden states.  map: (H, C) float64, from hidden states less their mean to equal
+    variance along the principal directions.  embedded_mean: (H,), the token of an item without text.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    map: np.ndarray
+    embedded_mean: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """rows: the texts' token ids.  measured: counts of items, of those without text, of texts cut."""
+
+    tokens: ItemTokens
+    statistics: Statistics
+    rows: list[list[int]]
+    measured: dict[str, int]
+
+
 def pooled_tokens(
-    llm: LanguageModel, texts: list[str], text_tokens: int, content_width: int
-) -> tuple[ItemTokens, list[list[int]], dict[str, Any]]:
-    """All items' pooled tokens and content vectors, their texts' token ids, and what was measured on the way.
+    llm: LanguageModel,
+    texts: list[str],
+    text_tokens: int,
+    content_width: int,
+    given: Statistics | None = None,
+    cache: TextCache | None = None,
+) -> Pooled:
+    """All items' pooled tokens and content vectors, and what was measured on the way.
 
     `llm` has as many layers as the content is to be read after. An item without text gets the mean token and a content
-    vector of zeros: similar to nothing.
+    vector of zeros: similar to nothing. With `given` statistics, an item's vectors depend on its own text alone;
+    without, these items give the statistics. `cache`, from `text_cache`, has the texts that were pooled before.
     Raises `LeaError` where fewer than two items have text, the catalogue is too small to whiten, or the LLM cannot read
     the texts.
     """
     rows, cut = text_ids(llm, texts, text_tokens)
-    present = np.array([len(row) > 0 for row in rows])
-    if present.sum() < 2:
+    present = np.flatnonzero([len(row) > 0 for row in rows])
+    if len(present) < 2:
         raise LeaError("items.parquet: fewer than two items have text: give dataset.text columns that hold some")
-    embedded, hidden = _pool(llm, rows)
-    embedded[~present] = embedded[present].mean(axis=0)
-    tokens = ItemTokens(embedded, standardise(hidden, present), whiten(hidden, present, content_width))
-    return tokens, rows, {"items": len(rows), "without_text": int((~present).sum()), "texts_cut": cut}
+    read = [rows[item] for item in present]
+    found = cache.complete(read, lambda new: _pool(llm, [read[n] for n in new])) if cache else _pool(llm, read)
+    used = given or fit(found["embedded"], found["hidden"], content_width)
+    token = np.tile(used.embedded_mean, (len(rows), 1))
+    pooled = np.zeros_like(token)
+    content = np.zeros((len(rows), used.map.shape[1]), dtype=np.float32)
+    token[present] = found["embedded"]
+    pooled[present] = (found["hidden"] - used.mean) / used.deviation
+    content[present] = whiten(found["hidden"], used)
+    measured = {"items": len(rows), "without_text": len(rows) - len(present), "texts_cut": cut}
+    return Pooled(ItemTokens(token, pooled, content), used, rows, measured)
+
+
+def text_cache(llm: LanguageModel, text_tokens: int) -> TextCache:
+    """The vectors of texts that this LLM, with as many layers, has pooled before."""
+    identity = {"llm": fingerprint(llm), "layers": llm.num_layers, "text_tokens": text_tokens, "pooling": POOLING}
+    return TextCache("pooled", identity, {"embedded": (llm.width,), "hidden": (llm.width,)})
 
 
 def text_ids(llm: LanguageModel, texts: list[str], limit: int) -> tuple[list[list[int]], int]:
@@ -77,33 +123,54 @@ def text_ids(llm: LanguageModel, texts: list[str], limit: int) -> tuple[list[lis
     return rows, cut
 
 
-def standardise(vectors: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """(I, H) -> the same with zero mean and unit deviation per column over the `present` rows; zeros elsewhere."""
-    chosen = vectors[present]
-    scaled = (vectors - chosen.mean(axis=0)) / (chosen.std(axis=0) + 1e-6)
-    return np.where(present[:, None], scaled, 0.0).astype(np.float32)
+def fit(embedded: np.ndarray, hidden: np.ndarray, width: int) -> Statistics:
+    """Statistics of the texts' mean input embeddings and mean hidden states, both (N, H); C is `width`.
 
-
-def whiten(vectors: np.ndarray, present: np.ndarray, width: int) -> np.ndarray:
-    """(I, H) -> (I, C): the `width` strongest principal directions, each scaled to equal variance, rows of unit length.
-
-    Raises `LeaError` where the present rows span fewer directions.
+    Raises `LeaError` where the hidden states span fewer directions.
     """
-    centred = vectors[present] - vectors[present].mean(axis=0)
-    left, strengths, _ = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
+    mean = hidden.mean(axis=0)
+    left, strengths, right = np.linalg.svd((hidden - mean).astype(np.float64), full_matrices=False)
     spanned = int((strengths > strengths[0] * 1e-6).sum())
     if width > spanned:
         raise LeaError(
             f"params.yaml: tokenize_items.content_width {width} is more than the {spanned} directions that the "
-            f"{int(present.sum())} item texts span: lower it"
+            f"{len(hidden)} item texts span: lower it"
         )
     # The sign of a singular vector is arbitrary: fix it, so that equal input gives equal bytes.
     signs = np.sign(left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])])
-    unit = (left * signs)[:, :width]
-    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    result = np.zeros((len(vectors), width), dtype=np.float32)
-    result[present] = unit
-    return result
+    directions = right[:width] * (signs[:width] / strengths[:width])[:, None]  # (C, H)
+    return Statistics(mean, hidden.std(axis=0) + 1e-6, np.ascontiguousarray(directions.T), embedded.mean(axis=0))
+
+
+def read_statistics(file: Path, llm_width: int, content_width: int) -> Statistics:
+    """Read what an earlier run wrote, for an LLM of width H and content vectors of width C.
+
+    Raises `LeaError` where the file holds no statistics, or ones of other widths.
+    """
+    mend = "name the statistics.safetensors of a run with this LLM and layer in tokenize_items.statistics, or set it to"
+    try:
+        arrays = read_tensors(file)
+    except LeaError:
+        arrays = {}
+    if arrays.keys() != {field.name for field in fields(Statistics)} or arrays["map"].ndim != 2:
+        raise LeaError(f"{file}: holds no statistics of item texts: {mend} null")
+    width, columns = arrays["map"].shape
+    shapes = {name: array.shape for name, array in arrays.items() if name != "map"}
+    if (width, columns) != (llm_width, content_width) or set(shapes.values()) != {(width,)}:
+        raise LeaError(
+            f"{file}: statistics of an LLM of width {width} and a content_width of {columns}, but they are {llm_width} "
+            f"and {content_width} here: {mend} null to fit anew"
+        )
+    return Statistics(**arrays)
+
+
+def whiten(hidden: np.ndarray, statistics: Statistics) -> np.ndarray:
+    """(N, H) -> (N, C) float32: along the principal directions, rows of unit length."""
+    centred = (hidden - statistics.mean).astype(np.float64)
+    # One row at a time: the rounding of a product of matrices depends on how many rows there are.
+    directed = np.matmul(centred[:, None, :], statistics.map)[:, 0]
+    lengths = np.linalg.norm(directed, axis=1, keepdims=True)
+    return (directed / np.maximum(lengths, 1e-12)).astype(np.float32)  # type: ignore[no-any-return]
 
 
 def by_length(rows: list[list[int]], size: int) -> Iterator[np.ndarray]:
@@ -124,8 +191,8 @@ def padded(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, t
     return ids.to(device), mask.to(device)
 
 
-def _pool(llm: LanguageModel, rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean input embedding and mean last hidden state of every text; both (I, H), zeros for an empty text."""
+def _pool(llm: LanguageModel, rows: list[list[int]]) -> dict[str, np.ndarray]:
+    """`embedded`, `hidden`: mean input embedding and mean last hidden state of every text; (N, H). No text is empty."""
     embedded = np.zeros((len(rows), llm.width), dtype=np.float32)
     hidden = np.zeros_like(embedded)
     total = sum(len(row) for row in rows)
@@ -142,4 +209,4 @@ def _pool(llm: LanguageModel, rows: list[list[int]]) -> tuple[np.ndarray, np.nda
             progress.update(tokens)
             if number == 1:  # the first batch warms up
                 announce("tokenize_items", total, tokens / (time.perf_counter() - started))
-    return embedded, hidden
+    return {"embedded": embedded, "hidden": hidden}

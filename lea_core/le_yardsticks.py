@@ -127,12 +127,12 @@ def twins(
             p = p.model_copy(update={"lora": p.lora.model_copy(update={"rank": 0})})  # all weights
             layers = min(layers or SMALL_LAYERS, SMALL_LAYERS)
         else:
-            own_tokens, _, _ = pooled_tokens(
+            own_tokens = pooled_tokens(
                 load(params.tokenize_items.layer),
                 texts,
                 params.tokenize_items.text_tokens,
                 params.tokenize_items.content_width,
-            )
+            ).tokens
         le = environment.new(load(layers), own_tokens, p)
         Finetuning(le, sequences.train(), users, unseen, p).run()
         result[name] = quality(le, sequences, unseen, p)

@@ -115,15 +115,6 @@ class Learner:
                     self._save(checkpoint)
         self._save(checkpoint)
 
-    def measured(self) -> dict[str, float]:
-        """Means over the items that were learned."""
-        means = {name: float(self.of_all[name][self.queue].mean()) for name in ("before", "after", "steps")}
-        return {
-            "text_loss_before": means["before"],
-            "text_loss_after": means["after"],
-            "steps_per_item": means["steps"],
-        }
-
     def _beginners(self, items: list[int]) -> dict[str, Tensor]:
         value = self.start[items].to(self.llm.device)
         count = torch.zeros(len(items), dtype=torch.long, device=self.llm.device)

@@ -6,8 +6,11 @@
              learned ones say more of each
   amortised  a small network from pooled to better tokens, trained on a sample of items (token_encoder.py)
 
-In: texts, the frozen LLM. Out: the tokens, the network's weights where there is one, what was measured, and the
-checkpoint, for the stage to remove once all of this is published.
+In: texts, the frozen LLM. Out: the tokens, the statistics behind them, the network's weights where there is one, what
+was measured, and the checkpoint, for the stage to remove once all of this is published.
+
+Pooled vectors and learned tokens are kept by text (text_cache.py): a text that comes again costs nothing and gets the
+former ones. The network is fitted on a sample of the items, so with `amortised` a changed text can change every token.
 """
 
 from __future__ import annotations
@@ -22,12 +25,15 @@ from typing import Any
 import numpy as np
 
 from lea_core.checkpoints import Checkpoint
-from lea_core.item_tokens import ItemTokens, pooled_tokens
+from lea_core.item_tokens import ItemTokens, Pooled, Statistics, pooled_tokens, read_statistics, text_cache
 from lea_core.learned_tokens import Learner, mean_loss, swapped_loss
 from lea_core.llm import LanguageModel, fingerprint
 from lea_core.params import TokenParams
-from lea_core.sources import file_sha256
+from lea_core.sources import cache_folder, fetch_file, file_sha256
+from lea_core.text_cache import TextCache
 from lea_core.token_encoder import MEASURED_ITEMS, SEED, encode, train_encoder
+
+LEARNED = ("before", "after", "steps")  # of each text: losses under the pooled and the learned token, steps of training
 
 
 @dataclass(frozen=True)
@@ -35,61 +41,110 @@ class Tokenised:
     """What tokenising gives; `encoder` has the weights for `token_encoder.encode`, empty for the other methods."""
 
     tokens: ItemTokens
+    statistics: Statistics
     measured: dict[str, Any]
     encoder: dict[str, np.ndarray] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Tokens (I, H) of a method that trains, and what it took; no checkpoint where nothing was left to train."""
+
+    token: np.ndarray
+    measured: dict[str, Any]
+    seconds: float
+    checkpoint: Checkpoint | None
+    encoder: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def tokenise(load: Callable[[int], LanguageModel], texts: list[str], params: TokenParams) -> Tokenised:
     """All items' tokens and content vectors.
 
     `load(n)` gives the LLM with its first n layers (0: all): the content needs `params.layer` of them, every method but
-    `pooled` the whole model, which generates text. Raises `LeaError` as `pooled_tokens` does.
+    `pooled` the whole model, which generates text. Raises `LeaError` as `pooled_tokens` and `read_statistics` do.
     """
-    tokens, rows, measured = pooled_tokens(load(params.layer), texts, params.text_tokens, params.content_width)
+    pooled = _pooled(load(params.layer), texts, params)
     if params.method == "pooled":
-        return Tokenised(tokens, measured)
+        return Tokenised(pooled.tokens, pooled.statistics, pooled.measured)
     llm = load(0)
-    checkpoint = Checkpoint("tokenize_items", _identity(llm, rows, tokens.token, params))
     method = _amortised if params.method == "amortised" else _learned
-    token, encoder, found, seconds = method(llm, rows, tokens.token, params, checkpoint)
-    found["seconds_per_1000_items"] = 1000.0 * seconds / len(rows)
-    return Tokenised(replace(tokens, token=token), measured | found, encoder, checkpoint)
+    trained = method(llm, pooled.rows, pooled.tokens.token, params)
+    seconds = {"seconds_per_1000_items": 1000.0 * trained.seconds / len(texts)}
+    return Tokenised(
+        replace(pooled.tokens, token=trained.token),
+        pooled.statistics,
+        pooled.measured | trained.measured | seconds,
+        trained.encoder,
+        trained.checkpoint,
+    )
 
 
-def _learned(
-    llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, params: TokenParams, checkpoint: Checkpoint
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any], float]:
-    """Learned or mixed tokens (I, H), no encoder, what was measured, seconds."""
-    learner = Learner(llm, rows, pooled, params.learned)
-    learner.run(checkpoint)
-    token, found = learner.of_all["token"].numpy(), learner.measured()
+def _pooled(llm: LanguageModel, texts: list[str], params: TokenParams) -> Pooled:
+    """Pooled tokens, by the statistics that `params` name and with the vectors of texts that were pooled before."""
+    given, width = None, params.content_width
+    if wanted := params.statistics:
+        file = fetch_file(wanted.source, wanted.sha256, cache_folder(), "tokenize_items.statistics")
+        given = read_statistics(file, llm.width, width)
+    return pooled_tokens(llm, texts, params.text_tokens, width, given, text_cache(llm, params.text_tokens))
+
+
+def _learned(llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, params: TokenParams) -> Trained:
+    """Learned or mixed tokens. A text whose token was learned before keeps it; the seconds are of the others."""
     present = np.flatnonzero([len(row) > 0 for row in rows])
+    basis = _basis(llm, params)
+    learners: list[tuple[Learner, Checkpoint]] = []
+
+    def learn(new: np.ndarray) -> dict[str, np.ndarray]:
+        items = present[new]
+        some, start = [rows[item] for item in items], pooled[items]
+        learner = Learner(llm, some, start, params.learned)
+        checkpoint = Checkpoint("tokenize_items", _identity(basis, some, start))
+        learners.append((learner, checkpoint))
+        learner.run(checkpoint)
+        return {name: tensor.numpy() for name, tensor in learner.of_all.items()}
+
+    cache = TextCache("learned", basis, {"token": (llm.width,)} | dict.fromkeys(LEARNED, ()))
+    kept = cache.complete([rows[item] for item in present], learn)
+    token = pooled.copy()
+    token[present] = kept["token"]
+    means = {name: float(kept[name].mean()) for name in LEARNED}
+    found = {
+        "text_loss_before": means["before"],
+        "text_loss_after": means["after"],
+        "steps_per_item": means["steps"],
+    }
     if params.method == "mixed":
         token = pooled + np.float32(params.learned.mix) * (token - pooled)
         found["text_loss_learned"] = found["text_loss_after"]
         found["text_loss_after"] = mean_loss(llm, rows, token, present)
     some = np.random.default_rng(SEED).permutation(present)[:MEASURED_ITEMS]
     found["text_loss_swapped"] = swapped_loss(llm, rows, token, some)
-    return token, {}, found, learner.seconds
+    learner, checkpoint = learners[0] if learners else (None, None)
+    return Trained(token, found, learner.seconds if learner else 0.0, checkpoint)
 
 
-def _amortised(
-    llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, params: TokenParams, checkpoint: Checkpoint
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any], float]:
-    """Encoded tokens (I, H), the encoder's weights, what was measured, seconds."""
+def _amortised(llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, params: TokenParams) -> Trained:
+    """Encoded tokens and the encoder's weights."""
+    checkpoint = Checkpoint("tokenize_items", _identity(_basis(llm, params), rows, pooled))
     weights, found, seconds = train_encoder(llm, rows, pooled, params.amortised, checkpoint)
-    return encode(weights, pooled), weights, found, seconds
+    return Trained(encode(weights, pooled), found, seconds, checkpoint, weights)
 
 
-def _identity(llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, params: TokenParams) -> dict[str, Any]:
-    """All that the training depends on; the mix is not part of it."""
+def _basis(llm: LanguageModel, params: TokenParams) -> dict[str, Any]:
+    """All that the training depends on beside the texts and their pooled tokens; the mix is not part of it."""
     settings = params.amortised.model_dump() if params.method == "amortised" else params.learned.model_dump()
     settings.pop("mix", None)
     return {
-        "texts": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
-        "pooled": hashlib.sha256(pooled.tobytes()).hexdigest(),
         "llm": fingerprint(llm),
         "settings": settings,
         "code": [file_sha256(Path(__file__).with_name(f"{name}.py")) for name in ("learned_tokens", "token_encoder")],
+    }
+
+
+def _identity(basis: dict[str, Any], rows: list[list[int]], pooled: np.ndarray) -> dict[str, Any]:
+    """All that the training of these texts' tokens depends on."""
+    return basis | {
+        "texts": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+        "pooled": hashlib.sha256(pooled.tobytes()).hexdigest(),
     }

@@ -1,7 +1,8 @@
 """items + LLM -> data/item_tokens: one soft token and one content vector per item.
 
-In: data/interactions/items.parquet, data/llm. Out: data/item_tokens/{items.parquet,measured.json}; also
-encoder.safetensors with method amortised. What a killed run had learned is gone on from (checkpoints.py).
+In: data/interactions/items.parquet, data/llm. Out: data/item_tokens/{items.parquet,measured.json,
+statistics.safetensors}; also encoder.safetensors with method amortised. What a killed run had learned is gone on from
+(checkpoints.py); texts of earlier runs are not computed again (text_cache.py).
 Run alone: python -m stages.tokenize_items
 """
 
@@ -38,6 +39,7 @@ def main(argv: list[str]) -> None:
     with publish_folder(OUT) as folder:
         tables.write_table(folder / "items.parquet", table, tables.ITEM_TOKENS)
         write_json(folder / "measured.json", result.measured)
+        write_tensors(folder / "statistics.safetensors", vars(result.statistics))
         if result.encoder:
             write_tensors(folder / "encoder.safetensors", result.encoder)
     if result.checkpoint:

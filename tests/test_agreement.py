@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 # These carry data and messages and change no number in it: see the head of dvc.yaml.
-NAMES = ("artifacts", "checkpoints", "errors", "params", "progress", "sources", "tables")
+NAMES = ("artifacts", "checkpoints", "errors", "params", "progress", "sources", "tables", "text_cache")
 PLUMBING = {
     str(path.relative_to(ROOT))
     for name in NAMES

@@ -50,7 +50,7 @@ def test_a_broken_one_is_dropped_with_a_warning(cache: Path, capsys: pytest.Capt
     assert not file.exists()
 
 
-def test_the_newest_of_a_stage_stay(cache: Path) -> None:
+def test_those_of_a_stage_used_last_stay(cache: Path) -> None:
     Checkpoint("finetune", {}).save({}, {"epoch": 1})
     for number in range(KEPT + 2):
         Checkpoint("tokenize", {"number": number}).save({}, {"number": number})
@@ -59,6 +59,13 @@ def test_the_newest_of_a_stage_stay(cache: Path) -> None:
     kept = [Checkpoint("tokenize", {"number": number}).load() is not None for number in range(KEPT + 2)]
     assert kept == [False, False, True, True, True]
     assert Checkpoint("finetune", {}).load() == ({}, {"epoch": 1})
+    for folder in cache.glob("tokenize-*"):
+        os.utime(folder, (folder.stat().st_mtime - 10,) * 2)
+    assert Checkpoint("tokenize", {"number": 2}).load() is not None  # the oldest, in use again
+    for number in (9, 10):
+        Checkpoint("tokenize", {"number": number}).save({}, {})
+    kept = [Checkpoint("tokenize", {"number": number}).load() is not None for number in (2, 3, 4, 9, 10)]
+    assert kept == [True, False, False, True, True]
 
 
 def test_a_save_that_fails_ends_no_run(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from lea_core.learned_tokens import Learner, mean_loss, text_losses
 from lea_core.llm import LanguageModel, fingerprint
 from lea_core.params import AmortisedTokens, LearnedTokens, TokenParams
 from lea_core.token_encoder import encode
-from lea_core.token_methods import Tokenised, _identity, tokenise
+from lea_core.token_methods import Tokenised, _basis, _identity, tokenise
 from stages import tokenize_items
 from tests import tiny_llm
 from tests.lane import ROOT, change_params
@@ -33,6 +33,7 @@ def settings(method: str, items: int = 4, **learned: float) -> TokenParams:
         layer=2,
         text_tokens=4,
         content_width=3,
+        statistics=None,
         learned=LearnedTokens(**chosen),
         amortised=AmortisedTokens(items=items, epochs=20, learning_rate=0.05, width=8),
     )
@@ -77,7 +78,7 @@ def test_adam_is_torchs(model: LanguageModel) -> None:
     torch.testing.assert_close(ours, theirs.detach())
 
 
-def test_learned_tokens_make_the_text_likelier_and_depend_on_no_other_item(model: LanguageModel) -> None:
+def test_learned_tokens_make_the_text_likelier_and_depend_on_no_other_item(model: LanguageModel, cache: Path) -> None:
     result = run(model, "learned")
     assert result.measured["text_loss_after"] < result.measured["text_loss_before"] - 0.05
     present = np.array([0, 1, 3, 4, 5])
@@ -93,6 +94,7 @@ def test_learned_tokens_make_the_text_likelier_and_depend_on_no_other_item(model
     pooled = run(model, "pooled").tokens
     assert mean_loss(model, rows, pooled.token, present) == pytest.approx(result.measured["text_loss_before"])
     np.testing.assert_array_equal(result.tokens.token[2], pooled.token[2])
+    shutil.rmtree(cache.parent / "texts")
     alone = run(model, "learned", ["alien robot", "ghost", "jazz", "sea dog", "king"], batch_tokens=100)
     np.testing.assert_allclose(alone.tokens.token[0], result.tokens.token[0], atol=1e-5)
 
@@ -149,6 +151,7 @@ def test_a_killed_run_goes_on_to_the_same_tokens(
             checkpoint = results[-1].checkpoint
             assert checkpoint is not None
             checkpoint.remove()
+            shutil.rmtree(cache.parent / "texts")
         else:
             assert len(list(cache.iterdir())) == 1
     whole, again = results
@@ -200,16 +203,17 @@ def test_bfloat16_will_do(model: LanguageModel, tmp_path: Path) -> None:
 
 def test_any_other_input_starts_anew(model: LanguageModel, tmp_path: Path) -> None:
     rows, pooled = [[1, 2], [3]], np.ones((2, 16), dtype=np.float32)
-    wanted = settings("learned")
-    identity = _identity(model, rows, pooled, wanted)
-    assert identity == _identity(model, rows, pooled, settings("mixed", mix=0.5))
-    assert identity != _identity(model, [[1, 2], [4]], pooled, wanted)
-    assert identity != _identity(model, rows, pooled, settings("learned", steps=21))
-    assert identity != _identity(model, rows, pooled, settings("amortised"))
+    wanted = _basis(model, settings("learned"))
+    identity = _identity(wanted, rows, pooled)
+    assert wanted == _basis(model, settings("mixed", mix=0.5))
+    assert identity != _identity(wanted, [[1, 2], [4]], pooled)
+    assert identity != _identity(wanted, rows, pooled + 1.0)
+    assert wanted != _basis(model, settings("learned", steps=21))
+    assert wanted != _basis(model, settings("amortised"))
     other = tiny_llm.load(tmp_path / "other")
     assert fingerprint(other) == fingerprint(model)
     other.causal.lm_head.weight.data[0, 0] += 1.0
-    assert identity != _identity(other, rows, pooled, wanted)
+    assert wanted != _basis(other, settings("learned"))
 
 
 def test_the_stage_publishes_the_encoder_and_forgets_its_checkpoint(

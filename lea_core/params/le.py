@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lea_core.params.base import Count, CountOrZero, NotNegative, OpenShare, Positive, Section, Sha256, Share
+from lea_core.params.data import FileSource
 
 
 class LlmParams(Section):
@@ -43,6 +44,7 @@ class TokenParams(Section):
     layer: CountOrZero  # the hidden states after so many layers are pooled into the content vector; 0: after all
     text_tokens: Count  # longer item texts are cut here, and counted
     content_width: Count  # principal directions kept by the whitening
+    statistics: FileSource | None  # statistics.safetensors of an earlier run; null: fitted on these items
     learned: LearnedTokens
     amortised: AmortisedTokens
 
