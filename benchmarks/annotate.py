@@ -13,7 +13,7 @@ machine does can only slow one down.
                                 product of these shapes reaches in the same process; all else counts as loss
   peak_mib                      of the process
   float32_*                     largest difference of ours from naive in float32, and whether both rank actions alike
-  engine_*                      the stage itself, all workers, from its manifest
+  engine_*, forecast_*          the stage itself, all workers, on the whole data set; and what `lea forecast` said before
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from lea_core import environment, llm, shard_run
 from lea_core.annotate import Annotating
 from lea_core.artifacts import publish_file, read_json, write_json
 from lea_core.environment import Environment
+from lea_core.forecast import forecast
 from lea_core.llm_pass import Passed, fill
 from lea_core.packing import learning_steps
 from lea_core.processes import side_by_side
@@ -163,12 +164,22 @@ def engine(name: str) -> dict[str, float]:
     kind = Annotating(prepared.params.annotate.sampled_actions, prepared.params.annotate.seed)
     job = shard_run.prepare(kind, prepared.folder, prepared.params)
     shutil.rmtree(job.run.parent, ignore_errors=True)
+    price = forecast(prepared.folder, prepared.params).prices[0]
     started = time.perf_counter()
     run_stage(prepared.folder, "annotate")
     wall = time.perf_counter() - started
+    written = sum((prepared.folder / path).stat().st_size for path in kind.outs)
     total = read_json(job.run / "manifest.json")["total"]
     events = sum(shard.events for shard in job.shards)
-    return {"engine_interactions": events, "engine_tokens": total["tokens"], "engine_seconds": round(wall, 1)}
+    return {
+        "engine_interactions": events,
+        "engine_tokens": total["tokens"],
+        "engine_seconds": round(wall, 1),
+        "engine_bytes": written,
+        "forecast_tokens": price.left,
+        "forecast_seconds": round(price.seconds, 1),
+        "forecast_bytes": price.bytes,
+    }
 
 
 def on(name: str) -> dict[str, Any]:

@@ -11,13 +11,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lea_core import engines, shard_run
+import numpy as np
+
+from lea_core import engines, llm_pass, shard_run, shards
 from lea_core.annotate import Annotating
 from lea_core.augment import Augmenting
 from lea_core.engines import local
+from lea_core.packing import learning_steps
 from lea_core.params import Params
+from lea_core.proposals import propose
+from lea_core.sequences import windows
+from lea_core.shard_worker import Worker
+from lea_core.shards import Shard
 
 SAMPLE = 32  # shards of which it is looked up what is known
+TRIED_STATES = 512  # events of which proposals are tried
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,27 @@ class Forecast:
     workers: int
 
 
+class Trial(Worker):
+    """A worker that can be asked more."""
+
+    def known(self, shard: Shard) -> tuple[int, int]:
+        """Windows of a shard that earlier runs passed, and all of them; of annotate, whose actions need no states."""
+        part = shards.read(self.interactions, shard, self.le.num_items)
+        cut = windows(part.train, np.arange(part.train.num_users), self.le.shape.history)
+        asked = self.job.kind.actions(self.job.root, self.le, part, shard)
+        keys, _ = llm_pass.window_keys(self.le, part.train, cut, asked["actions"], self.keys)
+        return sum(place is not None for place in self.known_windows.find(keys)), len(cut)
+
+    def proposing(self, shard: Shard) -> float:
+        """Seconds that it takes to rank all items in one state, about."""
+        part = shards.read(self.interactions, shard, self.le.num_items)
+        events = np.flatnonzero(learning_steps(part.train))[:TRIED_STATES]
+        states = np.zeros((len(events), self.le.heads.state_width), dtype=np.float16)
+        started = time.perf_counter()
+        propose(self.le, part.train, events, states, 1, skip_seen=False, skip_next=False)
+        return (time.perf_counter() - started) / max(len(events), 1)
+
+
 def forecast(root: Path, wanted: Params) -> Forecast:
     """Try the workers of this machine and price annotate and augment. Raises `LeaError` as these stages do."""
     job = shard_run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), root, wanted)
@@ -48,7 +77,7 @@ def forecast(root: Path, wanted: Params) -> Forecast:
     missing = [shard for shard in job.shards if job.record(shard) is None]
     workers = engines.count_workers(job.workers, len(job.shards))
     started = time.perf_counter()
-    with local.start(job, workers) as pool:
+    with local.start(job, workers, Trial) as pool:
         rate = local.rate(pool, missing or job.shards)
         setup = time.perf_counter() - started  # the stages do the same
         found = pool.ask("known", missing[:: max(len(missing) // SAMPLE, 1)])

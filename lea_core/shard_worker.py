@@ -19,8 +19,6 @@ import pyarrow as pa
 
 from lea_core import llm_pass, shard_files, shards
 from lea_core.errors import LeaError, warn
-from lea_core.packing import learning_steps
-from lea_core.proposals import propose
 from lea_core.sequences import windows
 from lea_core.shard_files import Arrays
 from lea_core.shards import Part, Shard
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from lea_core.environment import Environment
 
 KNOWN = "known.sqlite"
-TRIED_STATES = 512  # events of which proposals are tried
 WARM_UP_PACKS = 3  # beside the first, which is not timed
 
 
@@ -179,23 +176,6 @@ class Worker:
                 break
             started = now
         return tokens, seconds
-
-    def known(self, shard: Shard) -> tuple[int, int]:
-        """Windows of a shard that earlier runs passed, and all of them; of annotate, whose actions need no states."""
-        part = shards.read(self.interactions, shard, self.le.num_items)
-        cut = windows(part.train, np.arange(part.train.num_users), self.le.shape.history)
-        asked = self.job.kind.actions(self.job.root, self.le, part, shard)
-        keys, _ = llm_pass.window_keys(self.le, part.train, cut, asked["actions"], self.keys)
-        return sum(place is not None for place in self.known_windows.find(keys)), len(cut)
-
-    def proposing(self, shard: Shard) -> float:
-        """Seconds that it takes to rank all items in one state, about."""
-        part = shards.read(self.interactions, shard, self.le.num_items)
-        events = np.flatnonzero(learning_steps(part.train))[:TRIED_STATES]
-        states = np.zeros((len(events), self.le.heads.state_width), dtype=np.float16)
-        started = time.perf_counter()
-        propose(self.le, part.train, events, states, 1, skip_seen=False, skip_next=False)
-        return (time.perf_counter() - started) / max(len(events), 1)
 
     def _check_finite(self, arrays: Arrays) -> None:
         broken = np.zeros(len(arrays["user"]), dtype=bool)

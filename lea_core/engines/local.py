@@ -32,9 +32,9 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
             pool.do(shards, lambda shard: progress.update(job.tokens(shard)))
 
 
-def start(job: Job, workers: int) -> Alone | Pool:
+def start(job: Job, workers: int, make: type[Worker] = Worker) -> Alone | Pool:
     """As many workers; a single one is this process."""
-    return Alone(job) if workers == 1 else Pool(job, workers)
+    return Alone(job, make) if workers == 1 else Pool(job, workers, make)
 
 
 def rate(pool: Alone | Pool, shards: list[Shard]) -> float:
@@ -48,8 +48,8 @@ class Alone:
 
     size = 1
 
-    def __init__(self, job: Job) -> None:
-        self._worker = Worker(job)
+    def __init__(self, job: Job, make: type[Worker]) -> None:
+        self._worker = make(job)
 
     def __enter__(self) -> Alone:
         """Nothing to start."""
@@ -72,8 +72,8 @@ class Alone:
 class Pool:
     """Workers that have loaded the LE."""
 
-    def __init__(self, job: Job, workers: int) -> None:
-        self._job, self.size = job, workers
+    def __init__(self, job: Job, workers: int, make: type[Worker]) -> None:
+        self._job, self.size, self._make = job, workers, make
         self._processes: dict[Connection, multiprocessing.process.BaseProcess] = {}
 
     def __enter__(self) -> Pool:
@@ -92,7 +92,7 @@ class Pool:
     def _start(self, place: int) -> Connection:
         ours, theirs = multiprocessing.get_context("spawn").Pipe()
         process = multiprocessing.get_context("spawn").Process(
-            target=serve, args=(theirs, self._job, place), daemon=True
+            target=serve, args=(theirs, self._job, place, self._make), daemon=True
         )
         process.start()
         theirs.close()
@@ -144,7 +144,7 @@ class Pool:
                     waiting.appendleft(shard)
 
 
-def serve(connection: Connection, job: Job, place: int) -> None:
+def serve(connection: Connection, job: Job, place: int, make: type[Worker]) -> None:
     """A worker's life: load, then answer until the master hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the master's to answer
     os.environ.setdefault("LOCAL_RANK", str(place))
@@ -155,7 +155,7 @@ def serve(connection: Connection, job: Job, place: int) -> None:
         except (EOFError, OSError):
             return
         try:
-            worker = worker or Worker(job)
+            worker = worker or make(job)
             answer: tuple[str, Any] = ("ok", getattr(worker, task)(shard))
         except LeaError as error:
             answer = ("mistake", str(error))

@@ -1,0 +1,55 @@
+"""lea forecast: tokens to the last one, what is known left out, and the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lea_core import cli, shard_run
+from lea_core.annotate import Annotating
+from lea_core.augment import Augmenting
+from lea_core.errors import LeaError
+from lea_core.forecast import forecast
+from tests.test_shard_rows import window_count, with_users
+from tests.test_shard_run import LOG, STATES, annotated, total
+from tests.tiny_project import change, log, write_log, write_project
+
+
+def test_what_is_forecast_is_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEA_CACHE", str(tmp_path / "cache"))
+    wanted = write_project(tmp_path, LOG)
+    before = forecast(tmp_path, wanted)
+    job = annotated(tmp_path, monkeypatch)
+    first, second = before.prices
+    assert first.tokens == first.left == total(job)["tokens"]
+    assert first.seconds > first.left / before.tokens_per_second
+    kind = Augmenting(wanted.augment.actions, wanted.preprocess.repeats)
+    augmenting = shard_run.prepare(kind, tmp_path, wanted)
+    shard_run.perform(augmenting)
+    assert second.tokens == total(augmenting)["tokens"]
+    written = [sum((tmp_path / path).stat().st_size for path in one.outs) for one in (job.kind, kind)]
+    for price, size in zip(before.prices, written, strict=True):
+        assert 0.2 * price.bytes < size < 2 * price.bytes + 20_000  # Parquet's own words weigh more in small files
+    assert forecast(tmp_path, wanted).prices[0].left == 0  # done
+    new = log(10, seed=1)
+    write_log(tmp_path, with_users(LOG, new, 30))
+    left = forecast(tmp_path, wanted).prices[0]
+    share = window_count(new) / (window_count(LOG) + window_count(new))
+    assert left.left == pytest.approx(share * left.tokens, abs=1)
+
+
+def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LEA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    wanted = write_project(tmp_path, LOG)
+    cli.forecast()
+    shown = capsys.readouterr().out
+    job = shard_run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), tmp_path, wanted)
+    assert f"{sum(map(job.tokens, job.shards)):,}" in shown
+    assert "tried with 1 worker of this machine" in shown
+    assert not (tmp_path / STATES).exists()
+    assert json.loads((job.run / "plan.json").read_text())["run"] == job.name
+    change(tmp_path)
+    (tmp_path / "data" / "le" / "le.json").unlink()
+    with pytest.raises(LeaError, match=r"data/le/le\.json: not found: run `dvc repro` to make it"):
+        cli.forecast()
