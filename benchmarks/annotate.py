@@ -13,7 +13,7 @@ machine does can only slow one down.
                                 product of these shapes reaches in the same process; all else counts as loss
   peak_mib                      of the process
   float32_*                     largest difference of ours from naive in float32, and whether both rank actions alike
-  engine_*, forecast_*          the stage itself, all workers, on the whole data set; and what `lea forecast` said before
+  engine_*, forecast_*          the stage itself, all workers, on the whole data set; what `lea forecast` said before
 """
 
 from __future__ import annotations
