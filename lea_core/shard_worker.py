@@ -7,6 +7,7 @@ whatever else the machine has, for another number of threads may round otherwise
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -116,6 +117,8 @@ class Worker:
 
         started = time.perf_counter()
         torch.set_num_threads(job.threads)
+        if torch.cuda.is_available():  # of several workers of a machine, each its own; Ray shows each one alone
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         data = job.root / "data"
         self.job, self.interactions = job, data / "interactions"
         tokens = environment.read_item_tokens(data / "item_tokens" / "items.parquet")
