@@ -39,7 +39,8 @@ GRU = {"backbone": "gru", "method": "supervised", "state": "none", "reward": "no
 Table = list[tuple[dict[str, object], set[str]]]
 ABOVE_TRAINING: Table = [
     # Who does the work is no part of what comes out.
-    ({"annotate.engine": "ray", "annotate.workers": 1}, set()),
+    ({"annotate.engine": "torchrun"}, set()),
+    ({"annotate.engine": "local", "annotate.workers": 1}, set()),
     # The sampled actions change, so the rewards do; the states do not, so nothing is proposed anew.
     ({"annotate.seed": 1}, {"annotate"} | SNQN_LEA),
     # Nobody reads the LE's actions now ...
