@@ -25,6 +25,9 @@ from lea_core.sequences import Sequences, Window
 OPEN_ROWS = 32  # rows that still take windows while a batch is packed
 LEAST_ROW = 256  # tokens: attention within shorter rows costs little beside everything else
 LEAST_FITTED_ROW = 256  # the same where attention goes by the prefix alone
+# Keys of a batch's events are padded to a multiple of this: for every other shape of a product of bfloat16 matrices,
+# oneDNN compiles and keeps a kernel, up to 1024 of them.
+KEYS = 32
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,10 @@ class Packed:
     def prefix(self, device: torch.device) -> Prefix:
         """The same as `mask`, as where prefix_attention.py looks: an event's own key is among the row's events."""
         is_event = self.items >= 0
-        keys = np.argsort(~is_event, axis=1, kind="stable")[:, : int(is_event.sum(axis=1).max())]  # (B, M)
+        most = int(is_event.sum(axis=1).max())
+        # fewer than the row's tokens where there are others: attention that does not look at `keys` must fail
+        most = min(-(-most // KEYS) * KEYS, max(most, is_event.shape[1] - 1))
+        keys = np.argsort(~is_event, axis=1, kind="stable")[:, :most]  # (B, M)
         key_windows = np.where(np.take_along_axis(is_event, keys, 1), np.take_along_axis(self.windows, keys, 1), -2)
         key_positions = np.take_along_axis(self.positions, keys, 1)
         sees = (self.windows[:, :, None] == key_windows[:, None, :]) & (
