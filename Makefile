@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale search-le clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## .venv with the pinned packages (once; again when pyproject.toml or constraints.txt change)
 
@@ -41,7 +41,7 @@ tiny: install ## the whole pipeline on 60 users in a temporary folder, then its 
 bench-le: install ## the LE on Amazon Scientific beside its yardsticks -> benchmarks/results/le.json
 	@python -m benchmarks.le
 
-bench-scale: install ## time and memory of the stages on logs of up to ten million events -> benchmarks/results/scale.json
+bench-scale: install ## time and memory on logs of up to ten million events -> benchmarks/results/scale.json, docs/scale.png
 	@python -m benchmarks.scale
 
 bench-annotate: install ## the packed pass against prompts and a KV cache -> benchmarks/results/annotate.{json,md}

@@ -208,7 +208,7 @@ def find_reads(sequences: Sequences, users: np.ndarray, history: int) -> Reads:
         numbers.append(np.full(len(rows), number))
         events.append(rows)
         owned.append(rows >= offset + window.new)
-        acting.append(np.isin(rows, acting_events(sequences, window, followed)))
+        acting.append(np.isin(rows, acting_events(sequences, [window], followed)))
     return Reads(
         np.array([sequences.offsets[window.user] + window.start for window in cut_windows], dtype=np.int64),
         np.array([window.length for window in cut_windows], dtype=np.int64),

@@ -1,8 +1,14 @@
 """What the stages take of time and memory as the log grows: `make bench-scale`.
 
-In: nothing; the logs are synthetic. Out: benchmarks/results/scale.json: for each command of COMMANDS and each size, its
-seconds (from start to end of its process) and its peak MiB of memory, such as preprocess_seconds_1e7 and
-preprocess_peak_mib_1e7; commit and hardware.
+In: nothing; the logs are synthetic. Out: benchmarks/results/scale.json and its picture, docs/scale.png: for each of
+COMMANDS and each size, its seconds (from start to end of its process) and its peak MiB of memory, such as
+preprocess_seconds_1e7 and preprocess_peak_mib_1e7; commit and hardware.
+
+  preprocess  the stage, on a log whose catalogue grows with it
+  plan        the shards of that log (plan_only.py)
+  annotate    the stage, with a random LLM of two layers and a width of 16, so that what remains is our own work; two
+              workers; a catalogue of a thousand items at every size, so that users alone grow.
+              annotate_peak_mib_* is the master's, annotate_worker_peak_mib_* the greater worker's
 
 The log is drawn, not simulated: ten events per user on average, some users more active, items by Zipf's law, the events
 of all users interleaved in time. It measures the cost of the rows, and nothing of what a model could learn from them.
@@ -10,6 +16,7 @@ of all users interleaved in time. It measures the cost of the rows, and nothing 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -22,9 +29,12 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from benchmarks.common import ROOT, WORK, where
+from benchmarks.common import ROOT, WORK, run_stage, where
+from benchmarks.plan_only import HISTORY
+from benchmarks.scale_plot import draw
 from lea_core.artifacts import write_json
 from tests.lane import change_params
+from tests.tiny_project import write_le
 
 SIZES = (10**4, 10**5, 10**6, 10**7)
 EVENTS_PER_USER = 10
@@ -39,8 +49,10 @@ WORDS = {
     "use": ("Bath", "Camping", "Desk", "Garden", "Kitchen", "Office", "School", "Sports", "Travel", "Workshop"),
     "thing": ("Bag", "Bottle", "Box", "Brush", "Chair", "Clock", "Cup", "Hook", "Knife", "Lamp", "Mat", "Pan", "Shelf"),
 }
-# What is measured, in this order, in one folder: a module to run, and its arguments.
-COMMANDS: dict[str, list[str]] = {"preprocess": ["stages.preprocess"]}
+CATALOGUE = 1000  # items of the logs that are annotated: there users alone grow
+COMMANDS = {"preprocess": "stages.preprocess", "plan": "benchmarks.plan_only", "annotate": "stages.annotate"}
+WORKERS = 2
+SAMPLED_EVERY = 0.05  # seconds
 CHANGES: dict[str, Any] = {
     "dataset": {
         "name": "tables",
@@ -55,30 +67,20 @@ CHANGES: dict[str, Any] = {
     "preprocess.duplicates": "keep",
     "preprocess.short_users": "train",
     "preprocess.repeats": True,
+    "llm.layers": 2,
+    "annotate.workers": WORKERS,
 }
-# Runs a module and leaves its process's own peak, in KiB, in the file named first: what the system reports of a child
-# (rusage) is no less than what its parent held when it started it.
-PEAK = """
-import atexit, pathlib, runpy, sys
-def record():
-    status = pathlib.Path("/proc/self/status").read_text()
-    pathlib.Path(file).write_text(status.partition("VmHWM:")[2].split()[0])
-file, module, *rest = sys.argv[1:]
-atexit.register(record)
-sys.argv = [module, *rest]
-runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
 
 
-def synthetic_log(folder: Path, interactions: int, seed: int = 0) -> None:
+def synthetic_log(folder: Path, interactions: int, seed: int = 0, items: int | None = None) -> None:
     """Write interactions.parquet (user_id, item_id, timestamp) and items.parquet (item_id, title) in `folder`.
 
-    Of `interactions` events there is one user for every ten and one item for every hundred; ids are text whose byte
-    order is neither that of activity nor of popularity. The same seed gives the same log.
+    Of `interactions` events there is one user for every ten and, without `items`, one item for every hundred; ids are
+    text whose byte order is neither that of activity nor of popularity. The same seed gives the same log.
     """
     generator = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    users, items = max(interactions // EVENTS_PER_USER, 1), max(interactions // EVENTS_PER_ITEM, 2)
+    users, items = max(interactions // EVENTS_PER_USER, 1), items or max(interactions // EVENTS_PER_ITEM, 2)
     item_names = _names("i", generator.permutation(items))
     user_names = _names("u", generator.permutation(users))
     words = [pl.Series(words).gather(generator.integers(0, len(words), items)) for words in WORDS.values()]
@@ -106,37 +108,78 @@ def _names(letter: str, numbers: np.ndarray) -> pl.Series:
     return letter + pl.Series(numbers).cast(pl.String)
 
 
-def prepared_folder(folder: Path, interactions: int) -> Path:
+def prepared_folder(folder: Path, interactions: int, items: int | None = None) -> Path:
     """Fill a new folder with a synthetic log as if fetched and a params.yaml to go with it."""
     shutil.rmtree(folder, ignore_errors=True)
-    synthetic_log(folder / "data" / "raw", interactions)
+    synthetic_log(folder / "data" / "raw", interactions, items=items)
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
     change_params(folder, CHANGES)
     return folder
 
 
-def measure(folder: Path, command: list[str]) -> tuple[float, float]:
-    """Run a module with its arguments in `folder`; its seconds and peak MiB. Ends where the command fails."""
-    peak = folder / "peak"
-    settings = {**os.environ, "PYTHONPATH": str(ROOT)}
+def annotated_folder(folder: Path, interactions: int) -> Path:
+    """A folder with all that `annotate` reads: a log of few items gone through preprocess, and a tiny random LE."""
+    prepared_folder(folder, interactions, CATALOGUE)
+    run_stage(folder, "preprocess")
+    write_le(folder, HISTORY, pq.read_metadata(folder / "data" / "interactions" / "items.parquet").num_rows)
+    return folder
+
+
+def measure(folder: Path, name: str) -> tuple[float, float, float]:
+    """Run one of COMMANDS in `folder`; its seconds, its peak MiB, the largest peak MiB of a process that it started.
+
+    Ends where the command fails. Peaks are the system's own record (VmHWM) as it was shortly before a process's end.
+    """
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), "LEA_CACHE": str(folder / "cache")}
+    peaks: dict[int, float] = {}
     started = time.perf_counter()
-    if subprocess.run([sys.executable, "-c", PEAK, str(peak), *command], cwd=folder, env=settings).returncode:
-        raise SystemExit(f"{folder}: python -m {' '.join(command)} failed")
-    return time.perf_counter() - started, int(peak.read_text()) / 1024
+    with subprocess.Popen([sys.executable, "-m", COMMANDS[name]], cwd=folder, env=settings) as process:
+        while process.poll() is None:
+            peaks |= {one: peak for one in family(process.pid) if (peak := peak_mib(one)) is not None}
+            time.sleep(SAMPLED_EVERY)
+    if process.returncode:
+        raise SystemExit(f"{folder}: python -m {COMMANDS[name]} failed")
+    own = peaks.pop(process.pid)
+    return time.perf_counter() - started, own, max(peaks.values(), default=0.0)
+
+
+def family(process: int) -> list[int]:
+    """A process and all that it started, and these in turn; none that is gone."""
+    found = [process]
+    for one in found:  # it grows meanwhile
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for thread in Path(f"/proc/{one}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def peak_mib(process: int) -> float | None:
+    """The most memory that a process has held since it began its program; None where it is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        found = Path(f"/proc/{process}/status").read_text().partition("VmHWM:")[2].split()
+        return int(found[0]) / 1024 if found else None
+    return None
 
 
 def main() -> None:
-    """Measure every command at every size, write the result, and delete the logs."""
+    """Measure every command at every size, write the result, draw it, and delete the logs."""
     result: dict[str, float] = {}
     for size in SIZES:
-        folder = prepared_folder(WORK / "scale", size)
-        for name, command in COMMANDS.items():
-            seconds, peak = measure(folder, command)
+        folder = WORK / "scale"
+        for name in COMMANDS:
+            if name == "preprocess":
+                prepared_folder(folder, size)
+            elif name == "annotate":
+                annotated_folder(folder, size)
+            seconds, own, other = measure(folder, name)
             label = f"1e{len(str(size)) - 1}"
-            result |= {f"{name}_seconds_{label}": round(seconds, 1), f"{name}_peak_mib_{label}": round(peak)}
-            print(f"{name} of {size:,} interactions: {seconds:.1f} s, {peak:,.0f} MiB", flush=True)
+            result |= {f"{name}_seconds_{label}": round(seconds, 1), f"{name}_peak_mib_{label}": round(own)}
+            if name == "annotate":
+                result[f"annotate_worker_peak_mib_{label}"] = round(other)
+            print(f"{name} of {size:,} interactions: {seconds:.1f} s, {own:,.0f} and {other:,.0f} MiB", flush=True)
     shutil.rmtree(WORK / "scale")
     write_json(ROOT / "benchmarks" / "results" / "scale.json", {**result, "command": "make bench-scale", **where()})
+    draw(result, ROOT / "docs" / "scale.png")
 
 
 if __name__ == "__main__":

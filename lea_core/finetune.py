@@ -292,7 +292,7 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def events_of(train: Sequences, batch: list[Window], chosen: np.ndarray) -> np.ndarray:
     """The steps that these windows own, as events: (N,)."""
-    return np.concatenate([acting_events(train, window, chosen) for window in batch])
+    return acting_events(train, batch, chosen)
 
 
 def _point(phase: str, epoch: int, losses: list[Losses], verdict: Verdict) -> dict[str, Any]:

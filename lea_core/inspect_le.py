@@ -88,7 +88,7 @@ def inspect(environment: Environment, sequences: Sequences, user: int, position:
     chosen = np.zeros(len(sequences.items), dtype=bool)
     chosen[event] = True
     every = windows(sequences, np.array([user]), environment.shape.history)
-    (window,) = (window for window in every if len(acting_events(sequences, window, chosen)))
+    (window,) = (window for window in every if len(acting_events(sequences, [window], chosen)))
 
     (packed,) = packs(sequences, [window], window.length)
     hidden, _ = environment.read(packed)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lea_core.environment import Environment
-from lea_core.packing import Packed, acting_events, fitted_packs, learning_steps
+from lea_core.packing import Packed, as_arrays, fitted_packs, learning_steps
 from lea_core.sequences import Sequences, Window, windows
 
 
@@ -81,23 +81,27 @@ def window_keys(
 
     The ranges are first and end of the events that the window owns, first and end of the steps that it rewards.
     """
-    chosen = learning_steps(train)
+    found = as_arrays(train, cut, learning_steps(train))
     before = environment.shape.recent_items - 1  # items that a state may look back beyond its window
-    found, ranges = [], []
-    for window in cut:
-        offset, user_end = train.offsets[window.user : window.user + 2]
-        start, end = offset + window.start, offset + window.end
-        steps = acting_events(train, window, chosen)
-        first = steps[0] if len(steps) else end
-        ranges.append((offset + window.new, end, first, first + len(steps)))
-        looked = max(start - before, offset)
-        places = (start - looked, window.new - window.start, first - start, len(steps), end == user_end)
-        content = (keys[train.items[looked:end]], keys[actions[first : first + len(steps)]])
-        digest = blake2b(np.array(places, dtype=np.int64).tobytes(), digest_size=16)
-        for part in content:
-            digest.update(part.tobytes())
-        found.append(digest.digest())
-    return _bytes(found), np.array(ranges, dtype=np.int64).reshape(-1, 4)
+    looked = np.maximum(found.start - before, found.first)
+    step = np.append(found.acting, 0)[np.cumsum(found.steps) - found.steps]
+    step = np.where(found.steps > 0, step, found.end)  # the first that a window rewards
+    last = step + found.steps
+    ends_user = found.end == found.user_end
+    places = (found.start - looked, found.new - found.start, step - found.start, found.steps, ends_user)
+    parts = [
+        _slices(np.stack(places, axis=1), np.arange(len(cut)), np.arange(len(cut)) + 1),
+        _slices(keys[train.items], looked, found.end),
+        _slices(keys[actions].reshape(len(actions), -1), step, last),
+    ]
+    digests = [blake2b(b"".join(window), digest_size=16).digest() for window in zip(*parts, strict=True)]
+    return _bytes(digests), np.stack([found.new, found.end, step, last], axis=1)
+
+
+def _slices(rows: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[bytes]:
+    """The bytes of rows start to end - 1, for each of many such ranges."""
+    whole, size = rows.tobytes(), rows.itemsize * rows.shape[1]
+    return (whole[start:end] for start, end in zip((size * starts).tolist(), (size * ends).tolist(), strict=True))
 
 
 def _bytes(digests: list[bytes]) -> np.ndarray:

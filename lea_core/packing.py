@@ -25,6 +25,9 @@ from lea_core.sequences import Sequences, Window
 OPEN_ROWS = 32  # rows that still take windows while a batch is packed
 LEAST_ROW = 256  # tokens: attention within shorter rows costs little beside everything else
 LEAST_FITTED_ROW = 256  # the same where attention goes by the prefix alone
+# Keys of a batch's events are padded to a multiple of this: for every other shape of a product of bfloat16 matrices,
+# oneDNN compiles and keeps a kernel, up to 1024 of them.
+KEYS = 32
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,10 @@ class Packed:
     def prefix(self, device: torch.device) -> Prefix:
         """The same as `mask`, as where prefix_attention.py looks: an event's own key is among the row's events."""
         is_event = self.items >= 0
-        keys = np.argsort(~is_event, axis=1, kind="stable")[:, : int(is_event.sum(axis=1).max())]  # (B, M)
+        most = int(is_event.sum(axis=1).max())
+        # fewer than the row's tokens where there are others: attention that does not look at `keys` must fail
+        most = min(-(-most // KEYS) * KEYS, max(most, is_event.shape[1] - 1))
+        keys = np.argsort(~is_event, axis=1, kind="stable")[:, :most]  # (B, M)
         key_windows = np.where(np.take_along_axis(is_event, keys, 1), np.take_along_axis(self.windows, keys, 1), -2)
         key_positions = np.take_along_axis(self.positions, keys, 1)
         sees = (self.windows[:, :, None] == key_windows[:, None, :]) & (
@@ -98,7 +104,7 @@ def packs(
     """
     if chosen is None:
         chosen = np.zeros(len(sequences.items), dtype=bool)
-    costs = [_cost(sequences, window, actions, chosen) for window in windows]
+    costs = as_arrays(sequences, windows, chosen).costs(actions).tolist()
     width = min(max([LEAST_ROW, *costs]), batch_tokens)
     rows_per_batch = max(batch_tokens // width, 1)
     rows = list(_fill_rows(windows, costs, width))
@@ -115,7 +121,7 @@ def fitted_packs(
 
     A row takes the longest remaining window that fits. What a batch holds depends on these windows alone.
     """
-    costs = [_cost(sequences, window, actions, chosen) for window in windows]
+    costs = as_arrays(sequences, windows, chosen).costs(actions).tolist()
     pool = sorted(range(len(windows)), key=lambda index: (costs[index], -index))
     sizes = [costs[index] for index in pool]
     found = []
@@ -133,17 +139,53 @@ def fitted_packs(
     return found
 
 
-def acting_events(sequences: Sequences, window: Window, chosen: np.ndarray) -> np.ndarray:
-    """The chosen events, rows of the sequences, whose step to the next one the window owns."""
-    start, end = sequences.offsets[window.user : window.user + 2]
-    first = start + max(window.new - 1, window.start)  # the step into a window's first own event begins one before it
-    last = start + window.end
-    last -= last < end  # the step out of a window is the next window's; out of the sequence leads none
-    return np.asarray(np.flatnonzero(chosen[first:last]) + first)
+@dataclass(frozen=True)
+class Cut:
+    """Windows as arrays, their events as rows of the sequences: (W,) each, but `acting`.
+
+    first: of the user.  start to end - 1: of the window, which owns those from `new` on.  acting: (R,), the chosen
+    events whose step to the next one the window owns, window by window, `steps` of each.
+    """
+
+    first: np.ndarray
+    start: np.ndarray
+    new: np.ndarray
+    end: np.ndarray
+    user_end: np.ndarray
+    steps: np.ndarray
+    acting: np.ndarray
+
+    def costs(self, actions: int) -> np.ndarray:
+        """Tokens of each window with so many actions at each of its acting events: (W,)."""
+        costs: np.ndarray = self.end - self.start + actions * self.steps
+        return costs
 
 
-def _cost(sequences: Sequences, window: Window, actions: int, chosen: np.ndarray) -> int:
-    return window.length + (actions * len(acting_events(sequences, window, chosen)) if actions else 0)
+def as_arrays(sequences: Sequences, windows: list[Window], chosen: np.ndarray) -> Cut:
+    """What the windows are in rows of the sequences, and which of the `chosen` events (N,) act in them."""
+    found = np.array([(window.user, window.start, window.new, window.end) for window in windows], dtype=np.int64)
+    users, *places = found.reshape(-1, 4).T
+    first, user_end = sequences.offsets[users], sequences.offsets[users + 1]
+    start, new, end = (first + place for place in places)
+    step = np.maximum(new - 1, start)  # the step into a window's first own event begins one before it
+    last = end - (end < user_end)  # the step out of a window is the next window's; out of the sequence leads none
+    lengths = np.maximum(last - step, 0)
+    rows, owner = _ranges(step, lengths), np.repeat(np.arange(len(windows)), lengths)
+    acts = chosen[rows]
+    steps = np.bincount(owner[acts], minlength=len(windows))
+    return Cut(first, start, new, end, user_end, steps, rows[acts])
+
+
+def acting_events(sequences: Sequences, windows: list[Window], chosen: np.ndarray) -> np.ndarray:
+    """The chosen events, rows of the sequences, whose step to the next one these windows own, window by window."""
+    return as_arrays(sequences, windows, chosen).acting
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """`lengths` numbers from `starts` on, one range after the other: (W,) -> (sum of lengths,)."""
+    before = np.cumsum(lengths) - lengths
+    found: np.ndarray = np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+    return found
 
 
 def _fill_rows(windows: list[Window], costs: list[int], width: int) -> Iterator[list[Window]]:
@@ -168,32 +210,39 @@ def _fill_rows(windows: list[Window], costs: list[int], width: int) -> Iterator[
 
 
 def _lay_out(sequences: Sequences, rows: list[list[Window]], actions: int, chosen: np.ndarray) -> Packed:
-    costs = [[_cost(sequences, window, actions, chosen) for window in row] for row in rows]
-    width = max(sum(row) for row in costs)
-    items, windows = (np.full((len(rows), width), -1, dtype=np.int64) for _ in range(2))
-    positions, limits = (np.zeros((len(rows), width), dtype=np.int64) for _ in range(2))
-    cells, events, following, owned, acting, action_cells = [], [], [], [], [], []
-    count = 0
-    for number, row in enumerate(rows):
-        column = 0
-        for name, window in enumerate(row):
-            length, offset = window.length, sequences.offsets[window.user]
-            times = np.arange(length)
-            acting_times = acting_events(sequences, window, chosen) - offset - window.start
-            states = acting_times if actions else times[:0]
-            owners = np.repeat(states, actions)  # the state that each action follows
-            end = column + length + len(owners)
-            items[number, column : column + length] = sequences.items[offset + window.start : offset + window.end]
-            windows[number, column:end] = name
-            positions[number, column:end] = np.concatenate([times, owners + 1])
-            limits[number, column:end] = np.concatenate([times, owners])
-            start = number * width + column
-            cells.append(start + times)
-            events.append(offset + window.start + times)
-            following.append(np.append(count + times[1:], -1))
-            owned.append(times >= window.new - window.start)
-            acting.append(count + states)
-            action_cells.append(start + length + np.arange(len(owners)).reshape(len(states), actions))
-            count, column = count + length, end
-    joined = (np.concatenate(part) for part in (cells, events, following, owned, acting, action_cells))
-    return Packed(items, positions, windows, limits, *joined)
+    cut = as_arrays(sequences, [window for row in rows for window in row], chosen)
+    costs, lengths, steps = cut.costs(actions), cut.end - cut.start, cut.steps if actions else 0 * cut.steps
+    sizes = np.array([len(row) for row in rows])
+    row, name = np.repeat(np.arange(len(rows)), sizes), _ranges(np.zeros_like(sizes), sizes)  # (W,)
+    before = np.cumsum(costs) - costs
+    column = before - before[np.cumsum(sizes) - sizes][row]
+    width = int((column + costs).max())
+    firsts = np.cumsum(lengths) - lengths  # of a window among the S events
+    times, own = _ranges(np.zeros_like(lengths), lengths), np.repeat(np.arange(len(costs)), lengths)  # (S,)
+    cells = (row * width + column)[own] + times
+    events = cut.start[own] + times
+    following = np.arange(1, len(events) + 1)
+    following[firsts + lengths - 1] = -1
+    owner = np.repeat(np.arange(len(costs)), steps)  # (R,)
+    acting_times = (cut.acting if actions else cut.acting[:0]) - cut.start[owner]
+    number = _ranges(np.zeros_like(steps), steps)
+    action_cells = (row * width + column + lengths)[owner, None] + actions * number[:, None] + np.arange(actions)
+    items, windows = (np.full(len(rows) * width, -1, dtype=np.int64) for _ in range(2))
+    positions, limits = (np.zeros(len(rows) * width, dtype=np.int64) for _ in range(2))
+    items[cells] = sequences.items[events]
+    windows[cells], windows[action_cells] = name[own], name[owner, None]
+    positions[cells], positions[action_cells] = times, acting_times[:, None] + 1
+    limits[cells], limits[action_cells] = times, acting_times[:, None]
+    shape = (len(rows), width)
+    return Packed(
+        items=items.reshape(shape),
+        positions=positions.reshape(shape),
+        windows=windows.reshape(shape),
+        limits=limits.reshape(shape),
+        cells=cells,
+        events=events,
+        following=following,
+        owned=events >= cut.new[own],
+        acting=firsts[owner] + acting_times,
+        action_cells=action_cells,
+    )

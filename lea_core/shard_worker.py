@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lea_core.environment import Environment
 
 KNOWN = "known.sqlite"
-WARM_UP_PACKS = 3  # beside the first, which is not timed
+WARM_UP_PACKS = 3  # beside the first, which is not counted
 
 
 class Kind(Protocol):
@@ -173,8 +173,9 @@ class Worker:
         batches = llm_pass.fill(self.le, part.train, cut, actions, self.job.batch_tokens, passed)
         for number, packed in enumerate(batches):
             now = time.perf_counter()
-            if number or len(cut) == 1:
-                tokens, seconds = tokens + packed.tokens, seconds + now - started
+            if number == 1:  # the first batch is slow: it counts only where it is alone
+                tokens, seconds = 0, 0.0
+            tokens, seconds = tokens + packed.tokens, seconds + now - started
             if number == WARM_UP_PACKS:
                 break
             started = now

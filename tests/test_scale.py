@@ -1,14 +1,22 @@
-"""The synthetic log of the scale benchmark, and the memory that preprocess takes of a million events."""
+"""The scale benchmark: its log, its picture, how it measures, and the memory of preprocess and of its plan."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import matplotlib as mpl
 import polars as pl
 import pytest
 
-from benchmarks import scale
+from benchmarks import scale, scale_plot
+from lea_core.artifacts import read_json
 
 # Measured: 390; a log of texts rather than codes took 570.
 PEAK_MIB = 500
+# Measured: 154, of which 133 for a log of ten thousand events.
+PLAN_MIB = 200
+
+mpl.use("Agg")
 
 
 def test_the_synthetic_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +42,49 @@ def test_the_peak_of_preprocess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """With two threads, for every further one has buffers of its own, whatever the log."""
     monkeypatch.setenv("POLARS_MAX_THREADS", "2")
     folder = scale.prepared_folder(tmp_path / "work", 10**6)
-    seconds, peak = scale.measure(folder, scale.COMMANDS["preprocess"])
+    seconds, peak, _ = scale.measure(folder, "preprocess")
     assert (folder / "data" / "interactions" / "interactions.parquet").exists()
     assert seconds > 0
     assert 50 < peak < PEAK_MIB
+    assert scale.measure(folder, "plan")[1] < PLAN_MIB
+
+
+def test_a_catalogue_of_a_given_size(tmp_path: Path) -> None:
+    scale.synthetic_log(tmp_path, 5000, items=30)
+    assert pl.read_parquet(tmp_path / "items.parquet").height == 30
+    assert pl.read_parquet(tmp_path / "interactions.parquet")["item_id"].n_unique() == 30
+
+
+def test_peaks_are_of_a_process_and_of_those_that_it_started() -> None:
+    hold = "import sys; held = bytearray(b'x') * (100 * 2**20); print(flush=True); sys.stdin.read()"
+    start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
+    with subprocess.Popen([sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdin
+        process.stdout.readline()  # both are there
+        own, child = scale.family(process.pid)
+        assert own == process.pid
+        small, large = scale.peak_mib(own), scale.peak_mib(child)
+        process.stdin.close()
+        process.wait()
+        assert small is not None
+        assert large is not None
+        assert small < 100 < large < small + 110
+        assert scale.peak_mib(process.pid) is None
+        assert scale.family(process.pid) == [process.pid]
+
+
+def test_the_folder_to_annotate_is_annotated(tmp_path: Path) -> None:
+    folder = scale.annotated_folder(tmp_path / "work", 6000)  # two shards: two workers
+    seconds, master, worker = scale.measure(folder, "annotate")
+    assert min(seconds, master, worker) > 0
+    states = pl.read_parquet(folder / "data" / "states" / "le.parquet")
+    log = pl.read_parquet(folder / "data" / "interactions" / "interactions.parquet")
+    assert states.height == (log["split"] == "train").sum()
+
+
+def test_the_picture_of_the_result() -> None:
+    figure = scale_plot.picture(read_json(scale.ROOT / "benchmarks" / "results" / "scale.json"))
+    seconds, peaks = figure.axes
+    assert [len(line.get_xdata()) for line in seconds.lines] == [len(scale.SIZES)] * 3  # type: ignore[arg-type]
+    assert len(peaks.lines) == 5

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lea_core import shard_run, shards, tables
 from lea_core.annotate import Annotating
 from lea_core.errors import LeaError
 from lea_core.sequences import windows
-from lea_core.shard_worker import Job
+from lea_core.shard_worker import Job, Worker
 from lea_core.tables import to_numpy
 from tests.tiny_project import change, log, start, write_log, write_project
 
@@ -72,6 +72,7 @@ def wait_for(ready: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=12), st.integers(1, 30), st.integers(2, 9), st.integers(1, 50))
 def test_the_plan_by_hand(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], size: int, history: int, group: int
@@ -205,3 +206,12 @@ def test_workers_that_cannot_live_are_given_up(unbroken: Path, tmp_path: Path, m
     assert not (folder / STATES).exists()
     annotated(folder, monkeypatch)
     assert same(folder, unbroken)
+
+
+def test_a_shard_of_one_batch_has_a_rate(unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forecast's trial leaves the first batch out, but for where there is no other."""
+    folder = fresh(unbroken, tmp_path / "project")
+    job = annotated(folder, monkeypatch, batch_tokens=100_000)
+    tokens, seconds = Worker(job).warm_up(job.shards[0])
+    assert tokens > 0
+    assert seconds > 0

@@ -14,7 +14,7 @@ from lea_core import params, tables
 from lea_core.params import Params
 from lea_core.sequences import SPLITS, Sequences
 from tests.lane import ROOT, change_params
-from tests.tiny_le import item_tokens, make, shake
+from tests.tiny_le import ITEMS, item_tokens, make, shake
 
 CHANGES: dict[str, Any] = {
     "llm.layers": 2,
@@ -65,9 +65,9 @@ def write_log(folder: Path, sequences: Sequences, user_ids: list[str] | None = N
     )
 
 
-def write_tokens(folder: Path, token: np.ndarray | None = None) -> None:
+def write_tokens(folder: Path, token: np.ndarray | None = None, items: int = ITEMS) -> None:
     """data/item_tokens of the tiny LE, on demand with other tokens."""
-    tokens = item_tokens()
+    tokens = item_tokens(items=items)
     table = {
         "item": np.arange(len(tokens.token), dtype=np.int32),
         "token": tables.vectors(tokens.token if token is None else token),
@@ -77,13 +77,17 @@ def write_tokens(folder: Path, token: np.ndarray | None = None) -> None:
     tables.write_table(folder / "data" / "item_tokens" / "items.parquet", pa.table(table), tables.ITEM_TOKENS)
 
 
+def write_le(folder: Path, history: int, items: int = ITEMS) -> None:
+    """data/item_tokens, data/llm and data/le of the tiny LE."""
+    write_tokens(folder, items=items)
+    shake(make(folder / "tiny", items=items, history=history)).save(folder / "data" / "le", {})
+    shutil.copytree(folder / "tiny" / "llm", folder / "data" / "llm")
+
+
 def write_project(folder: Path, sequences: Sequences, **changes: Any) -> Params:
     """The whole of it, with a params.yaml; further `changes` of `annotate`'s parameters by their names."""
     write_log(folder, sequences)
-    write_tokens(folder)
-    le = shake(make(folder / "tiny", history=8))
-    le.save(folder / "data" / "le", {})
-    shutil.copytree(folder / "tiny" / "llm", folder / "data" / "llm")
+    write_le(folder, history=8)
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
     return change(folder, **changes)
 
