@@ -106,7 +106,7 @@ def test_another_le_shares_nothing(again: Path, monkeypatch: pytest.MonkeyPatch)
     assert total(job)["windows_known"] == 0
 
 
-@pytest.mark.parametrize("harm", ["cut", "edited", "foreign", "deleted"])
+@pytest.mark.parametrize("harm", ["cut", "edited", "of another shard", "of another LE", "deleted"])
 def test_a_harmed_shard_is_made_again(
     again: Path, done: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], harm: str
 ) -> None:
@@ -118,16 +118,19 @@ def test_a_harmed_shard_is_made_again(
         victim.write_bytes(content[:-100])
     elif harm == "edited":
         victim.write_bytes(content[:-100] + bytes(100))
-    elif harm == "foreign":
+    elif harm == "of another shard":
         shutil.copyfile(other, victim)
+    elif harm == "of another LE":
+        arrays, record = shard_files.read(victim) or ({}, {})
+        shard_files.write(victim, arrays, {**record, "run": f"0123456789abcdef/{victim.parent.name}"})
     else:
         victim.unlink()
     untouched = {path: when for path, when in files(again).items() if path != victim}
     annotated(again, monkeypatch)
     assert same(again, done)
     assert {path: when for path, when in files(again).items() if path != victim} == untouched
-    warning = {"cut": "broken shard", "edited": "its content is not what was written", "foreign": "of another LE"}
-    assert warning.get(harm, "") in capsys.readouterr().err
+    told = {"cut": "broken shard", "edited": "its content is not what was written", "deleted": ""}
+    assert told.get(harm, "the work of another LE or of other data: it is made again") in capsys.readouterr().err
 
 
 def test_a_manifest_names_every_shard(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
