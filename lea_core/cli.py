@@ -75,10 +75,12 @@ def check() -> None:
 @app.command()
 def forecast() -> None:
     """Say what annotate and augment will cost, from a short trial: tokens, seconds, bytes."""
+    import psutil
+
     from lea_core.forecast import forecast as price
 
     params = load()
-    found = price(Path(), params)
+    found = price(Path(), params, psutil.Process().create_time())
     cells = [
         [price.name, f"{price.tokens:,}", f"{price.left:,}", duration(price.seconds), amount(price.bytes)]
         for price in found.prices

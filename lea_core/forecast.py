@@ -69,17 +69,20 @@ class Trial(Worker):
         return (time.perf_counter() - started) / max(len(events), 1)
 
 
-def forecast(root: Path, wanted: Params) -> Forecast:
-    """Try the workers of this machine and price annotate and augment. Raises `LeaError` as these stages do."""
+def forecast(root: Path, wanted: Params, since: float | None = None) -> Forecast:
+    """Try the workers of this machine and price annotate and augment. Raises `LeaError` as these stages do.
+
+    since: when this process began, in seconds since 1970: a stage takes as long from there to its first token.
+    """
+    began = time.time() if since is None else since
     job = shard_run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), root, wanted)
     with shard_run.turn(job):
         shard_run.begin(job)
     missing = [shard for shard in job.shards if job.record(shard) is None]
     workers = engines.count_workers(job.workers, len(job.shards))
-    started = time.perf_counter()
     with local.start(job, workers, Trial) as pool:
         rate = local.rate(pool, missing or job.shards)
-        setup = time.perf_counter() - started  # the stages do the same
+        setup = time.time() - began
         found = pool.ask("known", missing[:: max(len(missing) // SAMPLE, 1)])
         proposing = sum(pool.ask("proposing", job.shards[:1]))
     augmenting = Augmenting(wanted.augment.actions, wanted.preprocess.repeats)
