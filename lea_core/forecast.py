@@ -15,13 +15,13 @@ import numpy as np
 
 from lea_core import engines, llm_pass, shard_run, shards
 from lea_core.annotate import Annotating
-from lea_core.augment import Augmenting
+from lea_core.augment import STATES_FILE, Augmenting
 from lea_core.engines import local
 from lea_core.packing import learning_steps
 from lea_core.params import Params
 from lea_core.proposals import propose
 from lea_core.sequences import windows
-from lea_core.shard_worker import Worker
+from lea_core.shard_worker import Job, Worker
 from lea_core.shards import Shard
 
 SAMPLE = 32  # shards of which it is looked up what is known
@@ -91,9 +91,15 @@ def forecast(root: Path, wanted: Params, since: float | None = None) -> Forecast
     tokens = sum(shard.passed(augmenting.count) for shard in job.shards)
     proposals = proposing * sum(shard.steps for shard in job.shards) / workers
     sizes = [job.bytes(job.shards), sum(augmenting.bytes(shard, job.state_width) for shard in job.shards)]
+    behind = 0 if not (root / STATES_FILE).exists() else _done(shard_run.prepare(augmenting, root, wanted))
     prices = [
         Price(job.kind.name, sum(map(job.tokens, job.shards)), left, setup + left / rate, sizes[0]),
-        # its proposals are known only when the states are: all of them are priced
-        Price(augmenting.name, tokens, tokens, setup + tokens / rate + proposals, sizes[1]),
+        # what of its windows is known shows only when the proposals are there: all of them are priced
+        Price(augmenting.name, tokens, tokens - behind, setup + (tokens - behind) / rate + proposals, sizes[1]),
     ]
     return Forecast(prices, rate, workers)
+
+
+def _done(job: Job) -> int:
+    """Tokens of the shards that a stopped or finished run has left."""
+    return sum(job.tokens(shard) for shard in job.shards if job.record(shard) is not None)
