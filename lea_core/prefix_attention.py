@@ -7,7 +7,7 @@ A token sees events of its window and itself, never another action, so an action
 are computed against the events' keys (B, N, M) and, apart, against each token's own key. With A actions per state this
 is 1 / (1 + A) of the full scores. Softmax is in float32 over both parts together.
 
-On CPUs this is 2-3 times as fast in bfloat16 as torch's fused attention with a mask (docs/scale.md); GPUs keep theirs.
+On CPUs this is faster in bfloat16 than torch's fused attention with a mask (docs/scale.md); GPUs keep theirs.
 """
 
 from __future__ import annotations
