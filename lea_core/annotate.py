@@ -49,11 +49,8 @@ class Annotating:
 
     def arrays(self, part: Part, asked: Arrays, passed: Passed) -> Arrays:
         """What the shard's file holds, by event."""
-        users, positions = part.users_and_positions()
         return {
-            "user": users.astype(np.int32),
-            "position": positions.astype(np.int32),
-            "followed": learning_steps(part.train),
+            **part.columns(),
             "action": logged_items(part).astype(np.int32),
             "actions": asked["actions"].astype(np.int32),
             "states": passed.states,

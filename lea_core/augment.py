@@ -68,11 +68,8 @@ class Augmenting:
 
     def arrays(self, part: Part, asked: Arrays, passed: Passed) -> Arrays:
         """What the shard's file holds, by event."""
-        users, positions = part.users_and_positions()
         return {
-            "user": users.astype(np.int32),
-            "position": positions.astype(np.int32),
-            "followed": learning_steps(part.train),
+            **part.columns(),
             "actions": asked["actions"].astype(np.int32),
             "scores": asked["scores"],
             "action_rewards": passed.action_rewards,

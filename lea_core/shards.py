@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from lea_core.leaks import training_events
+from lea_core.packing import learning_steps
 from lea_core.sequences import Sequences, from_columns, split_codes, window_tokens
 from lea_core.tables import INTERACTIONS, USERS, read_rows, to_numpy
 
@@ -62,6 +63,12 @@ class Part:
         """For every event its user, numbered over all shards, and its position."""
         users, positions = self.train.users_and_positions()
         return users + self.first_user, positions
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """By event: user, position, and whether a training event follows; (N,) each."""
+        users, positions = self.users_and_positions()
+        followed = learning_steps(self.train)
+        return {"user": users.astype(np.int32), "position": positions.astype(np.int32), "followed": followed}
 
 
 def plan(folder: Path, shard_events: int, history: int) -> list[Shard]:
