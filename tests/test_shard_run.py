@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -215,3 +216,9 @@ def test_a_shard_of_one_batch_has_a_rate(unbroken: Path, tmp_path: Path, monkeyp
     tokens, seconds = Worker(job).warm_up(job.shards[0])
     assert tokens > 0
     assert seconds > 0
+
+
+def test_ray_is_asked_for_where_it_is_not(unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
+    with pytest.raises(LeaError, match=r"annotate\.engine is ray, which is not here: `pip install \.\[ray\]`"):
+        annotated(fresh(unbroken, tmp_path), monkeypatch, engine="ray")
