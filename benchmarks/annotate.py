@@ -38,9 +38,8 @@ from lea_core.artifacts import publish_file, read_json, write_json
 from lea_core.environment import Environment
 from lea_core.forecast import Price, forecast
 from lea_core.llm_pass import Passed, fill
-from lea_core.packing import learning_steps
 from lea_core.processes import side_by_side
-from lea_core.sequences import Sequences, windows
+from lea_core.sequences import Sequences, learning_steps, windows
 
 USERS = {"ml-100k": 60, "scientific": 1000}
 PARITY_USERS = 6

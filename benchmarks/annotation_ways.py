@@ -29,8 +29,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lea_core.environment import Environment
-from lea_core.packing import acting_events, learning_steps
-from lea_core.sequences import Sequences, windows
+from lea_core.packing import acting_events
+from lea_core.sequences import Sequences, learning_steps, windows
 
 
 @dataclass(frozen=True)

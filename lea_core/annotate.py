@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from lea_core.environment import Environment
 from lea_core.llm_pass import Passed
-from lea_core.packing import learning_steps
-from lea_core.sequences import drawn_actions
+from lea_core.sequences import drawn_actions, learning_steps
 from lea_core.shard_files import Arrays
 from lea_core.shards import Part, Shard
 from lea_core.tables import REWARDS, STATES, Schema, vectors

@@ -20,8 +20,8 @@ import pyarrow as pa
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
 from lea_core.llm_pass import Passed
-from lea_core.packing import learning_steps
 from lea_core.proposals import propose
+from lea_core.sequences import learning_steps
 from lea_core.shard_files import Arrays
 from lea_core.shards import Part, Shard
 from lea_core.sources import file_sha256

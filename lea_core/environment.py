@@ -31,9 +31,9 @@ from lea_core.errors import LeaError
 from lea_core.heads import Heads
 from lea_core.item_tokens import ItemTokens
 from lea_core.llm import LanguageModel
-from lea_core.packing import Packed, learning_steps, packs
+from lea_core.packing import Packed, packs
 from lea_core.params import LeParams
-from lea_core.sequences import Sequences, windows
+from lea_core.sequences import Sequences, learning_steps, windows
 from lea_core.tables import ITEM_TOKENS, read_table, to_numpy
 
 TRIAL = 8  # events of each window in the trial of the attention by prefix

@@ -43,10 +43,10 @@ from lea_core.le_steps import (
     step_losses,
 )
 from lea_core.negatives import TEXT_NEIGHBOURS, text_neighbours
-from lea_core.packing import acting_events, learning_steps, packs
+from lea_core.packing import acting_events, packs
 from lea_core.params import LeParams, RewardNegatives
 from lea_core.progress import announce, bar
-from lea_core.sequences import Sequences, Window, seen_pairs, windows
+from lea_core.sequences import Sequences, Window, learning_steps, seen_pairs, windows
 from lea_core.team import Team
 
 STEPS_PER_BATCH = 512  # of the heads phase

@@ -20,10 +20,10 @@ from lea_core.environment import Environment
 from lea_core.errors import LeaError
 from lea_core.le_steps import FrozenStates, Steps, read_steps, sampled_actions
 from lea_core.metrics import ndcg, ranks
-from lea_core.packing import learning_steps, packs
+from lea_core.packing import packs
 from lea_core.params import LeParams, RewardNegatives
 from lea_core.reward_metrics import pairwise_accuracy
-from lea_core.sequences import Sequences, batches, seen_pairs, windows
+from lea_core.sequences import Sequences, batches, learning_steps, seen_pairs, windows
 
 NEGATIVES = RewardNegatives(uniform=1, popular=1, text=0)
 ROWS = 2048  # steps whose rewards are in memory at once

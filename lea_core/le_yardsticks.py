@@ -31,10 +31,9 @@ from lea_core.item_tokens import ItemTokens, pooled_tokens
 from lea_core.le_quality import KINDS, quality
 from lea_core.llm import LanguageModel
 from lea_core.metrics import metrics
-from lea_core.packing import learning_steps
 from lea_core.params import Params
 from lea_core.proposals import propose
-from lea_core.sequences import SPLITS, Sequences
+from lea_core.sequences import SPLITS, Sequences, learning_steps
 
 CUTOFFS = (1, 5, 10)
 SMALL_LAYERS = 2

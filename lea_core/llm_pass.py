@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from lea_core.environment import Environment
-from lea_core.packing import Packed, as_arrays, fitted_packs, learning_steps
-from lea_core.sequences import Sequences, Window, windows
+from lea_core.packing import Packed, as_arrays, fitted_packs
+from lea_core.sequences import Sequences, Window, learning_steps, windows
 
 
 @dataclass(frozen=True)

@@ -83,13 +83,6 @@ class Packed:
         return Prefix(torch.from_numpy(keys).to(device), additive(sees), additive(~is_event))
 
 
-def learning_steps(sequences: Sequences) -> np.ndarray:
-    """(N,) bool: events whose next event is of the same user, so that their states have a logged action."""
-    steps = np.ones(len(sequences.items), dtype=bool)
-    steps[sequences.offsets[1:][np.diff(sequences.offsets) > 0] - 1] = False
-    return steps
-
-
 def packs(
     sequences: Sequences,
     windows: list[Window],

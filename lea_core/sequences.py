@@ -158,6 +158,13 @@ def seen_pairs(sequences: Sequences, events: np.ndarray) -> tuple[np.ndarray, np
     return owner, sequences.items[first[owner] + within]
 
 
+def learning_steps(sequences: Sequences) -> np.ndarray:
+    """(N,) bool: events whose next event is of the same user, so that their states have a logged action."""
+    steps = np.ones(len(sequences.items), dtype=bool)
+    steps[sequences.offsets[1:][np.diff(sequences.offsets) > 0] - 1] = False
+    return steps
+
+
 def sample_actions(logged: np.ndarray, count: int, num_items: int, rng: np.random.Generator) -> np.ndarray:
     """`count` items for each logged one, uniform over the others, repetitions possible: (...,) -> (..., count) int64.
 
