@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lea_core.artifacts import read_json, read_tensors, write_json, write_tensors
@@ -55,6 +56,11 @@ class Policy(nn.Module):
         """(..., D) states -> (..., I) unnormalised log-probabilities of the next item."""
         logits: Tensor = self.actor(states)
         return logits
+
+    def logits_of(self, states: Tensor, actions: Tensor) -> Tensor:
+        """(P, D) states, (P, A) int64 items -> (P, A) logits of these alone."""
+        rows = F.embedding(actions, self.actor.weight)  # (P, A, D)
+        return torch.bmm(rows, states[:, :, None]).squeeze(2) + self.actor.bias[actions]
 
     @torch.inference_mode()
     def scores(self, histories: np.ndarray) -> Tensor:

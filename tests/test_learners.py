@@ -18,6 +18,8 @@ from lea_core.le_parts import Supervision, read_supervision, transitions
 from lea_core.learners.batches import TrainingData, training_windows
 from lea_core.learners.loop import Guard, build_learner, train_seed
 from lea_core.learners.network import CriticNetwork, polyak, target_of
+from lea_core.learners.sa2c import Sa2c
+from lea_core.learners.sqn import Sqn
 from lea_core.learners.terms import td_terms
 from lea_core.params import Params
 from lea_core.policy import Policy, PolicyConfig
@@ -39,19 +41,22 @@ def params(changes: dict[str, Any] | None = None) -> Params:
     }
     raw["variants"] = {
         f"{method}{end}": {"backbone": backbone, "method": method, **parts}
-        for method in ("supervised", "snqn", "sa2c")
+        for method in ("supervised", "sqn", "sac", "snqn", "sa2c")
         for end, backbone, parts in (("", "sasrec", NONE), ("-gru", "gru", NONE), ("-lea", "sasrec", LE))
     }
     raw["variants"]["supervised-lea"]["reward"] = "none"
     small = {
         "methods.sa2c.warmup_epochs": 3,
         "methods.sa2c.q_weight": 1.0,
-        "methods.snqn.q_weight": 1.0,
+        "methods.sac.warmup_epochs": 3,
+        "methods.snqn.negatives": 5,
+        "methods.sa2c.negatives": 5,
+        "methods.sac.q_weight": 1.0,
         "train.epochs": 20,
         "train.patience": 20,
         "train.evaluate_every": 1,
         "train.history": 4,
-        "train.batch_users": 8,
+        "train.batches": {"kind": "packed", "size": 8},
         "train.learning_rate": 0.01,
         "train.event_rewards": {"": 1.0, "buy": 5.0},
         "train.le.state_alignment": 0.1,
@@ -95,10 +100,10 @@ def test_batch_by_hand() -> None:
     train = sequences([6, 5]).train()  # items 0 1 2 3 and 1 2 3
     rewards = torch.tensor([10.0, 11.0, 12.0, 20.0, 21.0])
     states = torch.arange(7, dtype=torch.float16)[:, None]
-    data = TrainingData(train, Supervision(rewards, states, sampled_actions=torch.arange(5)[:, None]), None, CPU)
-    batch = data.batch(
-        np.array([1, 4]), np.array([4, 6]), RNG
-    )  # user 0 from its second event on; user 1 without its last
+    given = Supervision(rewards, states, torch.arange(5)[:, None], torch.arange(5.0)[:, None])
+    data = TrainingData(train, given, params().methods.snqn, params().train, CPU)
+    # user 0 from its second event on; user 1 without its last
+    batch = data.packed(np.array([1, 4]), np.array([4, 6]), RNG)
     assert batch.items.tolist() == [[1, 2, 3], [1, 2, -1]]
     assert batch.events.tolist() == [0, 1, 2, 3, 4]
     assert batch.source.tolist() == [0, 1, 3]
@@ -111,6 +116,87 @@ def test_batch_by_hand() -> None:
     assert batch.sampled_actions.tolist() == [[1], [2], [3]]
     hidden = torch.arange(6.0).view(2, 3, 1)
     assert batch.states(hidden).tolist() == [[0.0], [1.0], [2.0], [3.0], [4.0]]
+
+
+def test_transitions_by_hand() -> None:
+    train = sequences([8, 5]).train()  # items 0 1 2 3 4 5 and 1 2 3
+    rewards = torch.arange(7.0)
+    p = params({"train.batches": {"kind": "transitions", "size": 2}})  # train.history is 4
+    data = TrainingData(train, Supervision(rewards), p.methods.sqn, p.train, CPU)
+    batch = data.transitions(np.array([4, 6]), RNG)  # user 0 after item 4, user 1 after its first
+    assert batch.items.tolist() == [[1, 2, 3, 4], [2, 3, 4, 5], [1, -1, -1, -1], [1, 2, -1, -1]]  # s, s', s, s'
+    hidden = torch.arange(16.0).view(4, 4, 1)
+    assert batch.states(hidden).flatten().tolist() == [3.0, 7.0, 8.0, 13.0]
+    assert batch.source.tolist() == [0, 2]
+    assert batch.action.tolist() == [5, 2]
+    assert batch.last.tolist() == [True, False]
+    assert batch.reward.tolist() == [4.0, 5.0]
+    plain = TrainingData(train, Supervision(rewards), p.methods.supervised, p.train, CPU)
+    assert plain.transitions(np.array([4, 6]), RNG).items.tolist() == [[1, 2, 3, 4], [1, -1, -1, -1]]  # s alone
+
+
+def test_an_epoch_of_transitions_takes_each_once() -> None:
+    p = params({"train.batches": {"kind": "transitions", "size": 5}})
+    rewards = torch.arange(float(len(transitions(WORLD.train()))))  # each transition's own number
+    data = TrainingData(WORLD.train(), Supervision(rewards), p.methods.sqn, p.train, CPU)
+    taken = [batch.reward.tolist() for batch in data.epoch(np.random.default_rng(0))]
+    assert max(map(len, taken)) == 5
+    assert sorted(number for numbers in taken for number in numbers) == rewards.tolist()
+
+
+def test_drawn_items_and_their_expected_counts() -> None:
+    train = Sequences(np.array([0, 0, 0, 1]), np.zeros(4, np.int8), np.array([0, 4]), 3)
+    p = params({"train.loss": {"name": "sampled_softmax", "negatives": 2, "popularity": 1.0}})
+    data = TrainingData(train, Supervision(torch.ones(3)), p.methods.supervised, p.train, CPU)
+    share = torch.tensor([4.0, 2.0, 1.0]) / 7  # training counts 3, 1, 0, plus 1
+    counts, generator = torch.zeros(3), np.random.default_rng(0)
+    for _ in range(1000):
+        batch = next(data.epoch(generator))
+        assert batch.loss_items is not None
+        torch.testing.assert_close(batch.loss_log_counts, (2 * share[batch.loss_items]).log())
+        counts += batch.loss_items.bincount(minlength=3)
+    torch.testing.assert_close(counts / counts.sum(), share, atol=0.02, rtol=0.0)
+
+
+def test_the_greedy_action_is_looked_for_among_the_drawn_and_the_logged() -> None:
+    p = params({"train.greedy_items": 2})
+    train = WORLD.train()
+    data = TrainingData(train, Supervision(torch.ones(len(transitions(train)))), p.methods.sqn, p.train, CPU)
+    batch = data.packed(np.array([0]), np.array([4]), RNG)  # actions 1, 2, 3
+    assert batch.greedy_items is not None
+    items = batch.greedy_items.tolist()
+    assert {1, 2, 3} <= set(items)
+    assert len(items) <= 5
+    online, _ = networks(p, 10, None)
+    states = torch.randn(6, 16)
+    q = online.critic(states)
+    assert online.greedy(states, batch.greedy_items).flatten().tolist() == [
+        items[place] for place in q[:, items].argmax(dim=1).tolist()
+    ]
+    assert torch.equal(online.greedy(states, torch.arange(10)), online.greedy(states, None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_items", "message"),
+    [
+        ({"methods.snqn.negatives": 10}, 10, "negatives of the method is 10, but .* has 10 items: use fewer"),
+        ({"train.loss": {"name": "gbce", "negatives": 64, "calibration": 0.5}}, 10, "train.loss.negatives is 64, but"),
+        ({"train.greedy_items": 10}, 10, "train.greedy_items is 10, but .* has 10 items"),
+        ({}, 1, "one item leaves nothing to choose from: keep more items"),
+    ],
+)
+def test_what_a_small_catalogue_cannot_give(changes: dict[str, Any], num_items: int, message: str) -> None:
+    p, world = params(changes), sequences([6], num_items)
+    with pytest.raises(LeaError, match=message):
+        TrainingData(world.train(), Supervision(torch.ones(3)), p.methods.snqn, p.train, CPU)
+
+
+@pytest.mark.parametrize("kind", ["packed", "transitions"])
+def test_sequences_of_one_event_teach_nothing(kind: str) -> None:
+    p, world = params({"train.batches": {"kind": kind, "size": 8}}), sequences([3, 3])
+    data = TrainingData(world.train(), Supervision(torch.ones(0)), p.methods.snqn, p.train, CPU)
+    with pytest.raises(LeaError, match="no user has two training events: give more data"):
+        next(data.epoch(RNG))
 
 
 # ---- the LE's parts
@@ -233,7 +319,8 @@ def test_td_terms_against_plain_recomputation(end_is_terminal: bool, tmp_path: P
     train = data.train()
     given = read_supervision(tmp_path, p.variant("snqn-lea"), p.train, train)
     online, target = networks(p, 10, 6)
-    batch = TrainingData(train, given, p.methods.snqn, CPU).batch(np.array([0, 4, 7]), np.array([5, 7, 11]), RNG)
+    data_of = TrainingData(train, given, p.methods.snqn, p.train, CPU)
+    batch = data_of.packed(np.array([0, 4, 7]), np.array([5, 7, 11]), RNG)
     states = batch.states(online.policy(batch.items))
     settings = p.methods.snqn
     found = td_terms(online, target, states, batch, settings, p.train.le)
@@ -272,8 +359,8 @@ def test_td_gradient_stays_in_the_online_network() -> None:
     data = sequences([9, 6])
     online, target = networks(params(), 10, None)
     rewards = torch.ones(len(transitions(data.train())))
-    given = TrainingData(data.train(), Supervision(rewards), params().methods.snqn, CPU)
-    batch = given.batch(np.array([0]), np.array([5]), RNG)
+    given = TrainingData(data.train(), Supervision(rewards), params().methods.snqn, params().train, CPU)
+    batch = given.packed(np.array([0]), np.array([5]), RNG)
     states = batch.states(online.policy(batch.items))
     td_terms(online, target, states, batch, params().methods.snqn, params().train.le).loss.mean().backward()
     assert online.critic.weight.grad is not None
@@ -301,7 +388,7 @@ def train(name: str, supervision: Supervision | None = None, changes: dict[str, 
     return train_seed(name, 3, params(changes), WORLD, given, CPU)
 
 
-@pytest.mark.parametrize("name", ["supervised", "snqn", "sa2c", "supervised-gru", "snqn-gru", "sa2c-gru"])
+@pytest.mark.parametrize("name", ["supervised", "sqn", "sac", "snqn", "sa2c", "supervised-gru", "snqn-gru"])
 def test_every_method_learns_to_walk_round_the_circle(name: str) -> None:
     trained = train(name)
     assert trained.summary["NDCG@10"] > 0.95
@@ -310,7 +397,7 @@ def test_every_method_learns_to_walk_round_the_circle(name: str) -> None:
     assert trained.policy.scores(histories).argmax(dim=1).tolist() == [5, 0]
 
 
-@pytest.mark.parametrize("name", ["supervised-lea", "snqn-lea", "sa2c-lea"])
+@pytest.mark.parametrize("name", ["supervised-lea", "sqn-lea", "sac-lea", "snqn-lea", "sa2c-lea"])
 def test_le_parts_train_and_stay_at_home(name: str, tmp_path: Path) -> None:
     write_parts(tmp_path, WORLD)
     given = read_supervision(tmp_path, params().variant(name), params().train, WORLD.train())
@@ -329,19 +416,122 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_sa2c_is_snqn_until_the_warm_up_ends() -> None:
-    def step(name: str, epoch: int) -> torch.Tensor:
-        p = params()
+def one_step(name: str, epoch: int = 1, changes: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:
+    """The policy after one update on the first batch of the circle, from the same weights and negatives."""
+    p = params({"train.loss": {"name": "softmax"}, **(changes or {})})
+    torch.manual_seed(0)
+    policy = Policy(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
+    generator = np.random.default_rng(0)
+    rewards = torch.from_numpy(generator.random(len(transitions(WORLD.train()))).astype(np.float32))
+    negatives = torch.from_numpy(generator.integers(0, 10, (len(rewards), 2)))
+    given = Supervision(rewards, None, negatives, torch.rand(negatives.shape))
+    learner = build_learner(p.variant(name), p, policy, given)
+    data = TrainingData(WORLD.train(), given, getattr(p.methods, p.variant(name).method), p.train, CPU)
+    learner.update(next(data.epoch(np.random.default_rng(0))), epoch)
+    return {key: value.detach().clone() for key, value in policy.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_actor_critics_are_their_first_phase_until_the_warm_up_ends() -> None:
+    for plain, actor in (("sqn", "sac"), ("snqn", "sa2c")):
+        assert same(one_step(plain, 3), one_step(actor, 3))
+        assert not same(one_step(plain, 4), one_step(actor, 4))
+
+
+def test_identities_between_the_methods() -> None:
+    free = {f"methods.{name}.q_weight": 0.0 for name in ("sqn", "snqn")}
+    assert same(one_step("sqn", changes=free), one_step("supervised"))
+    assert same(one_step("snqn", changes=free), one_step("supervised"))
+    assert not same(one_step("snqn"), one_step("sqn"))  # the negatives do something
+    # q_weight 2 with the factor 0.5 is q_weight 1 without
+    halved = one_step("snqn", changes={"methods.snqn.q_weight": 2.0})
+    whole = one_step("snqn", changes={"methods.snqn.half_td": False})
+    for key, value in halved.items():
+        torch.testing.assert_close(value, whole[key])
+    # a sample of all items, and the logged one, is all items
+    assert same(one_step("sqn", changes={"train.greedy_items": 9}), one_step("sqn"))
+    # an off-policy ratio to the power 0 is none
+    ratio = {"low": 0.1, "high": 10.0, "power": 0.0}
+    assert same(one_step("sa2c", 4, {"methods.sa2c.off_policy": ratio}), one_step("sa2c", 4))
+    assert not same(one_step("sa2c", 4, {"methods.sa2c.off_policy": {**ratio, "power": 1.0}}), one_step("sa2c", 4))
+
+
+@pytest.mark.parametrize("name", ["supervised", "sqn", "sac", "snqn", "sa2c", "snqn-gru"])
+def test_packed_and_transitions_give_the_same_update(name: str) -> None:
+    """Where no history is cut and nothing is drawn, it is one objective, computed in two ways."""
+    world = sequences([9, 6, 7])
+    short = {"train.history": 7, "methods.sac.q_weight": 0.5, "methods.sa2c.q_weight": 0.5}
+    updated = {}
+    for kind, size in (("packed", 3), ("transitions", 13)):
+        p = params({**short, "train.batches": {"kind": kind, "size": size}})
+        variant = p.variant(name)
         torch.manual_seed(0)
+        policy = Policy(PolicyConfig(variant.backbone, getattr(p.backbones, variant.backbone).model_dump(), 10, 7))
+        negatives = torch.arange(13 * 2).view(13, 2) % 10
+        given = Supervision(torch.linspace(0, 1, 13), None, negatives, torch.linspace(0, 1, 26).view(13, 2))
+        learner = build_learner(variant, p, policy, given)
+        data = TrainingData(world.train(), given, getattr(p.methods, variant.method), p.train, CPU)
+        batches = list(data.epoch(np.random.default_rng(0)))
+        assert len(batches) == 1
+        learner.update(batches[0], 4)  # the second phase of those that have one
+        updated[kind] = policy.state_dict()
+    for key, value in updated["packed"].items():
+        torch.testing.assert_close(value, updated["transitions"][key], atol=1e-5, rtol=0.0)
+
+
+def test_a_coin_picks_which_of_two_networks_learns() -> None:
+    p = params({"methods.sqn.target_rate": None})
+    torch.manual_seed(0)
+    policy = Policy(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
+    given = Supervision(torch.ones(len(transitions(WORLD.train()))))
+    learner = build_learner(p.variant("sqn"), p, policy, given)
+    assert isinstance(learner, Sqn)
+    first, second = learner.critics.networks
+    assert not torch.equal(first.critic.weight, second.critic.weight)  # weights of its own
+    data = TrainingData(WORLD.train(), given, p.methods.sqn, p.train, CPU)
+    turns = []
+    for epoch in range(20):
+        before = [network.critic.weight.detach().clone() for network in (first, second)]
+        learner.update(next(data.epoch(RNG)), epoch)
+        moved = [not torch.equal(a, b.critic.weight) for a, b in zip(before, (first, second), strict=True)]
+        assert sum(moved) == 1
+        turns.append(moved[0])
+    assert 5 <= sum(turns) <= 15
+
+
+def test_target_dropout_and_the_fresh_optimiser_are_switches() -> None:
+    for on in (False, True):
+        p = params({"methods.sa2c.target_dropout": on, "methods.sa2c.fresh_optimiser": on})
         policy = Policy(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
         given = Supervision(torch.ones(len(transitions(WORLD.train()))))
-        learner = build_learner(p.variant(name), p, policy, given)
-        data = TrainingData(WORLD.train(), given, p.methods.snqn, CPU)
-        learner.update(data.batch(np.array([0]), np.array([5]), np.random.default_rng(0)), epoch)
-        return policy.actor.bias.detach().clone()
+        learner = build_learner(p.variant("sa2c"), p, policy, given)
+        assert isinstance(learner, Sa2c)
+        data = TrainingData(WORLD.train(), given, p.methods.sa2c, p.train, CPU)
+        learner.update(next(data.epoch(RNG)), 3)
+        assert learner.critics.networks[1].training == on
+        before = learner.critics.optimisers[0]
+        learner.update(next(data.epoch(RNG)), 4)  # the first of the second phase
+        assert (learner.critics.optimisers[0] is not before) == on
+        after = learner.critics.optimisers[0]
+        learner.update(next(data.epoch(RNG)), 5)
+        assert learner.critics.optimisers[0] is after
 
-    assert torch.equal(step("snqn", 3), step("sa2c", 3))
-    assert not torch.equal(step("snqn", 4), step("sa2c", 4))
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train.loss": {"name": "sampled_softmax", "negatives": 6, "popularity": 0.5}},
+        {"train.loss": {"name": "gbce", "negatives": 6, "calibration": 0.5}},
+        {"train.greedy_items": 3},
+        {"train.batches": {"kind": "transitions", "size": 32}},
+        {"methods.snqn.target_rate": None, "train.epochs": 40},
+    ],
+)
+def test_every_way_of_training_learns_the_circle(changes: dict[str, Any]) -> None:
+    assert train("snqn", changes=changes).summary["NDCG@10"] > 0.95
 
 
 def test_best_checkpoint_and_early_stopping() -> None:

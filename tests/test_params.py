@@ -54,7 +54,11 @@ def edited(folder: Path, old: str, new: str) -> Path:
         ("train.learning_rate", "1e-3", "train.learning_rate is '1e-3', but must be a valid number: remove the quotes"),
         ("evaluate.mask_seen", "yes", "evaluate.mask_seen is 'yes', but must be a valid boolean: mend it"),
         ("variants.snqn.backbone", "lstm", "variants.snqn.backbone is 'lstm', but must be 'sasrec' or 'gru': mend it"),
-        ("variants.snqn.method", "dqn", "variants.snqn.method is 'dqn', but must be 'supervised', 'snqn' or 'sa2c'"),
+        (
+            "variants.snqn.method",
+            "dqn",
+            "variants.snqn.method is 'dqn', but must be 'supervised', 'sqn', 'sac', 'snqn' or 'sa2c'",
+        ),
         ("variants.snqn.state", "yes", "variants.snqn.state is 'yes', but must be 'none' or 'le': mend it"),
         ("variants.supervised.reward", "le", "variants.supervised: method supervised reads no reward: set reward to"),
         ("train.epochs", 9, "variants.sa2c: train.epochs 9 ends within methods.sa2c.warmup_epochs"),
@@ -102,7 +106,7 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, key: str, valu
 
 def test_several_mistakes_are_counted(tmp_path: Path) -> None:
     path = changed(tmp_path, "train", {"epochs": 1})
-    with pytest.raises(LeaError, match=r"train\.seeds is missing: add it \(and 9 more mistakes\)"):
+    with pytest.raises(LeaError, match=r"train\.seeds is missing: add it \(and 11 more mistakes\)"):
         load(path)
 
 

@@ -1,20 +1,22 @@
-"""Packed training batches: every position of a window is a state, and one forward pass serves them all.
+"""Training batches: which states a step learns from, their actions, rewards and what is drawn for them.
 
-In: the training sequences and their supervision. Out: `Batch`es of windows.
+In: the training sequences and their supervision. Out: `Batch`es, in one of two kinds (`train.batches`).
 
-A window holds at most history + 1 events: the states after its first `history` ones are trained, and the last one's is
-there for its value alone. A user's windows overlap in one event, so that every training event is once a target in each
-epoch. Where a user has more than one window, the first is cut short at random, anew in each epoch, so that the borders,
-where a state sees little of the past, fall elsewhere each time.
+packed: every position of a window is a state, and one forward pass serves them all. A window holds at most history + 1
+events: the states after its first `history` ones are trained, and the last one's is there for its value alone. A user's
+windows overlap in one event, so that every training event is once a target in each epoch. Where a user has more than
+one window, the first is cut short at random, anew in each epoch, so that the borders, where a state sees little of the
+past, fall elsewhere each time.
 
-The papers instead give each state its own padded sample of the last 10 items, with a second pass for the next state.
+transitions: the papers' way. Each state is a window of its own, its last `history` events, and so is the state after
+it: the network reads every event up to 2 * history times. An epoch takes each transition once, in random order, where
+the authors' code draws each batch anew. The papers also predict a sequence's first event, from nothing; here it is not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,27 +24,39 @@ from torch import Tensor
 
 from lea_core.errors import LeaError
 from lea_core.le_parts import Supervision, transitions
-from lea_core.params import QParams
+from lea_core.params import (
+    NegativeParams,
+    QParams,
+    Sa2cParams,
+    SampledSoftmaxLoss,
+    SoftmaxLoss,
+    SupervisedParams,
+    TrainParams,
+)
 from lea_core.sequences import Sequences, batches, sample_actions
+
+ITEMS = "data/interactions/items.parquet"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B windows of T events: R events in all, P transitions, A actions. An absent part is None."""
+    """B windows of T events: R states in all, P transitions, A actions each. An absent part is None."""
 
     items: Tensor  # (B, T) int64, -1 after a window's end
-    events: Tensor  # (R,) int64: where in items.flatten() each event stands
-    source: (
-        Tensor  # (P,) int64: which of the R events each transition starts from; the next state is that of source + 1
-    )
+    events: Tensor  # (R,) int64: where in items.flatten() the last event of each state stands
+    source: Tensor  # (P,) int64: which of the R states each transition starts from; the next state is source + 1
     action: Tensor  # (P,) int64
     last: Tensor  # (P,) bool: the action is the user's last training event
     reward: Tensor  # (P,)
     le_states: Tensor | None  # (R, C) float32
-    sampled_actions: Tensor | None  # (P, A) int64: negatives; None for the supervised method
+    sampled_actions: Tensor | None  # (P, A) int64: negatives; None for methods without
     sampled_rewards: Tensor | None  # (P, A)
     proposed_actions: Tensor | None  # (P, A) int64
     proposed_preferences: Tensor | None  # (P, A)
+    loss_items: Tensor | None = None  # (S,) int64 of a sampled supervised loss; all transitions share them
+    loss_log_counts: Tensor | None = None  # (S,) log of how often each was to be expected among them
+    greedy_items: Tensor | None = None  # (K,) int64: where the greedy action is looked for; None: all items
+    log_popularity: Tensor | None = None  # (P,) log of the action's share of the training events
 
     def states(self, states: Tensor) -> Tensor:
         """(B, T, D) states of the windows -> (R, D) of their events."""
@@ -50,83 +64,190 @@ class Batch:
 
 
 class TrainingData:
-    """The training sequences, ready to be cut into batches."""
+    """The training sequences, ready to be cut into batches for one method."""
 
     def __init__(
-        self, train: Sequences, supervision: Supervision, settings: QParams | None, device: torch.device
+        self,
+        train: Sequences,
+        supervision: Supervision,
+        settings: SupervisedParams | QParams,
+        params: TrainParams,
+        device: torch.device,
     ) -> None:
         """train: training events alone. supervision: theirs, row by row. device: where batches go.
 
-        settings: negatives are drawn by them where the supervision has none; None: the method needs none.
+        Raises `LeaError` where the catalogue is too small for what is to be drawn from it.
         """
-        self.train, self.settings, self.device = train, settings, device
+        _check_catalogue(train.num_items, settings, supervision, params)
+        self.train, self.settings, self.params, self.device = train, settings, params, device
         self.supervision = supervision.to(device)
         self.items = torch.from_numpy(train.items).to(device)
-        rows = transitions(train)
+        self.rows = transitions(train)
         transition = np.full(len(train.items), -1)
-        transition[rows] = np.arange(len(rows))
+        transition[self.rows] = np.arange(len(self.rows))
         self.transition = torch.from_numpy(transition).to(device)  # (N,): which transition starts from each event
+        counts = np.bincount(train.items, minlength=train.num_items)
+        self.log_popularity: Tensor | None = None  # (I,)
+        if isinstance(settings, Sa2cParams) and settings.off_policy is not None:
+            share = torch.from_numpy(counts / max(counts.sum(), 1))
+            self.log_popularity = share.log().float().to(device)
+        self.proposal = _proposal(counts, params)
 
-    def epoch(self, history: int, size: int, generator: np.random.Generator) -> Iterator[Batch]:
-        """Batches of `size` windows that cover every transition once, in random order."""
+    def epoch(self, generator: np.random.Generator) -> Iterator[Batch]:
+        """Batches that cover every transition once, in random order."""
+        size, history = self.params.batches.size, self.params.history
+        if self.params.batches.kind == "transitions":
+            if not len(self.rows):
+                raise _nothing_to_learn()
+            shuffled = generator.permutation(self.rows)
+            for part in batches(len(shuffled), size):
+                yield self.transitions(shuffled[part], generator)
+            return
         starts, stops = training_windows(self.train, history, generator)
         shuffled = generator.permutation(len(starts))
         for part in batches(len(shuffled), size):
             chosen = shuffled[part]
-            yield self.batch(starts[chosen], stops[chosen], generator)
+            yield self.packed(starts[chosen], stops[chosen], generator)
 
-    def batch(self, starts: np.ndarray, stops: np.ndarray, generator: np.random.Generator) -> Batch:
-        """The batch of windows [start, stop) of the training events."""
-        time = np.arange((stops - starts).max())
-        rows = starts[:, None] + time  # (B, T)
+    def packed(self, starts: np.ndarray, stops: np.ndarray, generator: np.random.Generator) -> Batch:
+        """The batch of windows [start, stop) of the training events; every event is a state."""
+        rows = starts[:, None] + np.arange((stops - starts).max())  # (B, T)
         inside = rows < stops[:, None]
         ends = (rows == stops[:, None] - 1)[inside]  # (R,): no transition starts from a window's last event
-        event = torch.from_numpy(rows[inside]).to(self.device)  # (R,) row among the training events
-        events = torch.from_numpy(np.flatnonzero(inside)).to(self.device)
-        source = torch.from_numpy(np.flatnonzero(~ends)).to(self.device)
+        return self._batch(rows, inside, np.flatnonzero(inside), rows[inside], np.flatnonzero(~ends), generator)
+
+    def transitions(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
+        """The batch of the transitions that start at these training events, (P,); a window each for s and for s'."""
+        has_critic = isinstance(self.settings, QParams)
+        ends = np.stack([rows, rows + 1], axis=1).reshape(-1) if has_critic else rows  # (R,): s, s', s, s', ...
+        offsets = self.train.offsets
+        first = offsets[np.searchsorted(offsets, ends, side="right") - 1]
+        starts = np.maximum(first, ends + 1 - self.params.history)
+        time = int((ends + 1 - starts).max())
+        window = starts[:, None] + np.arange(time)  # (R, T)
+        events = np.arange(len(ends)) * time + ends - starts
+        source = np.arange(0, len(ends), 2 if has_critic else 1)
+        return self._batch(window, window <= ends[:, None], events, ends, source, generator)
+
+    def _batch(
+        self,
+        rows: np.ndarray,
+        inside: np.ndarray,
+        events: np.ndarray,
+        of_event: np.ndarray,
+        source: np.ndarray,
+        generator: np.random.Generator,
+    ) -> Batch:
+        """rows: (B, T) of the training events, where `inside`. events: (R,) of `Batch`; of_event: (R,) their rows."""
+        event, begins = self._tensor(of_event), self._tensor(source)
         items = torch.full(rows.shape, -1, device=self.device)
-        items.view(-1)[events] = self.items[event]
-        begin, end = event[source], event[source] + 1
-        transition = self.transition[begin]
+        items[self._tensor(inside)] = self.items[self._tensor(rows[inside])]
+        begin = event[begins]
+        transition, action = self.transition[begin], self.items[begin + 1]
 
         def of(values: Tensor | None, index: Tensor) -> Tensor | None:
             return None if values is None else values.index_select(0, index)
 
         given = self.supervision
         le_states = of(given.le_states, event)
-        action = self.items[end]
-        sampled_actions = of(given.sampled_actions, transition)
-        sampled_rewards = of(given.sampled_rewards, transition)
-        if self.settings is not None and sampled_actions is None:
-            drawn = sample_actions(action.cpu().numpy(), self.settings.negatives, self.train.num_items, generator)
-            sampled_actions = torch.from_numpy(drawn).to(self.device)
-            sampled_rewards = torch.full(drawn.shape, self.settings.negative_reward, device=self.device)
+        sampled_actions, sampled_rewards = self._negatives(transition, action, generator)
+        loss_items, loss_log_counts = self.proposal.draw(generator, self.device) if self.proposal else (None, None)
         return Batch(
             items=items,
-            events=events,
-            source=source,
+            events=self._tensor(events),
+            source=begins,
             action=action,
-            last=self.transition[end] < 0,
+            last=self.transition[begin + 1] < 0,
             reward=given.rewards[transition],
             le_states=None if le_states is None else le_states.float(),
             sampled_actions=sampled_actions,
             sampled_rewards=sampled_rewards,
             proposed_actions=of(given.proposed_actions, transition),
             proposed_preferences=of(given.proposed_preferences, transition),
+            loss_items=loss_items,
+            loss_log_counts=loss_log_counts,
+            greedy_items=self._greedy_items(action, generator),
+            log_popularity=of(self.log_popularity, action),
         )
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+    def _negatives(
+        self, transition: Tensor, action: Tensor, generator: np.random.Generator
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The LE's sampled actions with its rewards, or drawn ones; none for a method without negatives."""
+        if not isinstance(self.settings, NegativeParams):
+            return None, None
+        given = self.supervision
+        if given.sampled_actions is not None and given.sampled_rewards is not None:
+            return given.sampled_actions[transition], given.sampled_rewards[transition]
+        drawn = sample_actions(action.cpu().numpy(), self.settings.negatives, self.train.num_items, generator)
+        return self._tensor(drawn), torch.full(drawn.shape, self.settings.negative_reward, device=self.device)
+
+    def _greedy_items(self, action: Tensor, generator: np.random.Generator) -> Tensor | None:
+        """A uniform sample and the batch's own actions, of which the critic knows most: (K,)."""
+        if self.params.greedy_items is None or not isinstance(self.settings, QParams):
+            return None
+        drawn = generator.integers(0, self.train.num_items, size=self.params.greedy_items)
+        return torch.from_numpy(np.union1d(drawn, action.cpu().numpy())).to(self.device)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The distribution that the items of a sampled supervised loss come from."""
+
+    cumulative: np.ndarray  # (I,) float64
+    count: int
+
+    def draw(self, generator: np.random.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+        """S items and log(S q) of each: two (S,)."""
+        total = self.cumulative[-1]
+        drawn = np.searchsorted(self.cumulative, generator.random(self.count) * total, side="right")
+        share = np.diff(self.cumulative, prepend=0.0)[drawn] / total
+        log_counts = torch.from_numpy(np.log(self.count * share)).float()
+        return torch.from_numpy(drawn).to(device), log_counts.to(device)
+
+
+def _proposal(counts: np.ndarray, params: TrainParams) -> Proposal | None:
+    if isinstance(params.loss, SoftmaxLoss):
+        return None
+    power = params.loss.popularity if isinstance(params.loss, SampledSoftmaxLoss) else 0.0
+    return Proposal(np.cumsum((counts + 1.0) ** power), params.loss.negatives)
 
 
 def training_windows(train: Sequences, history: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """First row and end row of every window of an epoch: two (W,) arrays."""
-    starts, stops = [], []
-    for first, end in pairwise(train.offsets):
-        targets = end - first - 1
-        if targets < 1:
-            continue
-        cut = generator.integers(1, history + 1) if targets > history else targets
-        begins = np.concatenate([[first], np.arange(first + cut, end - 1, history)])
+    first, end = train.offsets[:-1], train.offsets[1:]
+    targets = end - first - 1
+    short = (targets >= 1) & (targets <= history)
+    starts, stops = [first[short]], [end[short]]
+    for user in np.flatnonzero(targets > history):
+        cut = generator.integers(1, history + 1)
+        begins = np.concatenate([[first[user]], np.arange(first[user] + cut, end[user] - 1, history)])
         starts.append(begins)
-        stops.append(np.append(begins[1:] + 1, end))
-    if not starts:
-        raise LeaError("no user has two training events: give more data, or a smaller preprocess.k_core")
-    return np.concatenate(starts), np.concatenate(stops)
+        stops.append(np.append(begins[1:] + 1, end[user]))
+    if not sum(map(len, starts)):
+        raise _nothing_to_learn()
+    order = np.argsort(np.concatenate(starts))
+    return np.concatenate(starts)[order], np.concatenate(stops)[order]
+
+
+def _nothing_to_learn() -> LeaError:
+    return LeaError("no user has two training events: give more data, or a smaller preprocess.k_core")
+
+
+def _check_catalogue(
+    num_items: int, settings: SupervisedParams | QParams, supervision: Supervision, params: TrainParams
+) -> None:
+    if num_items < 2:
+        raise LeaError(f"{ITEMS}: one item leaves nothing to choose from: keep more items")
+    drawn = settings.negatives if isinstance(settings, NegativeParams) and supervision.sampled_actions is None else 0
+    counts = {
+        "negatives of the method": drawn,
+        "train.loss.negatives": 0 if isinstance(params.loss, SoftmaxLoss) else params.loss.negatives,
+        "train.greedy_items": params.greedy_items or 0,
+    }
+    for key, count in counts.items():
+        if count >= num_items:
+            raise LeaError(f"params.yaml: {key} is {count}, but {ITEMS} has {num_items} items: use fewer than that")

@@ -4,8 +4,8 @@ In: all users' sequences, the supervision of the training events and a variant's
 that was best on the validation events, and the curve of its training.
 
 Every `evaluate_every` epochs the policy ranks all items for the validation events (seen items left out where users
-never repeat them); NDCG@10 selects the checkpoint and stops the training. SA2C's checkpoint is one from after its
-warm-up, for during it SA2C is SNQN. The same seed gives the same bytes.
+never repeat them); NDCG@10 selects the checkpoint and stops the training. The checkpoint of SAC and SA2C is one from
+after their warm-up, for during it they are SQN and SNQN. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from lea_core.evaluation import rank_events
 from lea_core.le_parts import Supervision
 from lea_core.leaks import training_events
 from lea_core.learners.batches import Batch, TrainingData
-from lea_core.learners.network import CriticNetwork, Network, adamw, target_of
+from lea_core.learners.network import CriticNetwork, Critics, Network, adamw, target_of
 from lea_core.learners.sa2c import Sa2c
+from lea_core.learners.sac import Sac
 from lea_core.learners.snqn import Snqn
+from lea_core.learners.sqn import Sqn
 from lea_core.learners.supervised import Supervised
 from lea_core.metrics import metrics
-from lea_core.params import Params, Variant
+from lea_core.params import ActorParams, NegativeParams, Params, QParams, SupervisedParams, Variant
 from lea_core.policy import Policy, PolicyConfig
 from lea_core.progress import bar
 from lea_core.sequences import Sequences
@@ -59,8 +61,8 @@ def train_seed(
 ) -> Trained:
     """Train variant `name` from one seed. Raises `LeaError` where the training diverges."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # initial weights and dropout
-        return _train_seed(name, seed, params, sequences, supervision, device)
+        torch.manual_seed(seed)  # initial weights, dropout, coins
+        return _train_seed(name, seed, params.of(name), sequences, supervision, device)
 
 
 def _train_seed(
@@ -70,18 +72,18 @@ def _train_seed(
     settings = getattr(params.backbones, variant.backbone).model_dump()
     policy = Policy(PolicyConfig(variant.backbone, settings, sequences.num_items, train.history)).to(device)
     learner = build_learner(variant, params, policy, supervision)
-    q_settings = None if variant.method == "supervised" else getattr(params.methods, variant.method)
-    data = TrainingData(training_events(sequences), supervision, q_settings, device)
+    method = getattr(params.methods, variant.method)
+    data = TrainingData(training_events(sequences), supervision, method, train, device)
     generator = np.random.default_rng(seed)  # windows, their order and negatives
-    guard = Guard(f"variant {name}, seed {seed}", variant.method, largest_value(variant, params, supervision))
-    warm_up = params.methods.sa2c.warmup_epochs if variant.method == "sa2c" else 0
+    guard = Guard(f"variant {name}, seed {seed}", variant.method, largest_value(method, params, supervision))
+    warm_up = method.warmup_epochs if isinstance(method, ActorParams) else 0
     started, steps, curve = time.perf_counter(), 0, []
     best, best_epoch, best_weights = -1.0, 0, policy.state_dict()
     with bar(train.epochs, f"{name} seed {seed}", "epoch") as progress:
         for epoch in range(1, train.epochs + 1):
             policy.train()
             losses = []
-            for batch in data.epoch(train.history, train.batch_users, generator):
+            for batch in data.epoch(generator):
                 losses.append(learner.update(batch, epoch))
                 guard.check(epoch, losses[-1])
             steps += len(losses)
@@ -92,7 +94,7 @@ def _train_seed(
             means = {key: math.fsum(row[key] for row in losses) / len(losses) for key in losses[0]}
             curve.append({"seed": seed, "epoch": epoch, **means, **scores})
             progress.set_postfix(loss=f"{means['loss']:.3f}", valid=f"{scores[SELECTION]:.4f}", refresh=False)
-            if epoch > warm_up and scores[SELECTION] > best:  # before, SA2C is SNQN
+            if epoch > warm_up and scores[SELECTION] > best:
                 best, best_epoch = scores[SELECTION], epoch
                 best_weights = {key: value.clone() for key, value in policy.state_dict().items()}
             elif epoch - max(best_epoch, warm_up) >= train.patience * train.evaluate_every:
@@ -105,17 +107,29 @@ def _train_seed(
 
 def build_learner(variant: Variant, params: Params, policy: Policy, supervision: Supervision) -> Learner:
     """The variant's method around `policy`."""
-    train, device = params.train, policy.actor.weight.device
+    train, methods, device = params.train, params.methods, policy.actor.weight.device
     le_width = None if supervision.le_states is None else supervision.le_states.shape[1]
     aligned_width = le_width if train.le.state_alignment > 0 else None
     if variant.method == "supervised":
         network = Network(policy, aligned_width).to(device)
-        return Supervised(params.methods.supervised, train, network, adamw(network, train))
-    online = CriticNetwork(policy, aligned_width, le_width, train.le.state_width).to(device)
-    target, optimiser = target_of(online), adamw(online, train)
+        return Supervised(methods.supervised, train, network, adamw(network, train))
+
+    def critics(settings: QParams) -> Critics:
+        first = CriticNetwork(policy, aligned_width, le_width, train.le.state_width).to(device)
+        if settings.target_rate is not None:
+            return Critics(first, target_of(first), settings, train)
+        other = Policy(policy.config)  # the papers' second network, with weights of its own
+        return Critics(
+            first, CriticNetwork(other, aligned_width, le_width, train.le.state_width).to(device), settings, train
+        )
+
+    if variant.method == "sqn":
+        return Sqn(methods.sqn, train, critics(methods.sqn))
+    if variant.method == "sac":
+        return Sac(methods.sac, train, critics(methods.sac))
     if variant.method == "snqn":
-        return Snqn(params.methods.snqn, train, online, target, optimiser)
-    return Sa2c(params.methods.sa2c, train, online, target, optimiser)
+        return Snqn(methods.snqn, train, critics(methods.snqn))
+    return Sa2c(methods.sa2c, train, critics(methods.sa2c))
 
 
 def validate(policy: Policy, sequences: Sequences, mask_seen: bool) -> dict[str, float]:
@@ -127,15 +141,14 @@ def validate(policy: Policy, sequences: Sequences, mask_seen: bool) -> dict[str,
     return {key: scores[key] for key in ("HR@10", SELECTION)}
 
 
-def largest_value(variant: Variant, params: Params, supervision: Supervision) -> float:
+def largest_value(settings: SupervisedParams | QParams, params: Params, supervision: Supervision) -> float:
     """The largest Q value that rewards and gamma allow: max |r| / (1 - gamma); infinite for gamma 1."""
-    if variant.method == "supervised":
+    if isinstance(settings, SupervisedParams) or settings.gamma == 1.0:
         return math.inf
-    settings = params.methods.snqn if variant.method == "snqn" else params.methods.sa2c
-    rewards = [abs(settings.negative_reward), params.train.le.reward_scale]
-    if supervision.rewards is not None:
-        rewards.append(float(supervision.rewards.abs().max()))
-    return max(rewards) / (1.0 - settings.gamma) if settings.gamma < 1.0 else math.inf
+    rewards = [params.train.le.reward_scale, float(supervision.rewards.abs().max())]
+    if isinstance(settings, NegativeParams):
+        rewards.append(abs(settings.negative_reward))
+    return max(rewards) / (1.0 - settings.gamma)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a learner trains: the policy that ships, and beside it what stays at home.
 
-In: recommender states (R, D) and the LE's states (R, C) of R events. Out: Q values and predictions of the LE's state.
+In: recommender states (R, D) and the LE's states (R, C) of R events. Out: Q values and predictions of the LE's state;
+and, for the methods with a critic, which network learns at a step and which gives its targets.
 
 The critic may see the LE's state (a privileged critic: it works at training time only); the policy never does.
 """
@@ -13,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lea_core.params import TrainParams
+from lea_core.params import QParams, TrainParams
 from lea_core.policy import Policy
 
 
 class Network(nn.Module):
-    """A policy and, where `le_width` is given, a linear map from its states to the LE's."""
+    """A policy and, where `aligned_width` is given, a linear map from its states to the LE's."""
 
     def __init__(self, policy: Policy, aligned_width: int | None) -> None:
         super().__init__()
@@ -40,10 +41,12 @@ class CriticNetwork(Network):
             return states
         return torch.cat([states, self.projection(le_states)], dim=1)
 
-    def q_values(self, critic_states: Tensor) -> Tensor:
-        """Q(s, .) of all items: (R, I)."""
-        values: Tensor = self.critic(critic_states)
-        return values
+    def greedy(self, critic_states: Tensor, candidates: Tensor | None) -> Tensor:
+        """The action of the highest Q(s, .): (R, 1). candidates: (K,) items to look at; None: all."""
+        if candidates is None:
+            return F.linear(critic_states, self.critic.weight, self.critic.bias).argmax(dim=1, keepdim=True)
+        values = F.linear(critic_states, self.critic.weight[candidates], self.critic.bias[candidates])  # (R, K)
+        return candidates[values.argmax(dim=1, keepdim=True)]
 
     def q_of(self, critic_states: Tensor, actions: Tensor) -> Tensor:
         """Q(s, a_k) of (P, A) actions alone: (P, A)."""
@@ -51,9 +54,10 @@ class CriticNetwork(Network):
         return torch.bmm(rows, critic_states[:, :, None]).squeeze(2) + self.critic.bias[actions]
 
 
-def adamw(network: Network, train: TrainParams) -> torch.optim.Optimizer:
+def adamw(network: Network, train: TrainParams, learning_rate: float | None = None) -> torch.optim.Optimizer:
     """The optimiser of all methods."""
-    return torch.optim.AdamW(network.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay, fused=True)
+    rate = train.learning_rate if learning_rate is None else learning_rate
+    return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=train.weight_decay, fused=True)
 
 
 def descend(loss: Tensor, network: Network, optimiser: torch.optim.Optimizer, clip: float) -> None:
@@ -64,9 +68,50 @@ def descend(loss: Tensor, network: Network, optimiser: torch.optim.Optimizer, cl
     optimiser.step()
 
 
+class Critics:
+    """Two critic networks: the first holds the policy that ships.
+
+    With a target rate the first learns, and the second follows it by Polyak averaging (Lillicrap et al., ICLR'16); with
+    rate None they are the papers' two full networks, of which a coin picks the one to learn while the other gives its
+    targets (SA2C paper, Alg. 1), each with an optimiser of its own.
+    """
+
+    def __init__(self, first: CriticNetwork, second: CriticNetwork, settings: QParams, train: TrainParams) -> None:
+        self.networks = (first, second)
+        self.settings, self.train = settings, train
+        self.optimisers: list[torch.optim.Optimizer] = []
+        self.renew(None)
+        if settings.target_rate is not None:
+            second.requires_grad_(False)
+
+    def renew(self, learning_rate: float | None) -> None:
+        """Begin anew with the optimisers' moments, at this learning rate; None: that of the training."""
+        learning = self.networks if self.settings.target_rate is None else self.networks[:1]
+        self.optimisers = [adamw(network, self.train, learning_rate) for network in learning]
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Go on with another learning rate, moments kept."""
+        for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
+            group["lr"] = learning_rate
+
+    def turn(self) -> tuple[CriticNetwork, CriticNetwork]:
+        """Which network learns at this step, and which gives its targets; both in the mode that they need."""
+        first, second = self.networks
+        if self.settings.target_rate is None and torch.rand(()).item() < 0.5:
+            first, second = second, first
+        return first.train(), second.train(self.settings.target_dropout)
+
+    def learn(self, loss: Tensor, online: CriticNetwork) -> None:
+        """One optimiser step of `online` down the loss; a Polyak target then follows."""
+        optimiser = self.optimisers[self.networks.index(online)]
+        descend(loss, online, optimiser, self.train.gradient_clip)
+        if self.settings.target_rate is not None:
+            polyak(self.networks[1], online, self.settings.target_rate)
+
+
 def target_of(network: CriticNetwork) -> CriticNetwork:
-    """A copy that gives targets: without dropout or gradient."""
-    return copy.deepcopy(network).eval().requires_grad_(False)
+    """A copy that gives targets and gets no gradient."""
+    return copy.deepcopy(network).requires_grad_(False)
 
 
 @torch.no_grad()

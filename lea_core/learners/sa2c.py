@@ -1,23 +1,25 @@
-"""SA2C: supervised advantage actor-critic with sampled negatives (SA2C paper, sec. 3.3, eq. 6-8).
+"""SA2C: supervised advantage actor-critic with sampled negatives (SA2C paper, sec. 3.3, eq. 6-8; off-policy eq. 9-10).
 
-In: batches of training windows. Out: a trained policy, ranked by its actor head.
+In: batches of training windows, with negatives. Out: a trained policy, ranked by its actor head.
 
 For `warmup_epochs` it is SNQN; then the advantage of the logged action over the average of itself and the negatives
-weights its cross-entropy. Departures from the paper: those of SNQN; the optimiser goes on with its moments and learning
-rate where the authors' code starts a second one, a change of training that would be mistaken for the advantage's doing.
-The LE's proposals keep the weight that the LE gives them.
+weights its cross-entropy and, with `off_policy`, so does the ratio of policy and popularity. Departures are those of
+SQN and of `second_phase`. The advantage is clipped as in the authors' code (`advantage_clip`). The LE's proposals keep
+the weight that the LE gives them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
+from lea_core.learners.actor import ActorTerms, actor_terms
 from lea_core.learners.batches import Batch
-from lea_core.learners.network import CriticNetwork, descend, polyak
-from lea_core.learners.terms import le_terms, td_terms
-from lea_core.losses import advantage, cross_entropy
+from lea_core.learners.network import Critics
+from lea_core.learners.second_phase import SecondPhase
+from lea_core.learners.terms import TdTerms, le_terms, td_terms
+from lea_core.losses import advantage, importance_ratio
 from lea_core.params import Sa2cParams, TrainParams
 
 
@@ -27,27 +29,40 @@ class Sa2c:
 
     settings: Sa2cParams
     train: TrainParams
-    online: CriticNetwork
-    target: CriticNetwork
-    optimiser: torch.optim.Optimizer
+    critics: Critics
+
+    def __post_init__(self) -> None:
+        self.second_phase = SecondPhase(self.settings, self.critics)
 
     def update(self, batch: Batch, epoch: int) -> dict[str, float]:
-        """One optimiser step and one step of the target network; returns the batch's mean losses."""
-        states = batch.states(self.online.policy(batch.items))  # (R, D)
-        log_policy = self.online.policy.logits(states[batch.source]).log_softmax(dim=1)  # (P, I)
-        td = td_terms(self.online, self.target, states, batch, self.settings, self.train.le)
-        supervised = cross_entropy(log_policy, batch.action)  # (P,)
-        weight = advantage(td.q_logged, td.q_sampled, *self.settings.advantage_clip)  # (P,)
-        actor = weight * supervised if epoch > self.settings.warmup_epochs else supervised
-        loss = actor.mean() + self.settings.q_weight * td.loss.mean()
-        loss = loss + le_terms(self.online, states, log_policy, batch, self.train.le)
+        """One optimiser step; returns the batch's mean losses."""
+        acting = self.second_phase.holds(epoch)
+        online, target = self.critics.turn()
+        states = batch.states(online.policy(batch.items))  # (R, D)
+        actor = actor_terms(online.policy, states[batch.source], batch, self.train.loss)
+        td = td_terms(online, target, states, batch, self.settings, self.train.le)
+        weight = self._weight(td, actor, batch)  # (P,)
+        weighted = weight * actor.loss if acting else actor.loss
+        loss = weighted.mean() + self.settings.q_weight * td.loss.mean()
+        loss = loss + le_terms(online, states, actor, batch, self.train.le)
 
-        descend(loss, self.online, self.optimiser, self.train.gradient_clip)
-        polyak(self.target, self.online, self.settings.target_rate)
+        self.critics.learn(loss, online)
         return {
             "loss": loss.item(),
-            "supervised": supervised.mean().item(),
+            "supervised": actor.loss.mean().item(),
             "td": td.loss.mean().item(),
             "greedy_q": td.bootstrap.mean().item(),
             "advantage": weight.mean().item(),
         }
+
+    def _weight(self, td: TdTerms, actor: ActorTerms, batch: Batch) -> Tensor:
+        """A(s, a+), clipped, times the off-policy ratio where there is one: (P,), without gradient."""
+        weight = advantage(td.q_logged, td.q_sampled)
+        if self.settings.advantage_clip is not None:
+            weight = weight.clamp(*self.settings.advantage_clip)
+        ratio = self.settings.off_policy
+        if ratio is None:
+            return weight
+        if actor.log_policy is None or batch.log_popularity is None:
+            raise ValueError("the off-policy ratio needs the softmax loss and the items' popularity")
+        return weight * importance_ratio(actor.log_policy, batch.log_popularity, ratio.low, ratio.high, ratio.power)

@@ -10,20 +10,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lea_core.learners.actor import ActorTerms
 from lea_core.learners.batches import Batch
 from lea_core.learners.network import CriticNetwork, Network
-from lea_core.losses import alignment, proposed_cross_entropy, td_logged, td_same_state
+from lea_core.losses import alignment, proposed, td_logged, td_same_state
 from lea_core.params import LeUseParams, QParams
 
 
-def le_terms(network: Network, states: Tensor, log_policy: Tensor, batch: Batch, le: LeUseParams) -> Tensor:
-    """What the LE adds to any method: weighted cross-entropy toward its proposals, and alignment with its states."""
-    total = log_policy.new_zeros(())
-    if batch.proposed_actions is not None and batch.proposed_preferences is not None:
-        proposed = proposed_cross_entropy(log_policy, batch.proposed_actions, batch.proposed_preferences)
-        total = total + le.action_weight * proposed.mean()
+def le_terms(network: Network, states: Tensor, actor: ActorTerms, batch: Batch, le: LeUseParams) -> Tensor:
+    """What the LE adds to any method: weighted supervision toward its proposals, and alignment with its states."""
+    total = states.new_zeros(())
+    if actor.proposed_loss is not None and batch.proposed_preferences is not None:
+        total = total + le.action_weight * proposed(actor.proposed_loss, batch.proposed_preferences).mean()
     if network.alignment is not None and batch.le_states is not None:
-        total = total + le.state_alignment * alignment(network.alignment(states), batch.le_states).mean()
+        here = network.alignment(states[batch.source])
+        total = total + le.state_alignment * alignment(here, batch.le_states[batch.source]).mean()
     return total
 
 
@@ -33,7 +34,7 @@ class TdTerms:
 
     loss: Tensor  # (P,): logged action + sum over negatives + weighted mean over proposals
     q_logged: Tensor  # (P,)
-    q_sampled: Tensor  # (P, A)
+    q_sampled: Tensor  # (P, A); A = 0 for methods without negatives
     bootstrap: Tensor  # (R,) the greedy action's value, as the target network sees it
 
 
@@ -48,28 +49,27 @@ def td_terms(
     """The SNQN loss without its cross-entropy (SA2C paper, eq. 4-5), with double Q-learning and the LE's proposals.
 
     states: (R, D) of the online policy. The greedy action is the online critic's, its value the target's (double
-    Q-learning, van Hasselt et al. 2016).
+    Q-learning, van Hasselt et al. 2016). Without negatives in the batch it is the loss of SQN (SQN paper, eq. 5-6).
     """
-    if batch.sampled_actions is None or batch.sampled_rewards is None:
-        raise ValueError("the batch has no sampled actions: give its TrainingData the settings of a Q method")
     seen = online.critic_states(states, batch.le_states)  # (R, D + W)
     with torch.no_grad():
-        greedy = online.q_values(seen).argmax(dim=1, keepdim=True)  # (R, 1)
+        greedy = online.greedy(seen, batch.greedy_items)  # (R, 1)
         target_states = batch.states(target.policy(batch.items))
         bootstrap = target.q_of(target.critic_states(target_states, batch.le_states), greedy).squeeze(1)  # (R,)
     here, after = bootstrap[batch.source], bootstrap[batch.source + 1]  # b(s), b(s')
 
-    actions = [batch.action[:, None], batch.sampled_actions]
-    if batch.proposed_actions is not None:
-        actions.append(batch.proposed_actions)
-    values = online.q_of(seen[batch.source], torch.cat(actions, dim=1))  # (P, 1 + A + A')
-    q_logged, q_sampled, q_proposed = values.tensor_split([1, 1 + batch.sampled_actions.shape[1]], dim=1)
+    logged = batch.action[:, None]
+    sampled = logged[:, :0] if batch.sampled_actions is None else batch.sampled_actions
+    proposals = logged[:, :0] if batch.proposed_actions is None else batch.proposed_actions
+    values = online.q_of(seen[batch.source], torch.cat([logged, sampled, proposals], dim=1))  # (P, 1 + A + A')
+    q_logged, q_sampled, q_proposed = values.tensor_split([1, 1 + sampled.shape[1]], dim=1)
     q_logged = q_logged.squeeze(1)
 
     terminal = batch.last & settings.end_is_terminal
     loss = td_logged(q_logged, batch.reward, after, terminal, settings.gamma)
-    loss = loss + td_same_state(q_sampled, batch.sampled_rewards, here, settings.gamma).sum(dim=1)
+    if batch.sampled_rewards is not None:
+        loss = loss + td_same_state(q_sampled, batch.sampled_rewards, here, settings.gamma).sum(dim=1)
     if batch.proposed_preferences is not None:
         reward = le.reward_scale * batch.proposed_preferences
         loss = loss + le.action_q_weight * td_same_state(q_proposed, reward, here, settings.gamma).mean(dim=1)
-    return TdTerms(loss, q_logged, q_sampled, bootstrap)
+    return TdTerms(0.5 * loss if settings.half_td else loss, q_logged, q_sampled, bootstrap)

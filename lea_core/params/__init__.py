@@ -9,7 +9,7 @@ params.yaml always shows the whole configuration. The sentence beside a field is
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -32,16 +32,24 @@ from lea_core.params.le import (
     TokenParams,
 )
 from lea_core.params.learners import (
+    ActorParams,
     Backbones,
+    BatchParams,
     EvaluateParams,
+    GbceLoss,
     GruParams,
     LeUseParams,
+    Loss,
     Methods,
+    NegativeParams,
+    OffPolicyParams,
     QParams,
     ReportParams,
     Sa2cParams,
+    SacParams,
+    SampledSoftmaxLoss,
     SasrecParams,
-    SnqnParams,
+    SoftmaxLoss,
     SupervisedParams,
     TrainParams,
     Variant,
@@ -49,15 +57,18 @@ from lea_core.params.learners import (
 
 __all__ = [
     "PARAMS",
+    "ActorParams",
     "AmortisedTokens",
     "AnnotateParams",
     "AugmentParams",
     "Backbones",
+    "BatchParams",
     "Columns",
     "Count",
     "CountOrZero",
     "EvaluateParams",
     "FileSource",
+    "GbceLoss",
     "GruParams",
     "HeadParams",
     "LeParams",
@@ -65,10 +76,13 @@ __all__ = [
     "LearnedTokens",
     "LlmParams",
     "LoraParams",
+    "Loss",
     "MeasureParams",
     "Methods",
     "MovieLens",
+    "NegativeParams",
     "NotNegative",
+    "OffPolicyParams",
     "OpenShare",
     "Params",
     "Positive",
@@ -77,21 +91,26 @@ __all__ = [
     "ReportParams",
     "RewardNegatives",
     "Sa2cParams",
+    "SacParams",
+    "SampledSoftmaxLoss",
     "SasrecParams",
     "Section",
     "Sha256",
     "Share",
-    "SnqnParams",
+    "SoftmaxLoss",
     "SplitParams",
     "SupervisedParams",
     "Tables",
     "TokenParams",
     "TrainParams",
     "Variant",
+    "assign",
     "load",
 ]
 
 PARAMS = Path("params.yaml")
+# Sections whose key `name` says which class they are. Pydantic puts that name into the place of an error; no user does.
+TAGS = {"dataset": ("ml-100k", "tables"), "train.loss": ("softmax", "sampled_softmax", "gbce")}
 
 
 class Params(Section):
@@ -121,23 +140,67 @@ class Params(Section):
     @model_validator(mode="after")
     def _variants_can_train(self) -> Params:
         for name, variant in self.variants.items():
-            if variant.method == "sa2c" and self.train.epochs <= self.methods.sa2c.warmup_epochs:
-                raise ValueError(
-                    f"variants.{name}: train.epochs {self.train.epochs} ends within methods.sa2c.warmup_epochs "
-                    f"{self.methods.sa2c.warmup_epochs}: raise the former or lower the latter"
-                )
-            if variant.method == "supervised" and variant.state != "none" and self.train.le.state_alignment == 0.0:
-                raise ValueError(
-                    f"variants.{name}: method supervised has no critic to read the state: raise "
-                    "train.le.state_alignment above 0, or set state to none"
-                )
+            try:
+                own = self.of(name)
+            except ValidationError as error:
+                raise ValueError(f"variants.{name}.set: {_first(error)}") from None
+            except KeyError as error:
+                raise ValueError(f"variants.{name}.set: {error.args[0]} is unknown: mend its spelling") from None
+            problem = _problem(variant, own)
+            if problem:
+                raise ValueError(f"variants.{name}: {problem}")
         return self
+
+    def of(self, name: str) -> Params:
+        """The parameters as variant `name` has them, its own settings in their places."""
+        variant = self.variant(name)
+        if not variant.set:
+            return self
+        raw = self.model_dump()
+        raw["variants"] = {name: {**raw["variants"][name], "set": {}}}
+        for key, value in variant.set.items():
+            assign(raw, key, value)
+        return Params.model_validate(raw)
 
     def variant(self, name: str) -> Variant:
         """Return the variant of that name. Raises `LeaError` where there is none."""
         if name not in self.variants:
             raise LeaError(f"{PARAMS}: variants has no {name!r}: write one of {', '.join(self.variants)}, or add it")
         return self.variants[name]
+
+
+def _problem(variant: Variant, own: Params) -> str | None:
+    """Why the variant could not train with its parameters `own`, and the mend; None where it can."""
+    train, method = own.train, variant.method
+    settings = getattr(own.methods, method)
+    if isinstance(settings, ActorParams) and train.epochs <= settings.warmup_epochs:
+        return (
+            f"train.epochs {train.epochs} ends within methods.{method}.warmup_epochs {settings.warmup_epochs}: "
+            "raise the former or lower the latter"
+        )
+    if isinstance(settings, Sa2cParams) and settings.off_policy is not None and train.loss.name != "softmax":
+        return f"methods.sa2c.off_policy needs pi(a | s), which train.loss {train.loss.name} does not give: use softmax"
+    if isinstance(settings, SupervisedParams) and settings.label_smoothing > 0.0 and train.loss.name != "softmax":
+        return "methods.supervised.label_smoothing works with train.loss softmax alone: set it to 0, or use softmax"
+    if method == "supervised" and variant.state != "none" and train.le.state_alignment == 0.0:
+        return (
+            "method supervised has no critic to read the state: raise train.le.state_alignment above 0, "
+            "or set state to none"
+        )
+    return None
+
+
+def assign(raw: dict[str, Any], key: str, value: object) -> None:
+    """Set the dotted `key` of nested maps. Raises `KeyError` with the key where a section on the way is not there."""
+    *sections, last = key.split(".")
+    section: Any = raw
+    for name in sections:
+        if not isinstance(section, dict) or name not in section:
+            raise KeyError(key)
+        section = section[name]
+    if not isinstance(section, dict):
+        raise KeyError(key)
+    section[last] = value
 
 
 def load(path: Path = PARAMS) -> Params:
@@ -161,7 +224,8 @@ def load(path: Path = PARAMS) -> Params:
 def _first(error: ValidationError) -> str:
     """One line for the first mistake; the count of the others."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part not in ("ml-100k", "tables"))
+    names = {name for tags in TAGS.values() for name in tags}
+    key = ".".join(str(part) for part in first["loc"] if part not in names)
     more = f" (and {error.error_count() - 1} more mistakes)" if error.error_count() > 1 else ""
     kind, given = first["type"], first.get("input")
     if kind == "missing":
@@ -169,7 +233,7 @@ def _first(error: ValidationError) -> str:
     if kind == "extra_forbidden":
         return f"{key} is unknown: remove it or mend its spelling{more}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return f"{key}.name must be ml-100k or tables: mend it{more}"
+        return f"{key}.name must be {' or '.join(TAGS[key])}: mend it{more}"
     if kind == "value_error":
         return f"{key}: {first['ctx']['error']}{more}".removeprefix(": ")  # no key where it is about two sections
     demand = first["msg"].partition(" should ")[2]  # of "Input should be a valid integer", "List should have at ..."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -40,36 +40,68 @@ class Backbones(Section):
 
 
 class SupervisedParams(Section):
-    """Cross-entropy over all items."""
+    """Maximum likelihood of the next item."""
 
-    label_smoothing: Share
+    label_smoothing: Share  # for train.loss softmax alone
 
 
 class QParams(Section):
-    """What the methods with a Q head share."""
+    """What the methods with a Q head share, and all that SQN has (SQN paper, eq. 5-8)."""
 
     q_weight: NotNegative  # of the TD loss against the supervised loss
     gamma: Share  # discount
-    negatives: Count  # sampled negative actions per state
-    negative_reward: float  # of a sampled item, where no LE reward is used
-    target_rate: Share  # how far the target network moves towards the online one at each step
+    half_td: bool  # the authors' factor 0.5 before the squared TD error; their papers print none
+    # How far the target network moves towards the online one at each step; null: the papers' two full networks, of
+    # which a coin picks the one to learn at each step, and the other one gives its targets.
+    target_rate: Share | None
+    target_dropout: bool  # the authors' code leaves dropout on where targets are computed
     end_is_terminal: bool  # the papers' rule: no bootstrap after the last training event of a user
 
 
-class SnqnParams(QParams):
-    """Supervised negative Q-learning (SA2C paper, eq. 4-5)."""
+class NegativeParams(QParams):
+    """Q-learning with sampled negatives, and all that SNQN has (SA2C paper, eq. 4-5)."""
+
+    negatives: Count  # sampled negative actions per state
+    negative_reward: float  # of a sampled item, where no LE reward is used
 
 
-class Sa2cParams(QParams):
+class ActorParams(Section):
+    """The second phase of an actor-critic, in which the critic weights the supervised loss."""
+
+    warmup_epochs: CountOrZero  # before the second phase
+    fresh_optimiser: bool  # begin the second phase with new moments, as the authors' code of SA2C does
+    second_learning_rate: Positive | None  # of the second phase; null: train.learning_rate
+
+
+class SacParams(ActorParams, QParams):
+    """Supervised actor-critic (SQN paper, eq. 9)."""
+
+
+class OffPolicyParams(Section):
+    """The ratio pi(a+ | s) / beta(a+) of policy and popularity that corrects for logged data (SA2C paper, eq. 9-10)."""
+
+    low: NotNegative  # the ratio is clipped to [low, high],
+    high: Positive
+    power: Share  # and raised to this power, 0 for no correction
+
+    @model_validator(mode="after")
+    def _ordered(self) -> OffPolicyParams:
+        if self.low >= self.high:
+            raise ValueError("low must be less than high: mend them")
+        return self
+
+
+class Sa2cParams(ActorParams, NegativeParams):
     """Supervised advantage actor-critic (SA2C paper, eq. 6-8)."""
 
-    warmup_epochs: CountOrZero  # SNQN before the advantage weights the supervised loss
-    advantage_clip: list[float]  # [low, high]
+    advantage_clip: list[float] | None  # [low, high]; null: the paper, which has no clip
+    off_policy: OffPolicyParams | None  # null: no correction
 
     @model_validator(mode="after")
     def _ordered(self) -> Sa2cParams:
-        if len(self.advantage_clip) != 2 or self.advantage_clip[0] >= self.advantage_clip[1]:
-            raise ValueError("advantage_clip must be two numbers, the lower first, such as [0.0, 10.0]")
+        clip = self.advantage_clip
+        if clip is not None and (len(clip) != 2 or clip[0] >= clip[1]):
+            raise ValueError("advantage_clip must be two numbers, the lower first, such as [0.0, 10.0], or null")
         return self
 
 
@@ -77,8 +109,44 @@ class Methods(Section):
     """Settings of each method; a variant names one."""
 
     supervised: SupervisedParams
-    snqn: SnqnParams
+    sqn: QParams
+    sac: SacParams
+    snqn: NegativeParams
     sa2c: Sa2cParams
+
+
+class SoftmaxLoss(Section):
+    """Cross-entropy over all items."""
+
+    name: Literal["softmax"]
+
+
+class SampledSoftmaxLoss(Section):
+    """Cross-entropy over the logged item and a sample that the whole batch shares, corrected for how it was drawn."""
+
+    name: Literal["sampled_softmax"]
+    negatives: Count
+    popularity: Share  # items are drawn by (training count + 1) ** popularity; 0: uniformly
+
+
+class GbceLoss(Section):
+    """Generalised binary cross-entropy of gSASRec (Petrov & Macdonald, RecSys'23)."""
+
+    name: Literal["gbce"]
+    negatives: Count
+    calibration: Share  # t: 0 is plain binary cross-entropy, 1 gives probabilities that are calibrated
+
+
+Loss = SoftmaxLoss | SampledSoftmaxLoss | GbceLoss
+
+
+class BatchParams(Section):
+    """What one optimiser step learns from."""
+
+    # packed: windows of up to train.history items, every position of which is a state. transitions: as in the papers,
+    # each state is a sample of its own with its last train.history items, and so is the state after it.
+    kind: Literal["packed", "transitions"]
+    size: Count  # windows, or transitions
 
 
 class LeUseParams(Section):
@@ -99,7 +167,9 @@ class TrainParams(Section):
     patience: Count  # evaluations without a better validation score before training stops
     evaluate_every: Count  # epochs
     history: Count  # longest history that the policy reads, in items
-    batch_users: Count  # sequence windows per optimiser step
+    batches: BatchParams
+    loss: Annotated[Loss, Field(discriminator="name")]  # the supervised part of every method
+    greedy_items: Count | None  # so many sampled items are searched for the greedy action; null: all items
     learning_rate: Positive
     weight_decay: NotNegative
     gradient_clip: Positive
@@ -111,15 +181,24 @@ class Variant(Section):
     """One recommender: a backbone, a method, and where its LE parts come from (`none` or `le`)."""
 
     backbone: Literal["sasrec", "gru"]
-    method: Literal["supervised", "snqn", "sa2c"]
+    method: Literal["supervised", "sqn", "sac", "snqn", "sa2c"]
     state: Literal["none", "le"]
     reward: Literal["none", "le"]
     actions: Literal["none", "le"]
+    # Keys of train, methods.<its method> and backbones.<its backbone> that this variant sets otherwise, as a map from
+    # `train.learning_rate` and the like to values. The one key of this file that may be left out.
+    set: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _usable(self) -> Variant:
         if self.method == "supervised" and self.reward != "none":
-            raise ValueError("method supervised reads no reward: set reward to none, or use snqn or sa2c")
+            raise ValueError("method supervised reads no reward: set reward to none, or use a method with a critic")
+        sections = ("train.", f"methods.{self.method}.", f"backbones.{self.backbone}.")
+        for key in self.set:
+            if not key.startswith(sections):
+                raise ValueError(f"set.{key} is not its to set: use keys of {', '.join(s[:-1] for s in sections)}")
+            if key.startswith("train.seeds"):
+                raise ValueError("set.train.seeds: all variants share the seeds: remove it")
         return self
 
     @property

@@ -1,0 +1,58 @@
+"""The supervised part of every method: how unlikely the policy finds the logged action, and the LE's proposals.
+
+In: a policy, its states at P transitions, the batch and the loss that params.yaml names (`train.loss`). Out: one loss
+per transition, and per proposal. With `softmax` all I items are scored; with `sampled_softmax` and `gbce` the S items
+that the batch brings, the same for all its transitions, so that memory does not grow with the catalogue (a departure
+from gSASRec, which draws anew for each).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lea_core.learners.batches import Batch
+from lea_core.losses import cross_entropy, gbce, gbce_beta, sampled_log_partition, smoothed_cross_entropy
+from lea_core.params import GbceLoss, Loss, SoftmaxLoss
+from lea_core.policy import Policy
+
+
+@dataclass(frozen=True)
+class ActorTerms:
+    """What the actor says of a batch's P transitions."""
+
+    loss: Tensor  # (P,) of the logged action
+    proposed_loss: Tensor | None  # (P, A) of each of the LE's proposals, as if it had been logged
+    log_policy: Tensor | None  # (P,) log pi(a+ | s); None where the loss does not give it
+
+
+def actor_terms(policy: Policy, states: Tensor, batch: Batch, loss: Loss, smoothing: float = 0.0) -> ActorTerms:
+    """states: (P, D) of the transitions. smoothing: of the softmax loss."""
+    if isinstance(loss, SoftmaxLoss):
+        return _softmax(policy, states, batch, smoothing)
+    if batch.loss_items is None or batch.loss_log_counts is None:
+        raise ValueError("the batch has no sampled items for the supervised loss: give its TrainingData that loss")
+    logit = policy.logits_of(states, batch.action[:, None]).squeeze(1)  # (P,)
+    sampled = F.linear(states, policy.actor.weight[batch.loss_items], policy.actor.bias[batch.loss_items])  # (P, S)
+    is_logged = batch.action[:, None] == batch.loss_items
+    proposed = None if batch.proposed_actions is None else policy.logits_of(states, batch.proposed_actions)  # (P, A)
+    if isinstance(loss, GbceLoss):
+        beta = gbce_beta(loss.negatives, policy.config.num_items, loss.calibration)
+        positives = None if proposed is None else -beta * F.logsigmoid(proposed) / (1 + loss.negatives)
+        return ActorTerms(gbce(logit, sampled, is_logged, beta), positives, None)
+    log_partition = sampled_log_partition(logit, sampled, batch.loss_log_counts, is_logged)
+    toward = None if proposed is None else cross_entropy(proposed, log_partition)
+    return ActorTerms(cross_entropy(logit, log_partition), toward, None)
+
+
+def _softmax(policy: Policy, states: Tensor, batch: Batch, smoothing: float) -> ActorTerms:
+    logits = policy.logits(states)  # (P, I)
+    log_partition = logits.logsumexp(dim=1)
+    logit = logits.gather(1, batch.action[:, None]).squeeze(1)
+    logged = cross_entropy(logit, log_partition)
+    proposed = batch.proposed_actions
+    toward = None if proposed is None else cross_entropy(logits.gather(1, proposed), log_partition)
+    loss = smoothed_cross_entropy(logit, logits.mean(dim=1), log_partition, smoothing) if smoothing else logged
+    return ActorTerms(loss, toward, -logged.detach())
