@@ -74,7 +74,7 @@ class _Block(nn.Module):
         return result
 
 
-class Gru(nn.Module):
+class Gru4Rec(nn.Module):
     """A gated recurrent network over item embeddings."""
 
     def __init__(self, num_items: int, _history: int, width: int, layers: int, dropout: float) -> None:
@@ -91,7 +91,7 @@ class Gru(nn.Module):
         return _unpack(self.dropout(states), items, order)
 
 
-BACKBONES: dict[str, type[Sasrec] | type[Gru]] = {"sasrec": Sasrec, "gru": Gru}
+BACKBONES: dict[str, type[Sasrec] | type[Gru4Rec]] = {"sasrec": Sasrec, "gru4rec": Gru4Rec}
 
 
 def _pack(items: Tensor) -> tuple[Tensor, Tensor]:

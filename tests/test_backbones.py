@@ -10,7 +10,7 @@ from lea_core.artifacts import read_tensors, write_tensors
 from lea_core.backbones import BACKBONES
 
 ITEMS, HISTORY, WIDTH = 30, 8, 16
-SETTINGS = {"sasrec": {"layers": 2, "heads": 2, "dropout": 0.2}, "gru": {"layers": 2, "dropout": 0.2}}
+SETTINGS = {"sasrec": {"layers": 2, "heads": 2, "dropout": 0.2}, "gru4rec": {"layers": 2, "dropout": 0.2}}
 
 
 @pytest.fixture(params=sorted(BACKBONES))

@@ -35,12 +35,12 @@ def params(changes: dict[str, Any] | None = None) -> Params:
     raw = YAML(typ="safe", pure=True).load(Path(__file__).parent.parent / "params.yaml")
     raw["backbones"] = {
         "sasrec": {"width": 16, "layers": 1, "heads": 2, "dropout": 0.0},
-        "gru": {"width": 16, "layers": 1, "dropout": 0.0},
+        "gru4rec": {"width": 16, "layers": 1, "dropout": 0.0},
     }
     raw["variants"] = {
         f"{method}{end}": {"backbone": backbone, "method": method, **parts}
         for method in ("supervised", "snqn", "sa2c")
-        for end, backbone, parts in (("", "sasrec", NONE), ("-gru", "gru", NONE), ("-lea", "sasrec", LE))
+        for end, backbone, parts in (("", "sasrec", NONE), ("-gru4rec", "gru4rec", NONE), ("-lea", "sasrec", LE))
     }
     raw["variants"]["supervised-lea"]["reward"] = "none"
     small = {
@@ -301,7 +301,7 @@ def train(name: str, supervision: Supervision | None = None, changes: dict[str, 
     return train_seed(name, 3, params(changes), WORLD, given, CPU)
 
 
-@pytest.mark.parametrize("name", ["supervised", "snqn", "sa2c", "supervised-gru", "snqn-gru", "sa2c-gru"])
+@pytest.mark.parametrize("name", ["supervised", "snqn", "sa2c", "supervised-gru4rec", "snqn-gru4rec", "sa2c-gru4rec"])
 def test_every_method_learns_to_walk_round_the_circle(name: str) -> None:
     trained = train(name)
     assert trained.summary["NDCG@10"] > 0.95

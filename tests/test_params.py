@@ -53,7 +53,11 @@ def edited(folder: Path, old: str, new: str) -> Path:
         ("train.seeds", 1, "train.seeds is 1, but must be a valid list: mend it"),
         ("train.learning_rate", "1e-3", "train.learning_rate is '1e-3', but must be a valid number: remove the quotes"),
         ("evaluate.mask_seen", "yes", "evaluate.mask_seen is 'yes', but must be a valid boolean: mend it"),
-        ("variants.snqn.backbone", "lstm", "variants.snqn.backbone is 'lstm', but must be 'sasrec' or 'gru': mend it"),
+        (
+            "variants.snqn.backbone",
+            "lstm",
+            "variants.snqn.backbone is 'lstm', but must be 'sasrec' or 'gru4rec': mend it",
+        ),
         ("variants.snqn.method", "dqn", "variants.snqn.method is 'dqn', but must be 'supervised', 'snqn' or 'sa2c'"),
         ("variants.snqn.state", "yes", "variants.snqn.state is 'yes', but must be 'none' or 'le': mend it"),
         ("variants.supervised.reward", "le", "variants.supervised: method supervised reads no reward: set reward to"),

@@ -11,7 +11,7 @@ from lea_core.policy import Policy, PolicyConfig, load_policy
 
 SETTINGS = {
     "sasrec": {"width": 8, "layers": 1, "heads": 2, "dropout": 0.5},
-    "gru": {"width": 8, "layers": 1, "dropout": 0.5},
+    "gru4rec": {"width": 8, "layers": 1, "dropout": 0.5},
 }
 HISTORIES = np.array([[-1, -1, 3, 4], [1, 2, 3, 4]])
 

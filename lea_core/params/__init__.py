@@ -34,7 +34,7 @@ from lea_core.params.le import (
 from lea_core.params.learners import (
     Backbones,
     EvaluateParams,
-    GruParams,
+    Gru4RecParams,
     LeUseParams,
     Methods,
     QParams,
@@ -58,7 +58,7 @@ __all__ = [
     "CountOrZero",
     "EvaluateParams",
     "FileSource",
-    "GruParams",
+    "Gru4RecParams",
     "HeadParams",
     "LeParams",
     "LeUseParams",

@@ -24,7 +24,7 @@ class SasrecParams(Section):
         return self
 
 
-class GruParams(Section):
+class Gru4RecParams(Section):
     """GRU4Rec's recurrent network."""
 
     width: Count
@@ -36,7 +36,7 @@ class Backbones(Section):
     """Settings of each backbone; a variant names one."""
 
     sasrec: SasrecParams
-    gru: GruParams
+    gru4rec: Gru4RecParams
 
 
 class SupervisedParams(Section):
@@ -110,7 +110,7 @@ class TrainParams(Section):
 class Variant(Section):
     """One recommender: a backbone, a method, and where its LE parts come from (`none` or `le`)."""
 
-    backbone: Literal["sasrec", "gru"]
+    backbone: Literal["sasrec", "gru4rec"]
     method: Literal["supervised", "snqn", "sa2c"]
     state: Literal["none", "le"]
     reward: Literal["none", "le"]
