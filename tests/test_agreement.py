@@ -247,7 +247,7 @@ def test_only_stages_and_the_command_line_load_params() -> None:
 
 def test_every_key_is_declared_by_a_stage() -> None:
     sections = {section for name in stages() for section in declared(name)}
-    # No variant of the default uses the second backbone; a variant that does declares it.
+    # No variant of the default uses the other backbones; a variant that does declares its own.
     sections |= {f"backbones.{name}" for name in raw_params()["backbones"]}
     undeclared = {leaf for leaf in leaves(raw_params()) if not any(covers(section, leaf) for section in sections)}
     assert undeclared == HOW

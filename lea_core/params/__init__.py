@@ -33,10 +33,12 @@ from lea_core.params.le import (
 )
 from lea_core.params.learners import (
     Backbones,
+    CaserParams,
     EvaluateParams,
     Gru4RecParams,
     LeUseParams,
     Methods,
+    NextItNetParams,
     QParams,
     ReportParams,
     Sa2cParams,
@@ -53,6 +55,7 @@ __all__ = [
     "AnnotateParams",
     "AugmentParams",
     "Backbones",
+    "CaserParams",
     "Columns",
     "Count",
     "CountOrZero",
@@ -68,6 +71,7 @@ __all__ = [
     "MeasureParams",
     "Methods",
     "MovieLens",
+    "NextItNetParams",
     "NotNegative",
     "OpenShare",
     "Params",
