@@ -118,6 +118,34 @@ def test_caser_is_a_loop_over_windows() -> None:
     torch.testing.assert_close(found, torch.stack([torch.stack(states) for states in wanted]))
 
 
+def plain_half(x: list[Tensor], weights: dict[str, Tensor], at: int, dilation: int) -> list[Tensor]:
+    """Convolution, layer norm and ReLU of one sequence; `at` is the convolution's place in its block."""
+    kernel, result = weights[f"{at}.convolution.weight"], []
+    for t in range(len(x)):
+        y = weights[f"{at}.convolution.bias"]
+        for back in range(kernel.shape[2]):
+            if t - back * dilation >= 0:
+                y = y + kernel[:, :, -1 - back] @ x[t - back * dilation]
+        y = (y - y.mean()) / (y.var(correction=0) + 1e-5).sqrt()
+        result.append((y * weights[f"{at + 1}.weight"] + weights[f"{at + 1}.bias"]).clamp(min=0))
+    return result
+
+
+def test_nextitnet_is_a_loop_over_positions() -> None:
+    backbone = build("nextitnet")
+    for weight in backbone.parameters():
+        nn.init.normal_(weight)
+    given = items()
+    found = backbone(given)
+    for row, states in zip(given, found, strict=True):
+        x = list(backbone.item_embedding.weight[row])
+        for block, dilation in zip(backbone.blocks, [1, 2], strict=True):
+            weights = dict(block.residual.named_parameters())
+            added = plain_half(plain_half(x, weights, 0, dilation), weights, 3, 2 * dilation)
+            x = [one + other for one, other in zip(x, added, strict=True)]
+        torch.testing.assert_close(states, torch.stack(x), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "reach"),
     [
