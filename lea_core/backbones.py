@@ -13,10 +13,11 @@ the fused kernel, nor inside the feed-forward layer; GELU. GRU4Rec (Hidasi et al
 its network, with an embedding layer.
 
 Caser (Tang & Wang, WSDM'18, arXiv 1809.07426) and NextItNet (Yuan et al., WSDM'19, arXiv 1808.05163) follow the SA2C
-paper's code, its first weights too. Caser departs from the original by having no embedding of the user and one vertical
-filter, with a ReLU; from that code by the original's fully connected layer, which makes a state of width D of all
-features, and by the zeros of a window with few items, which stand in front, not behind, so that the newest item always
-meets the same weights. NextItNet departs by its dropout, of the embeddings and of what a block adds.
+paper's code, in the deviations of their first convolution weights too (not truncated here). Caser departs from the
+original by having no embedding of the user and one vertical filter, with a ReLU; from that code by the original's fully
+connected layer, which makes a state of width D of all features, and by the zeros of a window with few items, which
+stand in front, not behind, so that the newest item always meets the same weights. NextItNet departs by its dropout, of
+the embeddings and of what a block adds.
 """
 
 from __future__ import annotations
