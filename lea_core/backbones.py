@@ -11,6 +11,13 @@ SASRec (Kang & McAuley, ICDM'18, arXiv 1808.09781) departs from its source: both
 what was not normalised (the original adds to the normalised query); no dropout on attention weights, which would leave
 the fused kernel, nor inside the feed-forward layer; GELU. GRU4Rec (Hidasi et al., ICLR'16, arXiv 1511.06939) is here
 its network, with an embedding layer.
+
+Caser (Tang & Wang, WSDM'18, arXiv 1809.07426) and NextItNet (Yuan et al., WSDM'19, arXiv 1808.05163) follow the SA2C
+paper's code, in the deviations of their first convolution weights too (not truncated here). Caser departs from the
+original by having no embedding of the user and one vertical filter, with a ReLU; from that code by the original's fully
+connected layer, which makes a state of width D of all features, and by the zeros of a window with few items, which
+stand in front, not behind, so that the newest item always meets the same weights. NextItNet departs by its dropout, of
+the embeddings and of what a block adds.
 """
 
 from __future__ import annotations
@@ -30,7 +37,7 @@ class Sasrec(nn.Module):
         self.item_embedding = nn.Embedding(num_items, width)
         self.position_embedding = nn.Embedding(history, width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(_AttentionBlock(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         for embedding in (self.item_embedding, self.position_embedding):
             nn.init.normal_(embedding.weight, std=EMBEDDING_DEVIATION)
@@ -49,7 +56,7 @@ class Sasrec(nn.Module):
         return _unpack(self.norm(x), items, order)
 
 
-class _Block(nn.Module):
+class _AttentionBlock(nn.Module):
     """Causal attention, then a feed-forward layer, each on normalised input and added to its input."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -74,7 +81,7 @@ class _Block(nn.Module):
         return result
 
 
-class Gru(nn.Module):
+class Gru4Rec(nn.Module):
     """A gated recurrent network over item embeddings."""
 
     def __init__(self, num_items: int, _history: int, width: int, layers: int, dropout: float) -> None:
@@ -91,7 +98,121 @@ class Gru(nn.Module):
         return _unpack(self.dropout(states), items, order)
 
 
-BACKBONES: dict[str, type[Sasrec] | type[Gru]] = {"sasrec": Sasrec, "gru": Gru}
+class Caser(nn.Module):
+    """Convolutions over the last `window` items: `filters` of each of the `heights` across items, one along them."""
+
+    def __init__(
+        self,
+        num_items: int,
+        _history: int,
+        width: int,
+        window: int,
+        heights: list[int],
+        filters: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.window, self.heights = window, heights
+        self.item_embedding = nn.Embedding(num_items, width)
+        self.horizontal = nn.ModuleList(nn.Conv1d(width, filters, height) for height in heights)
+        self.vertical = nn.Linear(window, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(filters * len(heights) + width, width)
+        nn.init.normal_(self.item_embedding.weight, std=EMBEDDING_DEVIATION)
+        for name, weight in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.constant_(weight, 0.1)  # a ReLU that starts below 0 for every input would learn nothing
+            elif not name.startswith("item_embedding"):
+                nn.init.normal_(weight, std=0.1)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """(B, T) items, -1 for none -> (B, T, D) states."""
+        packed, order = _pack(items)
+        x = self.item_embedding(packed).transpose(1, 2)  # (B, D, T)
+        x = F.pad(x, (self.window - 1, 0))  # zeros before the first item: every position has a whole window
+        across = [
+            self._across(x, convolution, height)
+            for convolution, height in zip(self.horizontal, self.heights, strict=True)
+        ]
+        features = F.relu(torch.cat([*across, self._along(x)], dim=1)).transpose(1, 2)
+        states = F.relu(self.output(self.dropout(features)))
+        return _unpack(states, items, order)
+
+    def _across(self, x: Tensor, convolution: nn.Module, height: int) -> Tensor:
+        """(B, D, window - 1 + T) -> (B, filters, T): the largest answer in each window.
+
+        The windows overlap: the whole sequence is convolved once.
+        """
+        return F.max_pool1d(convolution(x), self.window - height + 1, stride=1)
+
+    def _along(self, x: Tensor) -> Tensor:
+        """(B, D, window - 1 + T) -> (B, D, T): the weighted sum of each window, the same weights for every feature."""
+        width = x.shape[1]
+        weight, bias = self.vertical.weight.expand(width, 1, -1), self.vertical.bias.expand(width)
+        return F.conv1d(x, weight, bias, groups=width)
+
+
+class NextItNet(nn.Module):
+    """Residual blocks of dilated causal convolutions, one block for each of the `dilations`.
+
+    A state reads the last 1 + 3 * (kernel - 1) * sum(dilations) items.
+    """
+
+    def __init__(
+        self, num_items: int, _history: int, width: int, dilations: list[int], kernel: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.item_embedding = nn.Embedding(num_items, width)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.Sequential(*(_ResidualBlock(width, kernel, dilation, dropout) for dilation in dilations))
+        nn.init.normal_(self.item_embedding.weight, std=EMBEDDING_DEVIATION)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """(B, T) items, -1 for none -> (B, T, D) states."""
+        packed, order = _pack(items)
+        return _unpack(self.blocks(self.dropout(self.item_embedding(packed))), items, order)
+
+
+class _ResidualBlock(nn.Module):
+    """Two causal convolutions, the second with twice the dilation, added to their input."""
+
+    def __init__(self, width: int, kernel: int, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            *(_CausalConvolution(width, kernel, dilation), nn.LayerNorm(width), nn.ReLU()),
+            *(_CausalConvolution(width, kernel, 2 * dilation), nn.LayerNorm(width), nn.ReLU()),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        result: Tensor = x + self.residual(x)
+        return result
+
+
+class _CausalConvolution(nn.Module):
+    """A convolution that reads each position and `kernel` - 1 before it, `dilation` apart; zeros before the first."""
+
+    def __init__(self, width: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.reach = dilation * (kernel - 1)
+        self.convolution = nn.Conv1d(width, width, kernel, dilation=dilation)
+        nn.init.normal_(self.convolution.weight, std=0.02)
+        # A larger bias would drown the small embeddings in the layer norm that follows.
+        nn.init.zeros_(self.convolution.get_parameter("bias"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        result: Tensor = self.convolution(F.pad(x.transpose(1, 2), (self.reach, 0))).transpose(1, 2)
+        return result
+
+
+BACKBONES: dict[str, type[Sasrec] | type[Gru4Rec] | type[Caser] | type[NextItNet]] = {
+    "sasrec": Sasrec,
+    "gru4rec": Gru4Rec,
+    "caser": Caser,
+    "nextitnet": NextItNet,
+}
 
 
 def _pack(items: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,22 +1,34 @@
-"""The contract of every backbone."""
+"""The contract of every backbone, and what the convolutional ones read."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lea_core.artifacts import read_tensors, write_tensors
 from lea_core.backbones import BACKBONES
 
 ITEMS, HISTORY, WIDTH = 30, 8, 16
-SETTINGS = {"sasrec": {"layers": 2, "heads": 2, "dropout": 0.2}, "gru": {"layers": 2, "dropout": 0.2}}
+SETTINGS = {
+    "sasrec": {"layers": 2, "heads": 2, "dropout": 0.2},
+    "gru4rec": {"layers": 2, "dropout": 0.2},
+    "caser": {"window": 5, "heights": [1, 2, 5], "filters": 3, "dropout": 0.2},
+    "nextitnet": {"dilations": [1, 2], "kernel": 3, "dropout": 0.2},
+}
+
+
+def build(name: str, **changes: Any) -> Any:
+    torch.manual_seed(0)
+    return BACKBONES[name](ITEMS, HISTORY, width=WIDTH, **{**SETTINGS[name], **changes}).eval()
 
 
 @pytest.fixture(params=sorted(BACKBONES))
 def backbone(request: pytest.FixtureRequest) -> nn.Module:
-    torch.manual_seed(0)
-    return BACKBONES[request.param](ITEMS, HISTORY, width=WIDTH, **SETTINGS[request.param]).eval()
+    built: nn.Module = build(request.param)
+    return built
 
 
 def items(seed: int = 0, time: int = HISTORY) -> Tensor:
@@ -48,6 +60,13 @@ def test_future_changes_nothing(backbone: nn.Module) -> None:
     assert (before[:, 4:] != after[:, 4:]).any(dim=2).all()  # and the past does change it
 
 
+def test_future_changes_nothing_after_padding(backbone: nn.Module) -> None:
+    padded = torch.cat([torch.full((5, 3), -1), items(time=5)], dim=1)
+    changed = padded.clone()
+    changed[:, 6] = (changed[:, 6] + 1) % ITEMS
+    assert torch.equal(backbone(padded)[:, :6], backbone(changed)[:, :6])
+
+
 def test_rows_do_not_mix(backbone: nn.Module) -> None:
     order = torch.tensor([3, 1, 4, 0, 2])
     torch.testing.assert_close(backbone(items()[order]), backbone(items())[order])
@@ -69,3 +88,84 @@ def test_save_and_load_round_trip(backbone: nn.Module, tmp_path: Path) -> None:
         nn.init.zeros_(weight)
     backbone.load_state_dict({name: torch.from_numpy(array) for name, array in read_tensors(path).items()})
     assert torch.equal(backbone(items()), before)
+
+
+# ---- Caser and NextItNet
+
+
+def caser_by_windows(backbone: Any, history: list[int]) -> Tensor:
+    """The state after a history, from one window as a picture of `window` by `width` pixels, as the paper draws it."""
+    rows = [torch.zeros(WIDTH)] * backbone.window + [backbone.item_embedding.weight[item] for item in history]
+    picture = torch.stack(rows[-backbone.window :])[None, None]  # (1, 1, window, D)
+    features = []
+    for layer in backbone.horizontal:
+        filters, _, height = layer.weight.shape
+        weight = torch.stack([layer.weight[:, :, row] for row in range(height)], dim=1)[:, None]
+        assert weight.shape == (filters, 1, height, WIDTH)
+        features.append(F.relu(F.conv2d(picture, weight, layer.bias)).amax(dim=(2, 3)).flatten())
+    weight = backbone.vertical.weight.view(1, 1, backbone.window, 1)
+    features.append(F.relu(F.conv2d(picture, weight, backbone.vertical.bias)).flatten())
+    return F.relu(backbone.output(torch.cat(features)))
+
+
+def test_caser_is_a_loop_over_windows() -> None:
+    backbone = build("caser")
+    nn.init.normal_(backbone.item_embedding.weight)  # large enough that filters differ and ReLUs close
+    given = items(time=12)
+    wanted = [[caser_by_windows(backbone, row[: t + 1]) for t in range(12)] for row in given.tolist()]
+    found = backbone(given)
+    assert (found == 0).any()
+    torch.testing.assert_close(found, torch.stack([torch.stack(states) for states in wanted]))
+
+
+def plain_half(x: list[Tensor], weights: dict[str, Tensor], at: int, dilation: int) -> list[Tensor]:
+    """Convolution, layer norm and ReLU of one sequence; `at` is the convolution's place in its block."""
+    kernel, result = weights[f"{at}.convolution.weight"], []
+    for t in range(len(x)):
+        y = weights[f"{at}.convolution.bias"]
+        for back in range(kernel.shape[2]):
+            if t - back * dilation >= 0:
+                y = y + kernel[:, :, -1 - back] @ x[t - back * dilation]
+        y = (y - y.mean()) / (y.var(correction=0) + 1e-5).sqrt()
+        result.append((y * weights[f"{at + 1}.weight"] + weights[f"{at + 1}.bias"]).clamp(min=0))
+    return result
+
+
+def test_nextitnet_is_a_loop_over_positions() -> None:
+    backbone = build("nextitnet")
+    for weight in backbone.parameters():
+        nn.init.normal_(weight)
+    given = items()
+    found = backbone(given)
+    for row, states in zip(given, found, strict=True):
+        x = list(backbone.item_embedding.weight[row])
+        for block, dilation in zip(backbone.blocks, [1, 2], strict=True):
+            weights = dict(block.residual.named_parameters())
+            added = plain_half(plain_half(x, weights, 0, dilation), weights, 3, 2 * dilation)
+            x = [one + other for one, other in zip(x, added, strict=True)]
+        torch.testing.assert_close(states, torch.stack(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "reach"),
+    [
+        ("caser", {"window": 5}, 5),
+        ("caser", {"window": 7, "heights": [2]}, 7),
+        ("nextitnet", {"dilations": [1], "kernel": 2}, 4),  # 1 + 1 + 2
+        ("nextitnet", {"dilations": [1], "kernel": 3}, 7),  # 1 + 2 + 4
+        ("nextitnet", {"dilations": [1, 2], "kernel": 3}, 19),  # 1 + 2 + 4 + 4 + 8
+    ],
+)
+def test_receptive_field(name: str, settings: dict[str, Any], reach: int) -> None:
+    """The last `reach` items make the state, and the one at the edge is among them."""
+    backbone = build(name, **settings)
+    if name == "nextitnet":
+        for layer in backbone.modules():
+            if isinstance(layer, nn.Conv1d):
+                nn.init.normal_(layer.weight)  # large enough that a single item far back shows
+    given = items(time=24)
+    for position, reads in ((24 - reach - 1, False), (24 - reach, True)):
+        changed = given.clone()
+        changed[:, position] = (changed[:, position] + 1) % ITEMS
+        equal = (backbone(given)[:, -1] == backbone(changed)[:, -1]).all(dim=1)
+        assert (~equal).all() if reads else equal.all()

@@ -34,7 +34,7 @@ SNQN_LEA = {"train@snqn-lea", "evaluate@snqn-lea", "report"}
 ALL_VARIANTS = SNQN_LEA | {"train@supervised", "evaluate@supervised"}
 LLM = {"tokenize_items", "finetune_le", "annotate", "augment", "measure_le"}
 EVERYTHING = {"fetch", "preprocess"} | LLM | ALL_VARIANTS
-GRU = {"backbone": "gru", "method": "supervised", "state": "none", "reward": "none", "actions": "none"}
+GRU4REC = {"backbone": "gru4rec", "method": "supervised", "state": "none", "reward": "none", "actions": "none"}
 
 Table = list[tuple[dict[str, object], set[str]]]
 ABOVE_TRAINING: Table = [
@@ -59,9 +59,9 @@ FROM_TRAINING_ON: Table = [
     ({"evaluate.cutoffs": [10]}, {"evaluate@supervised", "evaluate@snqn-lea", "report"}),
     ({"methods.snqn.gamma": 0.4}, SNQN_LEA),
     # No variant of the lane uses these.
-    ({"methods.sa2c.gamma": 0.4, "backbones.gru.width": 8}, set()),
-    ({"variants.supervised-gru": GRU}, {"train@supervised-gru", "evaluate@supervised-gru", "report"}),
-    ({"variants.supervised-gru": ...}, {"report"}),
+    ({"methods.sa2c.gamma": 0.4, "backbones.gru4rec.width": 8}, set()),
+    ({"variants.supervised-gru4rec": GRU4REC}, {"train@supervised-gru4rec", "evaluate@supervised-gru4rec", "report"}),
+    ({"variants.supervised-gru4rec": ...}, {"report"}),
 ]
 
 
@@ -165,7 +165,7 @@ def test_changes_from_training_on(lane: Lane) -> None:
     assert annotations(lane.folder) == lane.annotations
     assert list(headline(lane.folder)) == sorted(VARIANTS)
     for part in ("policies", "evaluations"):
-        shutil.rmtree(lane.folder / "data" / part / "supervised-gru")  # left on disk, but not counted above
+        shutil.rmtree(lane.folder / "data" / part / "supervised-gru4rec")  # left on disk, but not counted above
     revert(lane.folder)
 
 

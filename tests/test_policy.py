@@ -11,7 +11,9 @@ from lea_core.policy import Policy, PolicyConfig, load_policy
 
 SETTINGS = {
     "sasrec": {"width": 8, "layers": 1, "heads": 2, "dropout": 0.5},
-    "gru": {"width": 8, "layers": 1, "dropout": 0.5},
+    "gru4rec": {"width": 8, "layers": 1, "dropout": 0.5},
+    "caser": {"width": 8, "window": 3, "heights": [2], "filters": 4, "dropout": 0.5},
+    "nextitnet": {"width": 8, "dilations": [1], "kernel": 3, "dropout": 0.5},
 }
 HISTORIES = np.array([[-1, -1, 3, 4], [1, 2, 3, 4]])
 
@@ -59,8 +61,8 @@ def test_broken_folders(tmp_path: Path) -> None:
     weights.write_bytes(whole)
     with pytest.raises(LeaError, match=r"policy\.safetensors: weights of another policy"):
         load_policy(tmp_path)
-    (tmp_path / "policy.json").write_text('{"backbone": "caser", "settings": {}, "num_items": 6, "history": 3}')
-    with pytest.raises(LeaError, match=r"policy\.json: not a policy's description \('caser'\)"):
+    (tmp_path / "policy.json").write_text('{"backbone": "lstm", "settings": {}, "num_items": 6, "history": 3}')
+    with pytest.raises(LeaError, match=r"policy\.json: not a policy's description \('lstm'\)"):
         load_policy(tmp_path)
 
 

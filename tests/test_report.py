@@ -25,14 +25,14 @@ VARIANTS = {
     "snqn": Variant(**PLAIN, method="snqn"),
     "supervised": Variant(**PLAIN, method="supervised"),
     "supervised-actions": Variant(**PLAIN | {"actions": "le"}, method="supervised"),
-    "gru": Variant(**PLAIN | {"backbone": "gru"}, method="snqn"),
+    "gru4rec": Variant(**PLAIN | {"backbone": "gru4rec"}, method="snqn"),
 }
 # NDCG@10 and HR@10 of two seeds.
 SCORES = {
     "snqn": ([0.11, 0.13], [0.2, 0.2]),
     "supervised": ([0.10, 0.10], [0.2, 0.3]),
     "supervised-actions": ([0.08, 0.09], [0.1, 0.2]),
-    "gru": ([0.05, 0.05], [0.1, 0.1]),
+    "gru4rec": ([0.05, 0.05], [0.1, 0.1]),
 }
 
 
@@ -73,7 +73,12 @@ def data(tmp_path: Path) -> Path:
 def test_a_twin_is_supervised_without_the_le_on_the_same_backbone(data: Path) -> None:
     results = read_results(data, VARIANTS)
     twins = {result.name: other.name if (other := twin(result, results)) else None for result in results}
-    assert twins == {"snqn": "supervised", "supervised": "supervised", "supervised-actions": "supervised", "gru": None}
+    assert twins == {
+        "snqn": "supervised",
+        "supervised": "supervised",
+        "supervised-actions": "supervised",
+        "gru4rec": None,
+    }
 
 
 def test_changes_by_hand(data: Path) -> None:
@@ -127,9 +132,9 @@ def test_ranks_that_mean_nothing_are_an_error(data: Path, ranks: list[float], me
 
 
 def test_metrics_of_other_cutoffs_are_an_error(data: Path) -> None:
-    path = data / "evaluations" / "gru" / "metrics.json"
+    path = data / "evaluations" / "gru4rec" / "metrics.json"
     path.write_text(path.read_text().replace("HR@10", "HR@5"))
-    with pytest.raises(LeaError, match=r"data/evaluations/gru: has metrics HR@5, NDCG@10: run `dvc repro`"):
+    with pytest.raises(LeaError, match=r"data/evaluations/gru4rec: has metrics HR@5, NDCG@10: run `dvc repro`"):
         table_rows(read_results(data, VARIANTS), "NDCG@10")
 
 
@@ -165,7 +170,7 @@ def test_stage_and_command_line(data: Path) -> None:
     text = (report / "report.md").read_text()
     assert "7 test events" in text
     assert "| supervised-actions | -15.0 % | 0.0850 ± 0.0071 | 0.1500 |" in text
-    assert "No such variant is there for gru." in text
+    assert "No such variant is there for gru4rec." in text
     assert "| le ndcg10 | 0.0600 | 0.0500 |" in text
 
     screen = lea(folder, "lea_core.cli", "report")

@@ -24,7 +24,7 @@ class SasrecParams(Section):
         return self
 
 
-class GruParams(Section):
+class Gru4RecParams(Section):
     """GRU4Rec's recurrent network."""
 
     width: Count
@@ -32,11 +32,38 @@ class GruParams(Section):
     dropout: Share
 
 
+class CaserParams(Section):
+    """Caser: convolutions over the last items."""
+
+    width: Count
+    window: Count  # items that a state reads
+    heights: Annotated[list[Count], Field(min_length=1)]  # of the horizontal filters, in items
+    filters: Count  # per height
+    dropout: Share
+
+    @model_validator(mode="after")
+    def _fits(self) -> CaserParams:
+        if max(self.heights) > self.window:
+            raise ValueError(f"heights {self.heights} must fit into window {self.window}: change one of them")
+        return self
+
+
+class NextItNetParams(Section):
+    """NextItNet: dilated causal convolutions."""
+
+    width: Count
+    dilations: Annotated[list[Count], Field(min_length=1)]  # of each residual block; its second half doubles it
+    kernel: Annotated[int, Field(ge=2)]  # items that a convolution reads
+    dropout: Share
+
+
 class Backbones(Section):
     """Settings of each backbone; a variant names one."""
 
     sasrec: SasrecParams
-    gru: GruParams
+    gru4rec: Gru4RecParams
+    caser: CaserParams
+    nextitnet: NextItNetParams
 
 
 class SupervisedParams(Section):
@@ -180,7 +207,7 @@ class TrainParams(Section):
 class Variant(Section):
     """One recommender: a backbone, a method, and where its LE parts come from (`none` or `le`)."""
 
-    backbone: Literal["sasrec", "gru"]
+    backbone: Literal["sasrec", "gru4rec", "caser", "nextitnet"]
     method: Literal["supervised", "sqn", "sac", "snqn", "sa2c"]
     state: Literal["none", "le"]
     reward: Literal["none", "le"]
