@@ -4,8 +4,8 @@ In: events.parquet and settings.json in FOLDER (see harness.py); `model` is SASR
 result.json.
 
 RecTools learns from the last `history` + 1 events of a user. With `sessions: windows` a longer user is cut into
-sessions that overlap in one event, so that every training event but the first is once a target, as with us; with
-`sessions: last` the older ones are lost, as in RecTools itself. Items without a training event do not exist for it:
+sessions that overlap in one event, so that every training event but the first is once a target, as with us (we cut
+anew in each epoch, here the cuts stay); with `sessions: last` the older ones are lost, as in RecTools itself. Items without a training event do not exist for it:
 their score is -inf, and a history is what it knows of it.
 """
 
