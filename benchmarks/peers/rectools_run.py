@@ -5,8 +5,8 @@ result.json.
 
 RecTools learns from the last `history` + 1 events of a user. With `sessions: windows` a longer user is cut into
 sessions that overlap in one event, so that every training event but the first is once a target, as with us (we cut
-anew in each epoch, here the cuts stay); with `sessions: last` the older ones are lost, as in RecTools itself. Items without a training event do not exist for it:
-their score is -inf, and a history is what it knows of it.
+anew in each epoch, here the cuts stay); with `sessions: last` the older ones are lost, as in RecTools itself. Items
+without a training event do not exist for it: their score is -inf, and a history is what it knows of it.
 """
 
 from __future__ import annotations
