@@ -50,6 +50,7 @@ def write_variant(data: Path, name: str, ndcg: list[float], hit_rate: list[float
     test = {"HR@10": score(hit_rate), "NDCG@10": score(ndcg)}
     (evaluation / "metrics.json").write_text(json.dumps({"events": {"test": 7}, "test": test}))
     columns = {"seed": [0, 0, 1], "split": ["test"] * 3, "user": [0, 1, 0], "position": [2] * 3, "item": [3] * 3}
+    columns["event"] = [""] * 3
     write_table(evaluation / "ranks.parquet", table({**columns, "rank": ranks}), RANKS)
     (policy / "curves.csv").write_text("seed,epoch,loss,HR@10,NDCG@10\n0,1,2.0,.2,.05\n0,2,1.5,.2,.06\n1,1,2,.1,.04\n")
     seeds = {str(seed): {"seconds": 2.5, "best_epoch": seed + 1, "steps": 3} for seed in (0, 1)}
