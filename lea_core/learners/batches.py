@@ -204,7 +204,8 @@ class Proposal:
         """S items and log(S q) of each: two (S,)."""
         total = self.cumulative[-1]
         drawn = np.searchsorted(self.cumulative, generator.random(self.count) * total, side="right")
-        share = np.diff(self.cumulative, prepend=0.0)[drawn] / total
+        below = np.where(drawn > 0, self.cumulative[drawn - 1], 0.0)
+        share = (self.cumulative[drawn] - below) / total  # S steps, where a difference of the whole would take I
         log_counts = torch.from_numpy(np.log(self.count * share)).float()
         return torch.from_numpy(drawn).to(device), log_counts.to(device)
 
@@ -220,17 +221,18 @@ def training_windows(train: Sequences, history: int, generator: np.random.Genera
     """First row and end row of every window of an epoch: two (W,) arrays."""
     first, end = train.offsets[:-1], train.offsets[1:]
     targets = end - first - 1
-    short = (targets >= 1) & (targets <= history)
-    starts, stops = [first[short]], [end[short]]
-    for user in np.flatnonzero(targets > history):
-        cut = generator.integers(1, history + 1)
-        begins = np.concatenate([[first[user]], np.arange(first[user] + cut, end[user] - 1, history)])
-        starts.append(begins)
-        stops.append(np.append(begins[1:] + 1, end[user]))
-    if not sum(map(len, starts)):
+    short, long = (targets >= 1) & (targets <= history), np.flatnonzero(targets > history)
+    cut = first[long] + generator.integers(1, history + 1, size=len(long))  # where the second window begins
+    later = -((cut + 1 - end[long]) // history)  # windows after the first
+    user = np.repeat(np.arange(len(long)), later)
+    within = np.arange(len(user)) - np.repeat(np.cumsum(later) - later, later)
+    begins = cut[user] + within * history
+    starts = np.concatenate([first[short], first[long], begins])
+    stops = np.concatenate([end[short], cut + 1, np.minimum(begins + history + 1, end[long][user])])
+    if not len(starts):
         raise _nothing_to_learn()
-    order = np.argsort(np.concatenate(starts))
-    return np.concatenate(starts)[order], np.concatenate(stops)[order]
+    order = np.argsort(starts)
+    return starts[order], stops[order]
 
 
 def _nothing_to_learn() -> LeaError:
