@@ -5,10 +5,10 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale search-le clean
+.PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale bench-catalogue search-le clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## .venv with the pinned packages (once; again when pyproject.toml or constraints.txt change)
 
@@ -43,6 +43,9 @@ bench-le: install ## the LE on Amazon Scientific beside its yardsticks -> benchm
 
 bench-scale: install ## time and memory on logs of up to ten million events -> benchmarks/results/scale.json, docs/scale.png
 	@python -m benchmarks.scale
+
+bench-catalogue: install ## time and memory of training with up to a million items -> benchmarks/results/catalogue.{json,md}, docs/catalogue.png
+	@python -m benchmarks.catalogue
 
 bench-annotate: install ## the packed pass against prompts and a KV cache -> benchmarks/results/annotate.{json,md}
 	@python -m benchmarks.annotate

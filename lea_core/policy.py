@@ -41,6 +41,14 @@ class Policy(nn.Module):
         self.config = config
         self.backbone = BACKBONES[config.backbone](config.num_items, config.history, **config.settings)
         self.actor = nn.Linear(self.width, config.num_items)
+        self.sparse = False
+
+    def use_sparse_gradients(self) -> None:
+        """From now on the gradients of the item tables hold the rows that were read, and not zeros for all others.
+
+        Scores of all items (`logits`) are not to be trained then.
+        """
+        self.sparse = self.backbone.item_embedding.sparse = True
 
     @property
     def width(self) -> int:
@@ -59,8 +67,8 @@ class Policy(nn.Module):
 
     def logits_of(self, states: Tensor, actions: Tensor) -> Tensor:
         """(P, D) states, (P, A) int64 items -> (P, A) logits of these alone."""
-        rows = F.embedding(actions, self.actor.weight)  # (P, A, D)
-        return torch.bmm(rows, states[:, :, None]).squeeze(2) + self.actor.bias[actions]
+        weight, bias = table_rows(self.actor, actions, self.sparse)  # (P, A, D), (P, A)
+        return torch.bmm(weight, states[:, :, None]).squeeze(2) + bias
 
     @torch.inference_mode()
     def scores(self, histories: np.ndarray) -> Tensor:
@@ -86,6 +94,14 @@ class Policy(nn.Module):
         write_json(folder / "policy.json", asdict(self.config))
         weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
         write_tensors(folder / "policy.safetensors", weights)
+
+
+def table_rows(head: nn.Linear, items: Tensor, sparse: bool) -> tuple[Tensor, Tensor]:
+    """Weights (..., D) and biases (...) that a head over the catalogue has for int64 items (...)."""
+    weight = F.embedding(items, head.weight, sparse=sparse)
+    if not sparse:
+        return weight, head.bias[items]
+    return weight, head.bias.gather(0, items.flatten(), sparse_grad=True).view(items.shape)
 
 
 def load_policy(folder: Path) -> Policy:

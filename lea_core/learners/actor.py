@@ -16,7 +16,7 @@ from torch import Tensor
 from lea_core.learners.batches import Batch
 from lea_core.losses import cross_entropy, gbce, gbce_beta, sampled_cross_entropy, sampled_log_partition
 from lea_core.params import GbceLoss, Loss, SoftmaxLoss
-from lea_core.policy import Policy
+from lea_core.policy import Policy, table_rows
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def actor_terms(policy: Policy, states: Tensor, batch: Batch, loss: Loss, smooth
     if batch.loss_items is None or batch.loss_log_counts is None:
         raise ValueError("the batch has no sampled items for the supervised loss: give its TrainingData that loss")
     logit = policy.logits_of(states, batch.action[:, None]).squeeze(1)  # (P,)
-    sampled = F.linear(states, policy.actor.weight[batch.loss_items], policy.actor.bias[batch.loss_items])  # (P, S)
+    sampled = F.linear(states, *table_rows(policy.actor, batch.loss_items, policy.sparse))  # (P, S)
     is_logged = batch.action[:, None] == batch.loss_items
     proposed = None if batch.proposed_actions is None else policy.logits_of(states, batch.proposed_actions)  # (P, A)
     if isinstance(loss, GbceLoss):

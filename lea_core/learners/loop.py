@@ -96,6 +96,7 @@ def _train_seed(
             progress.set_postfix(loss=f"{means['loss']:.3f}", valid=f"{scores[SELECTION]:.4f}", refresh=False)
             if epoch > warm_up and scores[SELECTION] > best:
                 best, best_epoch = scores[SELECTION], epoch
+                best_weights.clear()  # first, so that large tables do not exist a third time
                 best_weights = {key: value.clone() for key, value in policy.state_dict().items()}
             elif epoch - max(best_epoch, warm_up) >= train.patience * train.evaluate_every:
                 break
@@ -108,6 +109,8 @@ def _train_seed(
 def build_learner(variant: Variant, params: Params, policy: Policy, supervision: Supervision) -> Learner:
     """The variant's method around `policy`."""
     train, methods, device = params.train, params.methods, policy.actor.weight.device
+    if train.sparse:
+        policy.use_sparse_gradients()
     le_width = None if supervision.le_states is None else supervision.le_states.shape[1]
     aligned_width = le_width if train.le.state_alignment > 0 else None
     if variant.method == "supervised":
@@ -119,6 +122,8 @@ def build_learner(variant: Variant, params: Params, policy: Policy, supervision:
         if settings.target_rate is not None:
             return Critics(first, target_of(first), settings, train)
         other = Policy(policy.config)  # the papers' second network, with weights of its own
+        if train.sparse:
+            other.use_sparse_gradients()
         return Critics(
             first, CriticNetwork(other, aligned_width, le_width, train.le.state_width).to(device), settings, train
         )

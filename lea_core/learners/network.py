@@ -14,8 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lea_core.learners.batches import Batch
+from lea_core.learners.rows import RowAdamW, RowPolyak, clip_gradients
 from lea_core.params import QParams, TrainParams
-from lea_core.policy import Policy
+from lea_core.policy import Policy, table_rows
+
+ITEM_TABLES = (
+    "policy.backbone.item_embedding.weight",
+    "policy.actor.weight",
+    "policy.actor.bias",
+    "critic.weight",
+    "critic.bias",
+)
 
 
 class Network(nn.Module):
@@ -50,22 +60,30 @@ class CriticNetwork(Network):
 
     def q_of(self, critic_states: Tensor, actions: Tensor) -> Tensor:
         """Q(s, a_k) of (P, A) actions alone: (P, A)."""
-        rows = F.embedding(actions, self.critic.weight)  # (P, A, D + W)
-        return torch.bmm(rows, critic_states[:, :, None]).squeeze(2) + self.critic.bias[actions]
+        weight, bias = table_rows(self.critic, actions, self.policy.sparse)  # (P, A, D + W), (P, A)
+        return torch.bmm(weight, critic_states[:, :, None]).squeeze(2) + bias
 
 
 def adamw(network: Network, train: TrainParams, learning_rate: float | None = None) -> torch.optim.Optimizer:
     """The optimiser of all methods."""
     rate = train.learning_rate if learning_rate is None else learning_rate
-    return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=train.weight_decay, fused=True)
+    kind = RowAdamW if train.sparse else torch.optim.AdamW
+    return kind(network.parameters(), lr=rate, weight_decay=train.weight_decay, fused=True)
 
 
-def descend(loss: Tensor, network: Network, optimiser: torch.optim.Optimizer, clip: float) -> None:
-    """One optimiser step down `loss`, the gradient's norm clipped."""
+def descend(
+    loss: Tensor, network: Network, optimiser: torch.optim.Optimizer, clip: float, target: RowPolyak | None = None
+) -> None:
+    """One optimiser step down `loss`, the gradient's norm clipped; a target that follows by rows goes with it."""
     optimiser.zero_grad()
     torch.autograd.backward(loss)
-    nn.utils.clip_grad_norm_(network.parameters(), clip)
+    clip_gradients(network.parameters(), clip)
+    if target is None:
+        optimiser.step()
+        return
+    target.before_step()
     optimiser.step()
+    target.after_step()
 
 
 class Critics:
@@ -81,8 +99,11 @@ class Critics:
         self.settings, self.train = settings, train
         self.optimisers: list[torch.optim.Optimizer] = []
         self.renew(None)
+        self.by_rows: RowPolyak | None = None
         if settings.target_rate is not None:
             second.requires_grad_(False)
+            if train.sparse:
+                self.by_rows = RowPolyak(second, first, ITEM_TABLES, settings.target_rate)
 
     def renew(self, learning_rate: float | None) -> None:
         """Begin anew with the optimisers' moments, at this learning rate; None: that of the training."""
@@ -94,9 +115,15 @@ class Critics:
         for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             group["lr"] = learning_rate
 
-    def turn(self) -> tuple[CriticNetwork, CriticNetwork]:
-        """Which network learns at this step, and which gives its targets; both in the mode that they need."""
+    def turn(self, batch: Batch) -> tuple[CriticNetwork, CriticNetwork]:
+        """Which network learns from the batch, and which gives its targets; both in the mode that they need."""
         first, second = self.networks
+        if self.by_rows is not None:
+            if batch.greedy_items is None:
+                raise ValueError("a target that follows by rows needs to know which are read: give train.greedy_items")
+            self.by_rows.catch_up("policy.backbone.item_embedding.weight", batch.items[batch.items >= 0])
+            for name in ("critic.weight", "critic.bias"):
+                self.by_rows.catch_up(name, batch.greedy_items)
         if self.settings.target_rate is None and torch.rand(()).item() < 0.5:
             first, second = second, first
         return first.train(), second.train(self.settings.target_dropout)
@@ -104,8 +131,8 @@ class Critics:
     def learn(self, loss: Tensor, online: CriticNetwork) -> None:
         """One optimiser step of `online` down the loss; a Polyak target then follows."""
         optimiser = self.optimisers[self.networks.index(online)]
-        descend(loss, online, optimiser, self.train.gradient_clip)
-        if self.settings.target_rate is not None:
+        descend(loss, online, optimiser, self.train.gradient_clip, self.by_rows)
+        if self.settings.target_rate is not None and self.by_rows is None:
             polyak(self.networks[1], online, self.settings.target_rate)
 
 

@@ -37,7 +37,7 @@ class Sa2c:
     def update(self, batch: Batch, epoch: int) -> dict[str, float]:
         """One optimiser step; returns the batch's mean losses."""
         acting = self.second_phase.holds(epoch)
-        online, target = self.critics.turn()
+        online, target = self.critics.turn(batch)
         states = batch.states(online.policy(batch.items))  # (R, D)
         actor = actor_terms(online.policy, states[batch.source], batch, self.train.loss)
         td = td_terms(online, target, states, batch, self.settings, self.train.le)

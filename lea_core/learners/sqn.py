@@ -29,7 +29,7 @@ class Sqn:
 
     def update(self, batch: Batch, _epoch: int) -> dict[str, float]:
         """One optimiser step; returns the batch's mean losses."""
-        online, target = self.critics.turn()
+        online, target = self.critics.turn(batch)
         states = batch.states(online.policy(batch.items))  # (R, D)
         actor = actor_terms(online.policy, states[batch.source], batch, self.train.loss)
         td = td_terms(online, target, states, batch, self.settings, self.train.le)

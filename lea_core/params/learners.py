@@ -197,11 +197,21 @@ class TrainParams(Section):
     batches: BatchParams
     loss: Annotated[Loss, Field(discriminator="name")]  # the supervised part of every method
     greedy_items: Count | None  # so many sampled items are searched for the greedy action; null: all items
+    sparse: bool  # a step costs the rows of the item tables that its batch reads, not all (learners/rows.py)
     learning_rate: Positive
     weight_decay: NotNegative
     gradient_clip: Positive
     event_rewards: dict[str, float]  # reward of a logged action by its event; "" is the event of data without events
     le: LeUseParams
+
+    @model_validator(mode="after")
+    def _samples(self) -> TrainParams:
+        if self.sparse and (isinstance(self.loss, SoftmaxLoss) or self.greedy_items is None or self.weight_decay):
+            raise ValueError(
+                "sparse: true reads and changes a sample of the items: "
+                "give a sampled loss, a number of greedy_items and weight_decay 0"
+            )
+        return self
 
 
 class Variant(Section):
