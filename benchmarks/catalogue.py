@@ -92,7 +92,11 @@ def tables(result: Mapping[str, float]) -> str:
                 f"| {items:,} | {setting} | {whole:.3f} | {of['batch_seconds']:.4f} | {of['peak_mib']:,} "
                 f"| {of['held_mib']:,} | {of['peak_mib'] - of['held_mib']:,} |"
             )
-    lines += ["", "| items | s per 1,000 ranked events | peak MiB | weights, MiB | rest, MiB |", "|--:|--:|--:|--:|--:|"]
+    lines += [
+        "",
+        "| items | s per 1,000 ranked events | peak MiB | weights, MiB | rest, MiB |",
+        "|--:|--:|--:|--:|--:|",
+    ]
     for items in ITEMS:
         peak, held = (result[f"rank_{key}_{power(items)}"] for key in ("peak_mib", "held_mib"))
         seconds = result[f"rank_seconds_{power(items)}"]

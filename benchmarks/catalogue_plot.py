@@ -39,7 +39,7 @@ def picture(result: Mapping[str, Any]) -> Figure:
         seconds.plot(*points(result, f"{setting}_step_seconds"), "o-", **_style(setting), label=label)
         peaks.plot(*points(result, f"{setting}_peak_mib"), "o-", **_style(setting), label=label)
     items, held = points(result, "sparse_held_mib")
-    peaks.plot(items, held, color="black", lw=1, ls="--", label="weights, moments, target (sparse)")
+    peaks.plot(items, held, color="black", lw=1, ls="--", label="arithmetic (sparse)")
     epochs.plot(*points(result, "epoch_seconds"), "o-", **_style("sparse"))
     epochs.annotate(
         f"slope {result['epoch_slope']:.2f}", (0.06, 0.9), xycoords="axes fraction", fontsize=9, color=COLOURS["sparse"]
@@ -48,7 +48,7 @@ def picture(result: Mapping[str, Any]) -> Figure:
     peaks.set(xlabel="items", ylabel="peak MiB of the process", title="Memory of training")
     epochs.set(xlabel="interactions", ylabel="seconds", title="One epoch, 10,000 items")
     seconds.legend(frameon=False, fontsize=9, loc="upper left")
-    peaks.legend(frameon=False, fontsize=9, loc="upper left")
+    peaks.legend(frameon=False, fontsize=8, loc="lower right")
     for axes in (seconds, peaks, epochs):
         _finish(axes)
     figure.tight_layout(w_pad=2.5)

@@ -22,17 +22,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.common import ROOT, changed
-from lea_core import params
 from lea_core.evaluation import rank_events
 from lea_core.le_parts import Supervision, transitions
 from lea_core.learners.batches import TrainingData
 from lea_core.learners.loop import EVALUATION_BATCH, Learner, build_learner
 from lea_core.learners.network import ITEM_TABLES
-from lea_core.params import Params
+from lea_core.params import Params, assign, load
 from lea_core.policy import Policy, PolicyConfig
 from lea_core.sequences import Sequences
 
+ROOT = Path(__file__).parent.parent  # not from common.py, whose imports take half a process of memory
 USER_EVENTS = 20
 SAMPLE = 1024  # items of the supervised loss, and of the search for the greedy action
 WARM_UP, STEPS = 3, 7
@@ -62,8 +61,11 @@ def settings(job: Job) -> Params:
     count = min(SAMPLE, job.items // 2)
     loss = {"name": "sampled_softmax", "negatives": count, "popularity": 0.5}
     sampled = {"train.loss": loss, "train.greedy_items": count}
-    changes = {"full": {}, "sampled": sampled, "sparse": {**sampled, "train.sparse": True}}[job.setting]
-    return changed(params.load(ROOT / "params.yaml"), changes)
+    changes: dict[str, Any] = {"full": {}, "sampled": sampled, "sparse": {**sampled, "train.sparse": True}}[job.setting]
+    raw = load(ROOT / "params.yaml").model_dump()
+    for key, value in changes.items():
+        assign(raw, key, value)
+    return Params.model_validate(raw)
 
 
 def new_policy(job: Job, chosen: Params) -> Policy:

@@ -34,7 +34,8 @@ class RowAdamW(torch.optim.AdamW):
                 if table.grad is not None and table.grad.is_sparse:
                     self._step_rows(table, touched_rows(table), table.grad._values(), group)
                     table.grad = None  # so that AdamW leaves the table alone
-        return super().step(closure)
+        loss: float | None = super().step(closure)
+        return loss
 
     def _step_rows(self, table: Tensor, rows: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         """rows: (M,) distinct ones of the table. gradient: (M, ...) of these."""
@@ -89,7 +90,7 @@ class RowPolyak:
         self.rate, self.steps = rate, 0
         old, new = dict(target.named_parameters()), dict(online.named_parameters())
         self.tables = {name: (old.pop(name), new.pop(name)) for name in tables}
-        self.others = (list(old.values()), list(new.values()))
+        self.others: list[tuple[Tensor, Tensor]] = list(zip(old.values(), new.values(), strict=True))
         # (I,): how many steps each row of the target has made
         self.made = {
             name: torch.zeros(len(table), dtype=torch.int32, device=table.device)
@@ -116,4 +117,5 @@ class RowPolyak:
     def after_step(self) -> None:
         """Count the step of every table, and make that of all else."""
         self.steps += 1
-        torch._foreach_lerp_(*self.others, self.rate)
+        for target, online in self.others:
+            target.lerp_(online, self.rate)
