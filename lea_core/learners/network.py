@@ -52,7 +52,10 @@ class CriticNetwork(Network):
         return torch.cat([states, self.projection(le_states)], dim=1)
 
     def greedy(self, critic_states: Tensor, candidates: Tensor | None) -> Tensor:
-        """The action of the highest Q(s, .): (R, 1). candidates: (K,) items to look at; None: all."""
+        """The action of the highest Q(s, .): (R, 1). candidates: (K,) items to look at; None: all.
+
+        The best of a sample is no better than the best of all, so targets are then lower.
+        """
         if candidates is None:
             return F.linear(critic_states, self.critic.weight, self.critic.bias).argmax(dim=1, keepdim=True)
         values = F.linear(critic_states, self.critic.weight[candidates], self.critic.bias[candidates])  # (R, K)
