@@ -1,7 +1,7 @@
 """What the benchmarks share: a folder with a data set gone through preprocess and tokenize_items, and where they ran.
 
-In: the data sets of settings/, beside this checkout (../shared/data), or MovieLens. Out: a folder of artifacts under .work/, made once
-for the same parameters.
+In: MovieLens, or a data set of settings/, which lies beside this checkout (../shared/data). Out: a folder of artifacts
+under .work/, made once for the same parameters.
 """
 
 from __future__ import annotations
@@ -42,6 +42,12 @@ def changes_of(name: str) -> dict[str, Any]:
     return {**changes, **leaves(raw)}
 
 
+def absent_source(name: str) -> str | None:
+    """A file of the data set that is not on this machine, if there is one."""
+    files = [source["source"] for source in sources_of(changes_of(name))]
+    return next((file for file in files if not Path(file).exists()), None)
+
+
 def sources_of(changes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The user's own files that a `dataset` among the changes names."""
     return [changes["dataset"][table] for table in TABLES if table in changes.get("dataset", {})]
@@ -73,9 +79,8 @@ def prepare_stages(
 ) -> tuple[Path, Params]:
     """Run these stages on a data set, once for the same params.yaml; returns the folder and the parameters there."""
     changes = {**changes_of(name), **(changes or {})}
-    for source in sources_of(changes):
-        if not Path(source["source"]).exists():
-            raise SystemExit(f"skipped: {source['source']} is not there")
+    if absent := absent_source(name):
+        raise SystemExit(f"skipped: {absent} is not there")
     folder = WORK / (name + label)
     folder.mkdir(parents=True, exist_ok=True)
     former = (folder / "params.yaml").read_text() if (folder / "done").exists() else ""

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, SETTINGS, changed, prepare_stages
+from benchmarks.common import ROOT, SETTINGS, absent_source, changed, prepare_stages
 from lea_core.artifacts import publish_file, write_csv
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import round_trip, styled
@@ -31,7 +31,7 @@ NEW = "# Settings of each variant on {name}, found by `make tune`. `lea use sett
 
 
 def with_variants(params: Params, methods: Sequence[str], backbone: str) -> Params:
-    """The parameters with a variant without LE parts for each method; keys of SASRec are tuned on another backbone too."""
+    """The parameters with a variant without LE parts for each method; another backbone has the space of SASRec."""
     space = {key: dimension.model_dump() for key, dimension in params.tune.space.items()}
     if backbone != "sasrec":
         fields = getattr(params.backbones, backbone).model_dump()
@@ -86,7 +86,7 @@ def write_summary() -> None:
 
 
 def keep_settings(name: str, params: Params, studies: Mapping[str, Sequence[Trial]]) -> None:
-    """Put the best `set` of each variant into settings/<name>.yaml, and the whole variant where params.yaml has none."""
+    """Put the best `set` of each variant into settings/<name>.yaml, with its other keys where params.yaml has none."""
     path = SETTINGS / f"{name}.yaml"
     yaml = round_trip()
     text = path.read_text(encoding="utf-8") if path.exists() else NEW.format(name=name)
@@ -110,6 +110,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, help="default: tune.trials of params.yaml")
     options = parser.parse_args()
     for name in options.data:
+        if absent := absent_source(name):
+            print(f"{name} skipped: {absent} is not there")
+            continue
         folder, whole = prepare_stages(name, ("fetch", "preprocess"), label="-log")
         params = with_variants(whole, options.variants, options.backbone)
         if options.trials:
