@@ -158,7 +158,7 @@ def use(file: Annotated[Path, typer.Argument(help="An overlay, such as settings/
     for change in changes:
         _say(change)
     kept = "`git checkout params.yaml` brings the committed ones back, `dvc repro` runs what depends on it."
-    _say(f"{len(changes)} keys of params.yaml changed: {kept}" if changes else "params.yaml has all of this already.")
+    _say(f"{len(changes)} of params.yaml's keys changed: {kept}" if changes else "params.yaml has all of this already.")
 
 
 @app.command()
