@@ -4,8 +4,9 @@ One contract, tested for each (tests/test_backbones.py): `forward(items)` takes 
 there is none, and returns (B, T, D) states. The state at t depends on the items up to t alone; padding, wherever it
 stands, changes nothing and has state 0. `item_embedding` is its (I, D) table.
 
-Inside, each row's items are moved to its front (`_pack`), so that position 0 is the first item read and a causal
-network cannot see padding; the states are moved back afterwards (`_unpack`).
+Inside, what concerns one position alone (embeddings, linear layers, dropout) sees the R items that there are, and no
+padding; what mixes positions sees each row's items moved to its front, so that position 0 is the first item read and a
+causal network cannot see padding (`_Places`).
 
 SASRec (Kang & McAuley, ICDM'18, arXiv 1808.09781) departs from its source: both sub-layers normalise before, and add to
 what was not normalised (the original adds to the normalised query); no dropout on attention weights, which would leave
@@ -29,6 +30,59 @@ from torch import Tensor, nn
 EMBEDDING_DEVIATION = 0.02
 
 
+class Dropout(nn.Module):
+    """Dropout with 16 random bits per element, so that a share is met to 1 / 65536, at a fraction of the usual cost.
+
+    On the CPU, where a full random number per element takes as long as the layers around it.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(...) -> (...), zero at the share, larger elsewhere; x itself outside training."""
+        if not self.training or self.share == 0.0:
+            return x
+        if self.share == 1.0:
+            return torch.zeros_like(x)
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        bits = draws.view(torch.int16)[: x.numel()].view(x.shape)  # uniform over -32768 to 32767
+        keep = (bits >= round(65536 * self.share) - 32768).to(x.dtype)
+        return x * keep.mul_(1.0 / (1.0 - self.share))
+
+
+class _Places:
+    """Where the R items of a (B, T) batch stand.
+
+    items: (R,) those there are, row by row. positions: (R,) each one's place among its row's.
+    """
+
+    def __init__(self, items: Tensor) -> None:
+        there = items >= 0
+        self.shape = items.shape
+        self.standing = there.flatten().nonzero().squeeze(1)  # (R,): in items.flatten()
+        self.items = items.flatten()[self.standing]
+        self.positions = (there.cumsum(1) - 1).flatten()[self.standing]
+        # At least one column, so that a batch without items has a shape that layers accept.
+        self.time = max(int(there.sum(1).max()), 1) if items.numel() else 1
+        self.slots = self.standing // max(items.shape[1], 1) * self.time + self.positions  # in the aligned batch
+
+    def align(self, x: Tensor) -> Tensor:
+        """(R, D) -> (B, T', D): each row's items first, 0 after them; T' is the largest number in a row."""
+        aligned = x.new_zeros((self.shape[0] * self.time, x.shape[1]))
+        return aligned.index_copy(0, self.slots, x).view(self.shape[0], self.time, -1)
+
+    def flatten(self, aligned: Tensor) -> Tensor:
+        """Undo `align`: (B, T', D) -> (R, D)."""
+        return aligned.flatten(0, 1).index_select(0, self.slots)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """(R, D) -> (B, T, D): each where its item stood, padding 0."""
+        states = x.new_zeros((self.shape.numel(), x.shape[1]))
+        return states.index_copy(0, self.standing, x).view(*self.shape, -1)
+
+
 class Sasrec(nn.Module):
     """Causal self-attention with learned positions."""
 
@@ -36,7 +90,7 @@ class Sasrec(nn.Module):
         super().__init__()
         self.item_embedding = nn.Embedding(num_items, width)
         self.position_embedding = nn.Embedding(history, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(_AttentionBlock(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         for embedding in (self.item_embedding, self.position_embedding):
@@ -47,13 +101,12 @@ class Sasrec(nn.Module):
 
         Items beyond the `history`-th share its position: training reads one more, for the value of its next state.
         """
-        packed, order = _pack(items)
-        positions = torch.arange(items.shape[1], device=items.device)
-        positions = positions.clamp(max=self.position_embedding.num_embeddings - 1)
-        x = self.dropout(self.item_embedding(packed) + self.position_embedding(positions))  # (B, T, D)
+        places = _Places(items)
+        positions = places.positions.clamp(max=self.position_embedding.num_embeddings - 1)
+        x = self.dropout(self.item_embedding(places.items) + self.position_embedding(positions))  # (R, D)
         for block in self.blocks:
-            x = block(x)
-        return _unpack(self.norm(x), items, order)
+            x = block(x, places)
+        return places.restore(self.norm(x))
 
 
 class _AttentionBlock(nn.Module):
@@ -68,15 +121,15 @@ class _AttentionBlock(nn.Module):
         self.feed_forward = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        batch, time, width = x.shape
-        joint = self.query_key_value(self.attention_norm(x)).view(batch, time, 3, self.heads, width // self.heads)
+    def forward(self, x: Tensor, places: _Places) -> Tensor:
+        """(R, D) -> (R, D)."""
+        joint = places.align(self.query_key_value(self.attention_norm(x)))  # (B, T, 3 D)
+        joint = joint.view(*joint.shape[:2], 3, self.heads, -1)
         query, key, value = joint.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D / heads)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.dropout(self.output(mixed.transpose(1, 2).reshape(batch, time, width)))
+        x = x + self.dropout(self.output(places.flatten(mixed.transpose(1, 2).flatten(2))))
         result: Tensor = x + self.dropout(self.feed_forward(x))
         return result
 
@@ -87,15 +140,15 @@ class Gru4Rec(nn.Module):
     def __init__(self, num_items: int, _history: int, width: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.item_embedding = nn.Embedding(num_items, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.gru = nn.GRU(width, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         nn.init.normal_(self.item_embedding.weight, std=EMBEDDING_DEVIATION)
 
     def forward(self, items: Tensor) -> Tensor:
         """(B, T) items, -1 for none -> (B, T, D) states."""
-        packed, order = _pack(items)
-        states, _ = self.gru(self.dropout(self.item_embedding(packed)))
-        return _unpack(self.dropout(states), items, order)
+        places = _Places(items)
+        states, _ = self.gru(places.align(self.dropout(self.item_embedding(places.items))))
+        return places.restore(self.dropout(places.flatten(states)))
 
 
 class Caser(nn.Module):
@@ -116,7 +169,7 @@ class Caser(nn.Module):
         self.item_embedding = nn.Embedding(num_items, width)
         self.horizontal = nn.ModuleList(nn.Conv1d(width, filters, height) for height in heights)
         self.vertical = nn.Linear(window, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(filters * len(heights) + width, width)
         nn.init.normal_(self.item_embedding.weight, std=EMBEDDING_DEVIATION)
         for name, weight in self.named_parameters():
@@ -127,16 +180,15 @@ class Caser(nn.Module):
 
     def forward(self, items: Tensor) -> Tensor:
         """(B, T) items, -1 for none -> (B, T, D) states."""
-        packed, order = _pack(items)
-        x = self.item_embedding(packed).transpose(1, 2)  # (B, D, T)
+        places = _Places(items)
+        x = places.align(self.item_embedding(places.items)).transpose(1, 2)  # (B, D, T)
         x = F.pad(x, (self.window - 1, 0))  # zeros before the first item: every position has a whole window
         across = [
             self._across(x, convolution, height)
             for convolution, height in zip(self.horizontal, self.heights, strict=True)
         ]
-        features = F.relu(torch.cat([*across, self._along(x)], dim=1)).transpose(1, 2)
-        states = F.relu(self.output(self.dropout(features)))
-        return _unpack(states, items, order)
+        features = places.flatten(F.relu(torch.cat([*across, self._along(x)], dim=1)).transpose(1, 2))
+        return places.restore(F.relu(self.output(self.dropout(features))))
 
     def _across(self, x: Tensor, convolution: nn.Module, height: int) -> Tensor:
         """(B, D, window - 1 + T) -> (B, filters, T): the largest answer in each window.
@@ -163,14 +215,15 @@ class NextItNet(nn.Module):
     ) -> None:
         super().__init__()
         self.item_embedding = nn.Embedding(num_items, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.Sequential(*(_ResidualBlock(width, kernel, dilation, dropout) for dilation in dilations))
         nn.init.normal_(self.item_embedding.weight, std=EMBEDDING_DEVIATION)
 
     def forward(self, items: Tensor) -> Tensor:
         """(B, T) items, -1 for none -> (B, T, D) states."""
-        packed, order = _pack(items)
-        return _unpack(self.blocks(self.dropout(self.item_embedding(packed))), items, order)
+        places = _Places(items)
+        x = places.align(self.dropout(self.item_embedding(places.items)))
+        return places.restore(places.flatten(self.blocks(x)))
 
 
 class _ResidualBlock(nn.Module):
@@ -181,7 +234,7 @@ class _ResidualBlock(nn.Module):
         self.residual = nn.Sequential(
             *(_CausalConvolution(width, kernel, dilation), nn.LayerNorm(width), nn.ReLU()),
             *(_CausalConvolution(width, kernel, 2 * dilation), nn.LayerNorm(width), nn.ReLU()),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -213,15 +266,3 @@ BACKBONES: dict[str, type[Sasrec] | type[Gru4Rec] | type[Caser] | type[NextItNet
     "caser": Caser,
     "nextitnet": NextItNet,
 }
-
-
-def _pack(items: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row's items first, in their order, with 0 for none after them; and where each came from. Both (B, T)."""
-    order = (items < 0).int().argsort(dim=1, stable=True)
-    return items.gather(1, order).clamp(min=0), order
-
-
-def _unpack(states: Tensor, items: Tensor, order: Tensor) -> Tensor:
-    """Undo `_pack` on (B, T, D) states; padding gets 0."""
-    index = order.argsort(dim=1)[:, :, None].expand_as(states)
-    return states.gather(1, index).masked_fill((items < 0)[:, :, None], 0.0)

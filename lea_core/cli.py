@@ -6,7 +6,7 @@ In: params.yaml, data/. Out: tables on the screen; a mistake is one line and exi
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +39,7 @@ app = typer.Typer(
 @app.command()
 def report() -> None:
     """Print the report's table: every variant against its supervised twin, and the LE by itself."""
-    from lea_core.report import le_table
+    from lea_core.report import event_types, le_table
 
     path = REPORT / "table.csv"
     try:
@@ -48,14 +48,21 @@ def report() -> None:
     except FileNotFoundError:
         raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
     headline = rows[0]["metric"]
-    others = [name for name in rows[0] if name.endswith(headline[headline.index("@") :]) and name != headline]
+    cutoff = headline[headline.index("@") :]
+    others = [name for name in rows[0] if name.endswith(cutoff) and ", " not in name and name != headline]
     cells = [
-        [row["variant"], row["le"], _score(row["value"], row["sd"]), _percent(row["change_percent"])]
-        + [f"{float(row[name]):.4f}" for name in others]
-        + [f"{float(row['train_seconds']):.0f} s"]
+        [row["variant"], row["le"], *_scores(row, row["value"], others), f"{float(row['train_seconds']):.0f} s"]
         for row in rows
     ]
     _print("Test split", ["variant", "LE", headline, "change", *others, "train"], cells, left=2)
+    for event in event_types(rows[0]):
+        of_type = [event_types(row)[event] for row in rows]
+        cells = [
+            [row["variant"], row["le"], *_scores(own, own[headline], others)]
+            for row, own in zip(rows, of_type, strict=True)
+        ]
+        title = f"Test split, {event or 'no event type'}: {of_type[0]['events']} events"
+        _print(title, ["variant", "LE", headline, "change", *others], cells, left=2)
     _print(*le_table(read_json(Path("data/le_quality/summary.json"))), left=1)
     Console().print(f"Change: {headline} against the supervised twin. More: {REPORT}/report.md and chart.png")
 
@@ -210,6 +217,11 @@ def _share(value: float) -> str:
 
 def _say(message: str) -> None:
     Console().print(message, markup=False, highlight=False)
+
+
+def _scores(row: Mapping[str, str], headline: str, others: Iterable[str]) -> list[str]:
+    found = [_score(headline, row["sd"]), _percent(row["change_percent"])]
+    return found + [f"{float(row[name]):.4f}" for name in others]
 
 
 def _score(mean: str, sd: str) -> str:

@@ -1,6 +1,7 @@
 """Evaluation: the ranks that policies give to held-out events, as a table and in a few numbers.
 
-In: policies by seed, the sequences. Out: the RANKS table, one row per seed and event; its metrics over the seeds.
+In: policies by seed, the sequences. Out: the RANKS table, one row per seed and event; its metrics over the seeds,
+of all events and, where they are of more than one type (purchases and clicks), of each type.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from lea_core.metrics import metrics, ranks, seen_items
+from lea_core.metrics import metrics, ranks, ranks_among_unseen, seen_items
 from lea_core.sequences import SPLITS, Sequences, batches, histories
 from lea_core.tables import to_numpy
 
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lea_core.policy import Policy
+
+# Scores that exist at once, 128 MiB as float32: a batch of 512 stays whole up to 65,536 items, and of a catalogue of a
+# million the actor's weights are still read for 33 events together.
+SCORES_AT_ONCE = 2**25
 
 
 def rank_events(
@@ -33,25 +39,50 @@ def rank_events(
     """Ranks (N,) of the items at (users, positions), both (N,), given the true history before each.
 
     scorer: (B, history) right-aligned item indices, -1 for none -> (B, I) scores, such as `Policy.scores`.
-    """
-    import torch
 
+    However large the catalogue, no more than SCORES_AT_ONCE scores are held. The split into calls of `scorer` changes
+    no rank as far as its scores do not depend on what else is in the batch.
+    """
     result = np.empty(len(users), dtype=np.float32)
-    for part in batches(len(users), batch):
-        u, p = users[part], positions[part]
-        scores = scorer(histories(sequences, u, p, history))
-        targets = torch.from_numpy(sequences.items[sequences.offsets[u] + p]).to(scores.device)
-        seen = torch.from_numpy(seen_items(sequences, u, p)).to(scores.device) if mask_seen else None
-        result[part] = ranks(scores, targets, seen).cpu().numpy()
+    widest = max(sequences.num_items, int(positions.max(initial=0)) + 1)  # of a row: its scores, or its seen items
+    for part in batches(len(users), max(1, min(batch, SCORES_AT_ONCE // widest))):
+        result[part] = _rank_at_once(scorer, sequences, users[part], positions[part], history, mask_seen)
     return result
 
 
-def rank_table(policies: Mapping[int, Policy], sequences: Sequences, mask_seen: bool, batch: int) -> pa.Table:
-    """The RANKS table: every valid and test event ranked by the policy of every seed."""
+def _rank_at_once(
+    scorer: Callable[[np.ndarray], Tensor],
+    sequences: Sequences,
+    users: np.ndarray,
+    positions: np.ndarray,
+    history: int,
+    mask_seen: bool,
+) -> np.ndarray:
+    """`rank_events` of few events; a function of its own, so that its scores are gone before the next ones come."""
+    import torch
+
+    scores = scorer(histories(sequences, users, positions, history))  # (B, I)
+    targets = torch.from_numpy(sequences.items[sequences.offsets[users] + positions]).to(scores.device)
+    if mask_seen:
+        owner, items = (torch.from_numpy(part).to(scores.device) for part in seen_items(sequences, users, positions))
+        found = ranks_among_unseen(scores, targets, owner, items)
+    else:
+        found = ranks(scores, targets)
+    return found.cpu().numpy()
+
+
+def rank_table(
+    policies: Mapping[int, Policy], sequences: Sequences, events: pa.ChunkedArray, mask_seen: bool, batch: int
+) -> pa.Table:
+    """The RANKS table: every valid and test event ranked by the policy of every seed.
+
+    events: (N,) strings, what each row of the sequences is: the event column of the interactions.
+    """
     parts = []
     for seed, policy in policies.items():
-        for split in ("valid", "test"):
+        for split in SPLITS[1:]:
             users, positions = sequences.targets(split)
+            rows = sequences.offsets[users] + positions
             history = policy.config.history
             ranked = rank_events(policy.scores, sequences, users, positions, history, mask_seen, batch)
             columns = {
@@ -59,7 +90,8 @@ def rank_table(policies: Mapping[int, Policy], sequences: Sequences, mask_seen: 
                 "split": pa.array([split] * len(users), pa.string()),
                 "user": users.astype(np.int32),
                 "position": positions.astype(np.int32),
-                "item": sequences.items[sequences.offsets[users] + positions].astype(np.int32),
+                "event": events.take(pa.array(rows)),
+                "item": sequences.items[rows].astype(np.int32),
                 "rank": ranked,
             }
             parts.append(pa.table(columns))
@@ -70,17 +102,39 @@ def summarise(table: pa.Table, sequences: Sequences, cutoffs: Iterable[int]) -> 
     """A RANKS table -> for each split and metric: mean and standard deviation over seeds, and each seed's value.
 
     The deviation is that of a sample (n - 1), null for one seed. `events` counts what was ranked, `skipped` the events
-    that no other precedes.
+    that no other precedes. Where events of more than one type were ranked, `by_event` has the same of each, by its
+    name: `events`, and the metrics of every split that has such an event.
     """
-    seed, split, rank = (to_numpy(table, column) for column in ("seed", "split", "rank"))
     result: dict[str, Any] = {"events": {}, "skipped": {}}
     for code, name in enumerate(SPLITS[1:], start=1):
-        by_seed = [metrics(rank[(seed == one) & (split == name)], cutoffs) for one in np.unique(seed)]
-        result[name] = {}
-        for metric in by_seed[0]:
-            values = [scores[metric] for scores in by_seed]
-            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            result[name][metric] = {"mean": float(np.mean(values)), "sd": deviation, "seeds": values}
+        result[name] = _over_seeds(table.filter(pc.field("split") == name), cutoffs)
         result["events"][name] = len(sequences.targets(name)[0])
         result["skipped"][name] = int((sequences.split == code).sum()) - result["events"][name]
+    types = sorted(table["event"].unique().to_pylist())
+    if len(types) > 1:
+        result["by_event"] = {kind: _of_type(table.filter(pc.field("event") == kind), cutoffs) for kind in types}
+    return result
+
+
+def _of_type(table: pa.Table, cutoffs: Iterable[int]) -> dict[str, Any]:
+    """The part of `by_event` that is about the events of this table."""
+    result: dict[str, Any] = {"events": {}}
+    for name in SPLITS[1:]:
+        own = table.filter(pc.field("split") == name)
+        result["events"][name] = own.num_rows // max(len(own["seed"].unique()), 1)  # every seed ranks the same events
+        if own.num_rows:
+            result[name] = _over_seeds(own, cutoffs)
+    return result
+
+
+def _over_seeds(table: pa.Table, cutoffs: Iterable[int]) -> dict[str, Any]:
+    """The metrics of a table's ranks, by name: their mean and deviation over the seeds, and each seed's value."""
+    seed, rank = to_numpy(table, "seed"), to_numpy(table, "rank")
+    # without a row there is no seed: `metrics` says so
+    by_seed = [metrics(rank[seed == one], cutoffs) for one in np.unique(seed)] or [metrics(rank, cutoffs)]
+    result = {}
+    for metric in by_seed[0]:
+        values = [scores[metric] for scores in by_seed]
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        result[metric] = {"mean": float(np.mean(values)), "sd": deviation, "seeds": values}
     return result

@@ -19,27 +19,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def cross_entropy(logit: Tensor, log_partition: Tensor) -> Tensor:
-    """-log pi(a | s) = log Z(s) - y(s, a) (SA2C paper, eq. 3).
+def cross_entropy(log_policy: Tensor, action: Tensor, smoothing: float = 0.0) -> Tensor:
+    """-log pi(a+ | s) over all items (SA2C paper, eq. 3), with label smoothing: (P,).
 
-    logit y: (P,) of the action, or (P, A) of several. log_partition log Z: (P,), over all items, or an estimate of it.
+    log_policy: (P, I) log-probabilities. action: (P,). A share `smoothing` of the target is spread over all items.
+    """
+    _check(log_policy, "log_policy", 2)
+    _check_actions(action, "action", log_policy.shape[:1])
+    logged = F.nll_loss(log_policy, action, reduction="none")
+    if smoothing == 0.0:
+        return logged
+    return (1.0 - smoothing) * logged - smoothing * log_policy.mean(dim=1)
+
+
+def sampled_cross_entropy(logit: Tensor, log_partition: Tensor) -> Tensor:
+    """-log pi(a | s) = log Z(s) - y(s, a), for an estimate of the partition function Z.
+
+    logit y: (P,) of the action, or (P, A) of several. log_partition log Z: (P,).
     """
     _check(log_partition, "log_partition", 1, logit.shape[:1])
     if logit.dim() == 1:
         return log_partition - logit
     _check(logit, "logit", 2)
     return log_partition[:, None] - logit
-
-
-def smoothed_cross_entropy(logit: Tensor, mean_logit: Tensor, log_partition: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy where a share `smoothing` of the target is spread over all items; all (P,).
-
-    mean_logit: the mean of y(s, .) over all items.
-    """
-    _check(mean_logit, "mean_logit", 1, logit.shape)
-    return (1.0 - smoothing) * cross_entropy(logit, log_partition) + smoothing * cross_entropy(
-        mean_logit, log_partition
-    )
 
 
 def sampled_log_partition(logit: Tensor, sampled: Tensor, log_counts: Tensor, is_logged: Tensor) -> Tensor:

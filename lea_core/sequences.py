@@ -97,12 +97,10 @@ def split_codes(table: pa.Table, path: Path) -> np.ndarray:
 
 def histories(sequences: Sequences, users: np.ndarray, positions: np.ndarray, length: int) -> np.ndarray:
     """The last `length` items before each (user, position), right-aligned: (B, T), -1 where there is none."""
-    result = np.full((len(users), length), -1, dtype=np.int64)
-    ends = sequences.offsets[users] + positions
-    starts = np.maximum(sequences.offsets[users], ends - length)
-    for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        if end > start:
-            result[row, length - (end - start) :] = sequences.items[start:end]
+    first = sequences.offsets[users][:, None]
+    rows = first + positions[:, None] + np.arange(-length, 0)  # (B, T) of the flat arrays
+    result: np.ndarray = sequences.items.take(rows, mode="clip")  # a row before the first user's is overwritten below
+    result[rows < first] = -1
     return result
 
 

@@ -84,6 +84,7 @@ RANKS: Schema = {
     "split": pa.string(),
     "user": pa.int32(),
     "position": pa.int32(),
+    "event": pa.string(),  # "" where the data has no event column
     "item": pa.int32(),
     "rank": pa.float32(),
 }

@@ -1,7 +1,8 @@
 """evaluate <variant>: interactions and data/policies/<variant>/ -> data/evaluations/<variant>/.
 
 ranks.parquet has the rank of every validation and test event under every seed; metrics.json their means over events,
-with mean and standard deviation over seeds. Alone: `python -m stages.evaluate snqn`.
+with mean and standard deviation over seeds, and by type of event where the data tells types apart. Alone:
+`python -m stages.evaluate snqn`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from lea_core.artifacts import publish_folder, write_json
 from lea_core.errors import LeaError, run
 from lea_core.params import load
 from lea_core.sequences import read_sequences
-from lea_core.tables import RANKS, write_table
+from lea_core.tables import INTERACTIONS, RANKS, read_table, write_table
 
 
 def main(argv: list[str]) -> None:
@@ -28,7 +29,8 @@ def main(argv: list[str]) -> None:
     sequences = read_sequences(data / "interactions")
     folder = data / "policies" / argv[0]
     policies = {seed: load_policy(folder / f"seed-{seed}") for seed in params.train.seeds}
-    table = rank_table(policies, sequences, params.evaluate.mask_seen, params.evaluate.batch_users)
+    events = read_table(data / "interactions" / "interactions.parquet", INTERACTIONS, columns=("event",))["event"]
+    table = rank_table(policies, sequences, events, params.evaluate.mask_seen, params.evaluate.batch_users)
     summary = summarise(table, sequences, params.evaluate.cutoffs)
     with publish_folder(data / "evaluations" / argv[0]) as out:
         write_table(out / "ranks.parquet", table, RANKS)

@@ -18,7 +18,8 @@ DATA = Path("data")
 
 def main(argv: list[str]) -> None:
     """Write the report; takes no arguments."""
-    from lea_core.report import SELECTION, draw, markdown, read_results, table_rows
+    from lea_core.report import draw, markdown, table_rows
+    from lea_core.results import SELECTION, read_results
 
     no_arguments(argv)
     params = load()

@@ -7,10 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lea_core.metrics
+from lea_core import evaluation
 from lea_core.errors import LeaError
-from lea_core.evaluation import rank_events, summarise
+from lea_core.evaluation import rank_events, rank_table, summarise
 from lea_core.metrics import metrics, ranks, seen_items
-from lea_core.sequences import Sequences
+from lea_core.policy import Policy, PolicyConfig
+from lea_core.sequences import Sequences, histories
+from lea_core.tables import RANKS
 
 
 def test_ranks_by_hand() -> None:
@@ -68,6 +72,13 @@ def test_no_event_is_an_error() -> None:
 SEQUENCES = Sequences(np.array([3, 1, 2, 0, 1]), np.array([0, 0, 1, 2, 2], dtype=np.int8), np.array([0, 4, 5]), 5)
 
 
+def test_histories_by_hand() -> None:
+    """Padded on the left, cut to the newest, and never another user's events."""
+    found = histories(SEQUENCES, np.array([0, 1, 0, 1]), np.array([1, 0, 4, 1]), 3)
+    assert found.tolist() == [[-1, -1, 3], [-1, -1, -1], [1, 2, 0], [-1, -1, 1]]
+    assert histories(SEQUENCES, np.array([0]), np.array([0]), 6).tolist() == [[-1] * 6]
+
+
 def test_rank_events_sees_the_true_history() -> None:
     asked = []
 
@@ -79,16 +90,96 @@ def test_rank_events_sees_the_true_history() -> None:
     found = rank_events(scorer, SEQUENCES, users, positions, history=2, mask_seen=False, batch=10)
     assert asked == [[[1, 2]]]  # the last two before the target
     assert found.tolist() == [5.0]
-    assert seen_items(SEQUENCES, users, positions).tolist() == [[False, True, True, True, False]]  # all three before
+    owner, items = seen_items(SEQUENCES, users, positions)  # all three before, and its own
+    assert (owner.tolist(), items.tolist()) == ([0, 0, 0, 0], [0, 1, 2, 3])
     assert rank_events(scorer, SEQUENCES, users, positions, history=2, mask_seen=True, batch=10).tolist() == [2.0]
 
 
+@given(st.data())
+def test_ranking_in_pieces_changes_no_rank(data: st.DataObject) -> None:
+    """Piece by piece equals one dense mask over all, on scores with ties and histories with repeats."""
+    lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=9))
+    num_items = data.draw(st.integers(1, 6))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    items = rng.integers(0, num_items, offsets[-1])
+    sequences = Sequences(items, np.full(offsets[-1], 2, dtype=np.int8), offsets, num_items)
+    users, positions = sequences.users_and_positions()
+    by_last = torch.from_numpy(rng.integers(-2, 3, (num_items + 1, num_items)) / 2.0)
+    most = data.draw(st.integers(1, 80))
+    sizes = []
+
+    def scorer(histories: np.ndarray) -> torch.Tensor:
+        sizes.append(len(histories))
+        return by_last[torch.from_numpy(histories[:, -1])]
+
+    seen = torch.zeros(len(users), num_items, dtype=torch.bool)
+    for row, (user, position) in enumerate(zip(users, positions, strict=True)):
+        seen[row, sequences.user_items(user)[:position]] = True
+    scores = by_last[torch.from_numpy(histories(sequences, users, positions, 1)[:, -1])]
+    targets = torch.from_numpy(items)
+    higher, equal = (scores > (own := scores.gather(1, targets[:, None]))), scores == own
+    candidates = ~seen.scatter(1, targets[:, None], False)
+    whole = 1 + (higher & candidates).sum(1) + ((equal & candidates).sum(1) - 1) / 2
+    assert ranks(scores, targets, seen).tolist() == whole.tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "SCORES_AT_ONCE", most)
+        patch.setattr(lea_core.metrics, "COUNTED_AT_ONCE", most // 2)
+        found = rank_events(scorer, sequences, users, positions, history=3, mask_seen=True, batch=100)
+        unmasked = rank_events(scorer, sequences, users, positions, history=3, mask_seen=False, batch=100)
+    assert found.tolist() == whole.tolist()
+    assert unmasked.tolist() == ranks(scores, targets).tolist()
+    assert max(sizes) * num_items <= max(most, num_items)  # one event at least
+
+
+def test_summary_by_event() -> None:
+    """Purchases on test: ranks 1 and 3, then 2 and 30; clicks: 4, then 5. No purchase is held out for validation."""
+    rows = [
+        (0, "valid", "click", 2.0),
+        (0, "test", "purchase", 1.0),
+        (0, "test", "click", 4.0),
+        (0, "test", "purchase", 3.0),
+        (1, "valid", "click", 30.0),
+        (1, "test", "purchase", 2.0),
+        (1, "test", "click", 5.0),
+        (1, "test", "purchase", 30.0),
+    ]
+    table = pa.table(dict(zip(("seed", "split", "event", "rank"), map(list, zip(*rows, strict=True)), strict=True)))
+    found = summarise(table, SEQUENCES, [4])
+    assert list(found["by_event"]) == ["click", "purchase"]
+    click, purchase = found["by_event"].values()
+    assert (click["events"], purchase["events"]) == ({"valid": 1, "test": 1}, {"valid": 0, "test": 2})
+    assert purchase["test"]["HR@4"] == {"mean": 0.75, "sd": pytest.approx(math.sqrt(0.125)), "seeds": [1.0, 0.5]}
+    assert purchase["test"]["MRR@4"]["seeds"] == [pytest.approx((1 + 1 / 3) / 2), 0.25]
+    assert purchase["test"]["NDCG@4"]["seeds"] == [0.75, pytest.approx(1 / math.log2(3) / 2)]
+    assert "valid" not in purchase
+    assert click["test"]["HR@4"] == {"mean": 0.5, "sd": pytest.approx(math.sqrt(0.5)), "seeds": [1.0, 0.0]}
+    assert click["valid"]["MRR@4"]["mean"] == 0.25
+    assert found["test"]["HR@4"]["seeds"] == [1.0, pytest.approx(1 / 3)]  # of all events, as ever
+
+
+def test_rank_table_names_every_event() -> None:
+    config = PolicyConfig("gru4rec", {"width": 4, "layers": 1, "dropout": 0.0}, 5, 3)
+    events = pa.chunked_array([["a", "b"], ["c", "d", "e"]])  # of the rows of SEQUENCES
+    table = rank_table({3: Policy(config), 1: Policy(config)}, SEQUENCES, events, mask_seen=True, batch=2)
+    assert {name: table.schema.field(name).type for name in table.column_names} == RANKS
+    columns = ("seed", "split", "user", "position", "event", "item")
+    assert list(zip(*(table[name].to_pylist() for name in columns), strict=True)) == [
+        (3, "valid", 0, 2, "c", 2),
+        (3, "test", 0, 3, "d", 0),
+        (1, "valid", 0, 2, "c", 2),
+        (1, "test", 0, 3, "d", 0),
+    ]
+
+
 def test_summary_over_seeds_counts_what_was_skipped() -> None:
-    table = pa.table({"seed": [0, 0, 1, 1], "split": ["valid", "test"] * 2, "rank": [1.0, 2.0, 1.0, 30.0]})
+    columns = {"seed": [0, 0, 1, 1], "split": ["valid", "test"] * 2, "event": [""] * 4, "rank": [1.0, 2.0, 1.0, 30.0]}
+    table = pa.table(columns)
     found = summarise(table, SEQUENCES, [20])
     assert found["valid"]["HR@20"] == {"mean": 1.0, "sd": 0.0, "seeds": [1.0, 1.0]}
     assert found["test"]["HR@20"] == {"mean": 0.5, "sd": pytest.approx(math.sqrt(0.5)), "seeds": [1.0, 0.0]}
     assert found["test"]["MRR@20"]["mean"] == 0.25
     assert (found["events"], found["skipped"]) == ({"valid": 1, "test": 1}, {"valid": 0, "test": 1})
+    assert "by_event" not in found
     one_seed = summarise(table.slice(0, 2), SEQUENCES, [20])
     assert one_seed["test"]["HR@20"] == {"mean": 1.0, "sd": None, "seeds": [1.0]}

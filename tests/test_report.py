@@ -16,7 +16,8 @@ import pytest
 
 from lea_core.errors import LeaError
 from lea_core.params import Variant
-from lea_core.report import change, le_table, read_results, table_rows, twin
+from lea_core.report import event_types, le_table, table_rows
+from lea_core.results import change, read_results, twin
 from lea_core.tables import RANKS, write_table
 from tests.lane import ROOT, change_params
 
@@ -50,6 +51,7 @@ def write_variant(data: Path, name: str, ndcg: list[float], hit_rate: list[float
     test = {"HR@10": score(hit_rate), "NDCG@10": score(ndcg)}
     (evaluation / "metrics.json").write_text(json.dumps({"events": {"test": 7}, "test": test}))
     columns = {"seed": [0, 0, 1], "split": ["test"] * 3, "user": [0, 1, 0], "position": [2] * 3, "item": [3] * 3}
+    columns["event"] = [""] * 3
     write_table(evaluation / "ranks.parquet", table({**columns, "rank": ranks}), RANKS)
     (policy / "curves.csv").write_text("seed,epoch,loss,HR@10,NDCG@10\n0,1,2.0,.2,.05\n0,2,1.5,.2,.06\n1,1,2,.1,.04\n")
     seeds = {str(seed): {"seconds": 2.5, "best_epoch": seed + 1, "steps": 3} for seed in (0, 1)}
@@ -102,6 +104,52 @@ def test_the_table_starts_with_the_headline(data: Path) -> None:
     }
     assert rows[2]["sd"] == pytest.approx(0.01 / np.sqrt(2))
     assert rows[3]["twin"] == rows[3]["change_percent"] == ""
+
+
+def add_events(data: Path) -> None:
+    """Types of events, of which no view is held out for test; a purchase scores twice, a click half of all events."""
+    for name, (ndcg, hit_rate) in SCORES.items():
+        path = data / "evaluations" / name / "metrics.json"
+        metrics = json.loads(path.read_text())
+        metrics["by_event"] = {
+            event: {
+                "events": {"valid": 1, "test": count},
+                "test": {
+                    metric: score([factor * value for value in values])
+                    for metric, values in (("HR@10", hit_rate), ("NDCG@10", ndcg))
+                },
+            }
+            for event, count, factor in (("click", 5, 0.5), ("purchase, paid", 2, 2.0))
+        } | {"view": {"events": {"valid": 1, "test": 0}}}
+        path.write_text(json.dumps(metrics))
+
+
+def test_a_type_of_events_has_its_own_columns(data: Path) -> None:
+    without = table_rows(read_results(data, VARIANTS), "NDCG@10")
+    assert [event_types(row) for row in without] == [{}] * 4
+    add_events(data)
+    rows = table_rows(read_results(data, VARIANTS), "NDCG@10")
+    assert [list(row.items())[: len(without[0])] for row in rows] == [list(row.items()) for row in without]
+    assert event_types(rows[2]) == {
+        "click": {
+            "events": 5,
+            "NDCG@10": pytest.approx(0.0425),
+            "HR@10": pytest.approx(0.075),
+            "sd": pytest.approx(0.005 / np.sqrt(2)),
+            "change_percent": pytest.approx(-15.0),
+        },
+        "purchase, paid": {
+            "events": 2,
+            "NDCG@10": pytest.approx(0.17),
+            "HR@10": pytest.approx(0.3),
+            "sd": pytest.approx(0.02 / np.sqrt(2)),
+            "change_percent": pytest.approx(-15.0),
+        },
+    }
+    path = data / "evaluations" / "gru4rec" / "metrics.json"
+    path.write_text(path.read_text().replace('"click"', '"clack"'))
+    with pytest.raises(LeaError, match=r"data/evaluations/gru: has events clack, purchase, paid: run `dvc repro`"):
+        table_rows(read_results(data, VARIANTS), "NDCG@10")
 
 
 def test_what_else_is_on_disk_is_not_counted(data: Path) -> None:
@@ -175,6 +223,21 @@ def test_stage_and_command_line(data: Path) -> None:
 
     screen = lea(folder, "lea_core.cli", "report")
     assert re.search(r"snqn\s.*none\s.*0\.1200 ± 0\.0141\s.*\+20\.0 %\s.*0\.2000", screen)
+    assert "purchase" not in text + screen
+
+    add_events(data)
+    lea(folder, "stages.report")
+    assert json.loads((report / "headline.json").read_text()) == headline
+    more = (report / "report.md").read_text()
+    start, end = text.split("![Validation")
+    assert more.startswith(start)
+    assert more.endswith(end)
+    assert "## purchase, paid: 2 test events\n\n| variant | change | NDCG@10 | HR@10 |\n" in more
+    assert "| supervised-actions | -15.0 % | 0.1700 ± 0.0141 | 0.3000 |" in more
+    assert "view" not in more
+    screen = lea(folder, "lea_core.cli", "report")
+    _, purchase = screen.split("Test split, purchase, paid: 2 events")
+    assert re.search(r"snqn\s.*none\s.*0\.2400 ± 0\.0283\s.*\+20\.0 %\s.*0\.4000", purchase)
 
 
 def test_the_report_needs_no_torch() -> None:

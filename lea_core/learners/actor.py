@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lea_core.learners.batches import Batch
-from lea_core.losses import cross_entropy, gbce, gbce_beta, sampled_log_partition, smoothed_cross_entropy
+from lea_core.losses import cross_entropy, gbce, gbce_beta, sampled_cross_entropy, sampled_log_partition
 from lea_core.params import GbceLoss, Loss, SoftmaxLoss
 from lea_core.policy import Policy
 
@@ -25,7 +25,7 @@ class ActorTerms:
 
     loss: Tensor  # (P,) of the logged action
     proposed_loss: Tensor | None  # (P, A) of each of the LE's proposals, as if it had been logged
-    log_policy: Tensor | None  # (P,) log pi(a+ | s); None where the loss does not give it
+    log_policy: Tensor | None  # (P,) log pi(a+ | s) without gradient; None where the loss does not give it
 
 
 def actor_terms(policy: Policy, states: Tensor, batch: Batch, loss: Loss, smoothing: float = 0.0) -> ActorTerms:
@@ -43,16 +43,13 @@ def actor_terms(policy: Policy, states: Tensor, batch: Batch, loss: Loss, smooth
         positives = None if proposed is None else -beta * F.logsigmoid(proposed) / (1 + loss.negatives)
         return ActorTerms(gbce(logit, sampled, is_logged, beta), positives, None)
     log_partition = sampled_log_partition(logit, sampled, batch.loss_log_counts, is_logged)
-    toward = None if proposed is None else cross_entropy(proposed, log_partition)
-    return ActorTerms(cross_entropy(logit, log_partition), toward, None)
+    toward = None if proposed is None else sampled_cross_entropy(proposed, log_partition)
+    return ActorTerms(sampled_cross_entropy(logit, log_partition), toward, None)
 
 
 def _softmax(policy: Policy, states: Tensor, batch: Batch, smoothing: float) -> ActorTerms:
-    logits = policy.logits(states)  # (P, I)
-    log_partition = logits.logsumexp(dim=1)
-    logit = logits.gather(1, batch.action[:, None]).squeeze(1)
-    logged = cross_entropy(logit, log_partition)
+    log_policy = policy.logits(states).log_softmax(dim=1)  # (P, I)
     proposed = batch.proposed_actions
-    toward = None if proposed is None else cross_entropy(logits.gather(1, proposed), log_partition)
-    loss = smoothed_cross_entropy(logit, logits.mean(dim=1), log_partition, smoothing) if smoothing else logged
-    return ActorTerms(loss, toward, -logged.detach())
+    toward = None if proposed is None else -log_policy.gather(1, proposed)
+    loss = cross_entropy(log_policy, batch.action, smoothing)
+    return ActorTerms(loss, toward, -loss.detach())
