@@ -28,12 +28,15 @@ ROOT = Path(__file__).parent.parent
 WORK = ROOT / "benchmarks" / ".work"
 LLM = Path("data/llm")
 SETTINGS = ROOT / "settings"
+DEFAULT = "ml-100k"  # the data set of params.yaml; its file holds the settings of variants alone, if there is one
 TABLES = ("interactions", "items")
 
 
 def changes_of(name: str) -> dict[str, Any]:
-    """Dotted changes of params.yaml in settings/<name>.yaml, but for its variants; none where there is no such file."""
+    """Dotted changes of params.yaml in settings/<name>.yaml, but for its variants; ends where there is no such data."""
     path = SETTINGS / f"{name}.yaml"
+    if not path.exists() and name != DEFAULT:
+        raise SystemExit(f"{path}: not found: write {DEFAULT} or the name of a file there")
     raw = read_yaml(path) if path.exists() else {}
     raw.pop("variants", None)
     changes: dict[str, Any] = {"dataset": raw.pop("dataset")} if "dataset" in raw else {}
