@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale search-le clean
+.PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale search-le tune clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ bench-annotate: install ## the packed pass against prompts and a KV cache -> ben
 
 search-le: install ## one setting of the LE after another, on validation -> benchmarks/results/le_search.csv
 	@python -m benchmarks.le_search
+
+tune: install ## settings of every method by the same number of trials, on validation -> benchmarks/results/tuning.md, settings/
+	@python -m benchmarks.tune
 
 clean: ## remove .venv, data/ and tool caches; DVC's cache stays, so `dvc checkout` brings data/ back
 	@rm -rf .venv build lea.egg-info dvc_plots .mypy_cache .pytest_cache .ruff_cache .hypothesis
