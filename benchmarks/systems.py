@@ -33,8 +33,8 @@ from lea_core.sequences import Sequences
 
 WIDTH, LAYERS, HEADS, WINDOWS, SAMPLES = 64, 1, 2, 64, 2048
 EVALUATE_EVERY = 2  # epochs, ours; the peers' script does it after each
-PATIENCE = 8  # epochs
-EPOCHS = 60
+PATIENCE = 6  # epochs
+EPOCHS = 40
 FAITHFUL = "-faithful"
 PLAIN = {"state": "none", "reward": "none", "actions": "none"}
 

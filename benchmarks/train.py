@@ -35,7 +35,6 @@ PEERS = ("rectools:SASRec", "recbole:SASRec", "recbole:GRU4Rec")
 GRID = (
     {"learning_rate": 0.001, "dropout": 0.3},
     {"learning_rate": 0.003, "dropout": 0.3},
-    {"learning_rate": 0.001, "dropout": 0.5},
     {"learning_rate": 0.003, "dropout": 0.5},
 )
 SEEDS = {"recbole:SASRec": 1, "recbole:GRU4Rec": 1, **dict.fromkeys(FAITHFULS, 1)}  # five of the others
