@@ -3,8 +3,8 @@
 In: a data set's sequences, the name of a system, a trial's settings and a seed. Out: `Run`, kept as JSON in
 benchmarks/.work/train/, so that a killed benchmark goes on where it was.
 
-All systems get the same data, split, width, layers, window and batch, and rank all items. `ours` are the packed learners,
-with `faithful` in their names the papers' way (settings/faithful.yaml); the peers run in environments of their own. A
+All systems get the same data, split, width, layers, window and batch, and rank all items. Ours are the packed learners,
+or, with `faithful` in the name, the papers' way (settings/faithful.yaml); the peers run in environments of their own. A
 RecBole batch counts samples, one for each transition: it gets about as many as a batch of windows holds on MovieLens.
 """
 
@@ -23,9 +23,9 @@ from benchmarks.common import SETTINGS, WORK, changed
 from benchmarks.peers.run import run_peer
 from lea_core.artifacts import publish_file
 from lea_core.evaluation import rank_events
+from lea_core.le_parts import read_supervision
 from lea_core.leaks import training_events
 from lea_core.learners.loop import EVALUATION_BATCH, train_seed
-from lea_core.le_parts import read_supervision
 from lea_core.metrics import metrics
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import leaves

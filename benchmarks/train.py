@@ -4,8 +4,8 @@ In: MovieLens, and the data sets of settings/ that are there. Out: benchmarks/re
 
 Quality first: every system tries the same settings (GRID), validation NDCG@10 chooses, and the best is trained from
 several seeds; test is ranked once for each of these. Then speed, all systems in one go: seconds per epoch with one
-ranking of all items for the validation events, one thread each, the median of rounds that take turns. Trainings are kept
-(systems.py), so a killed run goes on; speed is always measured anew.
+ranking of all items for the validation events, one thread each, the median of rounds that take turns. Trainings are
+kept (systems.py), so a killed run goes on; speed is always measured anew.
 
     python -m benchmarks.train --data ml-100k --systems supervised rectools:SASRec --quality-only
 """
@@ -25,7 +25,7 @@ from benchmarks.systems import FAITHFUL, PATIENCE, Data, Run, train
 from lea_core.artifacts import publish_file
 from lea_core.metrics import ndcg
 from lea_core.sequences import read_sequences
-from lea_core.statistics import Comparison, compare
+from lea_core.significance import Comparison, compare
 
 RESULTS = ROOT / "benchmarks" / "results"
 HISTORY = {"ml-100k": 50, "ml-100k-by-user": 50, "scientific": 20, "lastfm": 50}  # scientific: 7 events in the mean
@@ -135,7 +135,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "# Training: speed and quality",
         "",
         f"`make bench-train` at {place['commit'][:10]}, {place['processor']}, {place['cores']} cores, one thread each. "
-        f"Each system: {len(GRID)} settings (learning rate, dropout) on validation NDCG@10, patience {PATIENCE} epochs; "
+        f"Each system: {len(GRID)} settings (learning rate, dropout) on validation NDCG@10, patience {PATIENCE}; "
         "test once. The interval is of the mean difference by user from the twin (95 %, bootstrap), p of a paired "
         "randomisation test.",
         "",

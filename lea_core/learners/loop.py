@@ -149,9 +149,12 @@ def largest_value(settings: SupervisedParams | QParams, params: Params, supervis
     """The largest Q value that rewards and gamma allow: max |r| / (1 - gamma); infinite for gamma 1."""
     if isinstance(settings, SupervisedParams) or settings.gamma == 1.0:
         return math.inf
-    rewards = [params.train.le.reward_scale, float(supervision.rewards.abs().max())]
+    rewards = [float(supervision.rewards.abs().max())]
+    if supervision.proposed_preferences is not None:
+        rewards.append(params.train.le.reward_scale)
     if isinstance(settings, NegativeParams):
-        rewards.append(abs(settings.negative_reward))
+        sampled = supervision.sampled_rewards
+        rewards.append(abs(settings.negative_reward) if sampled is None else float(sampled.abs().max()))
     return max(rewards) / (1.0 - settings.gamma)
 
 

@@ -1,4 +1,4 @@
-"""Comparing two systems user by user: is the difference more than chance?
+"""Comparing two systems user by user, to see whether the difference is more than chance.
 
 In: a score of every user under each system, (U,) both, in the same order. Out: the mean difference, its bootstrap
 interval over users, and the p-value of a paired randomisation test (Smucker et al., CIKM'07), both by scipy.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lea_core.statistics import compare
+from lea_core.significance import compare
 
 RNG = np.random.default_rng
 
@@ -37,5 +37,5 @@ def test_nothing_differs() -> None:
 
 @pytest.mark.parametrize("other", [np.ones(2), np.array([1.0, np.nan, 0.0])])
 def test_other_users_and_nan_are_refused(other: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="must be the same users|not finite"):
+    with pytest.raises(ValueError, match=r"must be the same users|not finite"):
         compare(np.zeros(3), other, RNG(0))
