@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale search-le tune clean
+.PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale bench-train search-le tune clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ bench-le: install ## the LE on Amazon Scientific beside its yardsticks -> benchm
 bench-scale: install ## time and memory on logs of up to ten million events -> benchmarks/results/scale.json, docs/scale.png
 	@python -m benchmarks.scale
 
+bench-train: install ## training speed and quality beside RecBole and RecTools (hours) -> benchmarks/results/train.{json,md}
+	@python -m benchmarks.train
+
 bench-annotate: install ## the packed pass against prompts and a KV cache -> benchmarks/results/annotate.{json,md}
 	@python -m benchmarks.annotate
 
@@ -51,7 +54,7 @@ search-le: install ## one setting of the LE after another, on validation -> benc
 	@python -m benchmarks.le_search
 
 tune: install ## settings of every method by the same number of trials, on validation -> benchmarks/results/tuning.md, settings/
-	@python -m benchmarks.tune
+	@python -m benchmarks.tune --trials 5
 
 clean: ## remove .venv, data/ and tool caches; DVC's cache stays, so `dvc checkout` brings data/ back
 	@rm -rf .venv build lea.egg-info dvc_plots .mypy_cache .pytest_cache .ruff_cache .hypothesis
