@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale bench-train search-le tune clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## .venv with the pinned packages (once; again when pyproject.toml or constraints.txt change)
 
