@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale bench-catalogue search-le clean
+.PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale bench-catalogue bench-train search-le tune clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -47,11 +47,17 @@ bench-scale: install ## time and memory on logs of up to ten million events -> b
 bench-catalogue: install ## time and memory of training with up to a million items -> benchmarks/results/catalogue.{json,md}, docs/catalogue.png
 	@python -m benchmarks.catalogue
 
+bench-train: install ## training speed and quality beside RecBole and RecTools (hours) -> benchmarks/results/train.{json,md}
+	@python -m benchmarks.train
+
 bench-annotate: install ## the packed pass against prompts and a KV cache -> benchmarks/results/annotate.{json,md}
 	@python -m benchmarks.annotate
 
 search-le: install ## one setting of the LE after another, on validation -> benchmarks/results/le_search.csv
 	@python -m benchmarks.le_search
+
+tune: install ## settings of every method by the same number of trials, on validation -> benchmarks/results/tuning.md, settings/
+	@python -m benchmarks.tune --trials 5
 
 clean: ## remove .venv, data/ and tool caches; DVC's cache stays, so `dvc checkout` brings data/ back
 	@rm -rf .venv build lea.egg-info dvc_plots .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
 """What the benchmarks share: a folder with a data set gone through preprocess and tokenize_items, and where they ran.
 
-In: the data sets beside this checkout (../shared/data) or MovieLens. Out: a folder of artifacts under .work/, made once
-for the same parameters.
+In: MovieLens, or a data set of settings/, which lies beside this checkout (../shared/data). Out: a folder of artifacts
+under .work/, made once for the same parameters.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,31 +19,41 @@ import torch
 
 from lea_core import environment, params
 from lea_core.item_tokens import ItemTokens
-from lea_core.params import Params
+from lea_core.params import Params, read_yaml
+from lea_core.params.overlay import leaves
 from lea_core.sequences import Sequences, read_sequences
 from tests.lane import change_params
 
 ROOT = Path(__file__).parent.parent
-SHARED = ROOT.parent / "shared" / "data"
 WORK = ROOT / "benchmarks" / ".work"
 LLM = Path("data/llm")
-TABLES = {"timestamp": "timestamp", "order": "pos", "event": None, "rating": None, "split": "split"}
-CHANGES: dict[str, dict[str, Any]] = {
-    "ml-100k": {},
-    "scientific": {
-        "dataset": {
-            "name": "tables",
-            "interactions": {"source": str(SHARED / "scientific" / "interactions.parquet"), "sha256": None},
-            "items": {"source": str(SHARED / "scientific" / "items.parquet"), "sha256": None},
-            "columns": {"user": "user_id", "item": "item_id", **TABLES},
-            "text": "{title}. {brand}. {categories}",
-        },
-        "preprocess.min_rating": None,
-        "preprocess.k_core": 0,
-        "preprocess.repeats": True,
-        "preprocess.split.method": "column",
-    },
-}
+SETTINGS = ROOT / "settings"
+DEFAULT = "ml-100k"  # the data set of params.yaml; its file holds the settings of variants alone, if there is one
+TABLES = ("interactions", "items")
+
+
+def changes_of(name: str) -> dict[str, Any]:
+    """Dotted changes of params.yaml in settings/<name>.yaml, but for its variants; ends where there is no such data."""
+    path = SETTINGS / f"{name}.yaml"
+    if not path.exists() and name != DEFAULT:
+        raise SystemExit(f"{path}: not found: write {DEFAULT} or the name of a file there")
+    raw = read_yaml(path) if path.exists() else {}
+    raw.pop("variants", None)
+    changes: dict[str, Any] = {"dataset": raw.pop("dataset")} if "dataset" in raw else {}
+    for source in sources_of(changes):
+        source["source"] = str((ROOT / source["source"]).resolve())  # there it is as seen from the repository's root
+    return {**changes, **leaves(raw)}
+
+
+def absent_source(name: str) -> str | None:
+    """A file of the data set that is not on this machine, if there is one."""
+    files = [source["source"] for source in sources_of(changes_of(name))]
+    return next((file for file in files if not Path(file).exists()), None)
+
+
+def sources_of(changes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The user's own files that a `dataset` among the changes names."""
+    return [changes["dataset"][table] for table in TABLES if table in changes.get("dataset", {})]
 
 
 @dataclass(frozen=True)
@@ -58,24 +68,33 @@ class Prepared:
 
 def prepare(name: str, changes: Mapping[str, object] | None = None, label: str = "") -> Prepared:
     """Run fetch, preprocess and tokenize_items on a data set, with `changes` of params.yaml; ends without the data."""
-    if name != "ml-100k" and not (SHARED / name).is_dir():
-        raise SystemExit(f"skipped: {SHARED / name} is not there")
+    folder, whole = prepare_stages(name, ("fetch", "preprocess", "tokenize_items"), changes, label)
+    return Prepared(
+        folder,
+        whole,
+        read_sequences(folder / "data" / "interactions"),
+        environment.read_item_tokens(folder / "data" / "item_tokens" / "items.parquet"),
+    )
+
+
+def prepare_stages(
+    name: str, stages: Sequence[str], changes: Mapping[str, object] | None = None, label: str = ""
+) -> tuple[Path, Params]:
+    """Run these stages on a data set, once for the same params.yaml; returns the folder and the parameters there."""
+    changes = {**changes_of(name), **(changes or {})}
+    if absent := absent_source(name):
+        raise SystemExit(f"skipped: {absent} is not there")
     folder = WORK / (name + label)
     folder.mkdir(parents=True, exist_ok=True)
     former = (folder / "params.yaml").read_text() if (folder / "done").exists() else ""
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    change_params(folder, {**CHANGES[name], **(changes or {})})
+    change_params(folder, changes)
     if (folder / "params.yaml").read_text() != former:
         (folder / "done").unlink(missing_ok=True)
-        for stage in ("fetch", "preprocess", "tokenize_items"):
+        for stage in stages:
             run_stage(folder, stage)
         (folder / "done").touch()
-    return Prepared(
-        folder,
-        params.load(folder / "params.yaml"),
-        read_sequences(folder / "data" / "interactions"),
-        environment.read_item_tokens(folder / "data" / "item_tokens" / "items.parquet"),
-    )
+    return folder, params.load(folder / "params.yaml")
 
 
 def run_stage(folder: Path, stage: str) -> None:

@@ -8,17 +8,18 @@ Inside, what concerns one position alone (embeddings, linear layers, dropout) se
 padding; what mixes positions sees each row's items moved to its front, so that position 0 is the first item read and a
 causal network cannot see padding (`_Places`).
 
-SASRec (Kang & McAuley, ICDM'18, arXiv 1808.09781) departs from its source: both sub-layers normalise before, and add to
-what was not normalised (the original adds to the normalised query); no dropout on attention weights, which would leave
-the fused kernel, nor inside the feed-forward layer; GELU. GRU4Rec (Hidasi et al., ICLR'16, arXiv 1511.06939) is here
-its network, with an embedding layer.
+SASRec (Kang & McAuley, ICDM'18, arXiv 1808.09781) departs from its source: both sub-layers normalise before, keys and
+values too (the original the query alone), and add to what was not normalised (the original adds to the normalised
+query); a linear layer after the heads; no dropout on attention weights, which would leave the fused kernel, nor inside
+the feed-forward layer; GELU. GRU4Rec (Hidasi et al., ICLR'16, arXiv 1511.06939) is here PyTorch's GRU over embeddings,
+with dropout before and after.
 
 Caser (Tang & Wang, WSDM'18, arXiv 1809.07426) and NextItNet (Yuan et al., WSDM'19, arXiv 1808.05163) follow the SA2C
-paper's code, in the deviations of their first convolution weights too (not truncated here). Caser departs from the
-original by having no embedding of the user and one vertical filter, with a ReLU; from that code by the original's fully
-connected layer, which makes a state of width D of all features, and by the zeros of a window with few items, which
-stand in front, not behind, so that the newest item always meets the same weights. NextItNet departs by its dropout, of
-the embeddings and of what a block adds.
+paper's code, in the deviations of their first convolution weights too (not truncated here; Caser's last layer gets
+the same). Caser departs from the original by having no embedding of the user and one vertical filter, with a ReLU;
+from that code by the original's fully connected layer, which makes a state of width D of all features, and by the
+zeros of a window with few items, which stand in front, not behind, so that the newest item always meets the same
+weights. NextItNet departs by its dropout, of the embeddings and of what a block adds.
 """
 
 from __future__ import annotations

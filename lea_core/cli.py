@@ -156,6 +156,44 @@ def inspect(
         _say(f"The LE learned from user {user}, {event}: see how it does on users that it did not learn from.")
 
 
+@app.command()
+def use(file: Annotated[Path, typer.Argument(help="An overlay, such as settings/faithful.yaml.")]) -> None:
+    """Set the keys of params.yaml that a file of settings names; comments stay, and a mistake changes nothing."""
+    from lea_core.params.overlay import use as merge
+
+    changes = merge(file)
+    for change in changes:
+        _say(change)
+    kept = "`git checkout params.yaml` brings the committed ones back, `dvc repro` runs what depends on it."
+    _say(f"{len(changes)} of params.yaml's keys changed: {kept}" if changes else "params.yaml has all of this already.")
+
+
+@app.command()
+def tune(
+    variants: Annotated[list[str] | None, typer.Argument(help="Which to tune; default: all of params.yaml.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for tuning.csv and tuned.yaml.")] = Path("tuning"),
+) -> None:
+    """Try settings of the variants on validation, the same number for each, as params.yaml's section tune says."""
+    from lea_core import tune as tuning
+
+    params = load()
+    studies = tuning.tune(params, Path("data"), variants or list(params.variants), params.dataset.name)
+    tuning.publish(params, studies, params.dataset.name, out)
+    cells = [
+        [
+            name,
+            f"{trials[0].score:.4f}",
+            f"{tuning.best(trials).score:.4f}",
+            duration(sum(trial.seconds for trial in trials)),
+            tuning.words(tuning.best(trials).values),
+        ]
+        for name, trials in studies.items()
+    ]
+    title = f"Validation {tuning.SCORE}, {params.tune.trials} trials each"
+    _print(title, ["variant", "now", "best", "time", "best settings"], cells, left=1)
+    _say(f"To take the best settings: lea use {out / 'tuned.yaml'}")
+
+
 def _action(action: Action, texts: Sequence[str]) -> list[str | Text]:
     taken = {None: "-", 1: "next"}.get(action.later, f"in {action.later}")
     return [

@@ -24,7 +24,7 @@ from torch import Tensor
 from lea_core.errors import LeaError
 from lea_core.params import TrainParams, Variant
 from lea_core.sequences import Sequences
-from lea_core.tables import ACTIONS, INTERACTIONS, REWARDS, STATES, Schema, read_table, to_numpy
+from lea_core.tables import ACTIONS, INTERACTIONS, REWARDS, STATES, Schema, is_made_from, read_table, to_numpy
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,17 @@ def read_supervision(data: Path, variant: Variant, params: TrainParams, train: S
         proposed_actions = _items(path, table, "actions", train, "augment")
         proposed = _finite(path, table, "rewards")
         proposed_preferences = _preference(proposed, centre or _centre(path, proposed))
+    _check_origin(data, variant)
     return Supervision(rewards, states, sampled_actions, sampled_rewards, proposed_actions, proposed_preferences)
+
+
+def _check_origin(data: Path, variant: Variant) -> None:
+    """Raise `LeaError` where a table of the LE was made from other interactions, or from these in another order."""
+    for part, stage in (("state", "annotate"), ("reward", "annotate"), ("actions", "augment")):
+        path = data / f"{part.removesuffix('s')}s" / f"{getattr(variant, part)}.parquet"
+        interactions = data / "interactions" / "interactions.parquet"
+        if getattr(variant, part) == "le" and not is_made_from(path, interactions):
+            raise _of_another_dataset(path, f"its hash is not that of {interactions}", stage)
 
 
 def _read_states(path: Path, train: Sequences) -> Tensor:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,7 +27,9 @@ def side_by_side(work: Callable[[Argument], Result], arguments: Sequence[Argumen
     Raises `LeaError` where a process is killed from outside, as the system does when memory runs out.
     """
     workers = min(len(arguments), os.cpu_count() or 1)
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare)
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_prepare, initargs=(os.getpid(),)
+    )
     try:
         results = list(pool.map(work, arguments))
     except BaseException as error:  # Ctrl-C too: the others must not go on
@@ -41,9 +45,17 @@ def side_by_side(work: Callable[[Argument], Result], arguments: Sequence[Argumen
     return results
 
 
-def _prepare() -> None:
-    """One thread, and Ctrl-C is the parent's to answer."""
+def _prepare(parent: int) -> None:
+    """One thread, and Ctrl-C is the parent's to answer; without the parent, no work goes on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, killed in a way that it could not answer."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)

@@ -6,9 +6,24 @@ Out: stderr alone. On a terminal the bar moves; in a log it prints a line every 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
+
+_hidden = False
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Draw no bars within: for many short pieces of work that get a line each."""
+    global _hidden
+    before, _hidden = _hidden, True
+    try:
+        yield
+    finally:
+        _hidden = before
 
 
 def bar(total: int, description: str, unit: str) -> tqdm[Any]:
@@ -22,6 +37,7 @@ def bar(total: int, description: str, unit: str) -> tqdm[Any]:
         mininterval=10.0 if quiet else 0.2,
         maxinterval=20.0 if quiet else 10.0,
         dynamic_ncols=not quiet,
+        disable=_hidden,
     )
 
 

@@ -100,7 +100,8 @@ def perform(job: Job) -> None:
             _write_manifest(job)
             try:
                 for path, schema in job.kind.outs.items():
-                    write_parts(job.root / path, job.kind.tables(path, _arrays(job)), schema)
+                    parts = job.kind.tables(path, _arrays(job))
+                    write_parts(job.root / path, parts, schema, job.root / "data/interactions/interactions.parquet")
                 break
             except MissingShardError:
                 continue

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from lea_core.artifacts import publish_file
 from lea_core.errors import LeaError
+from lea_core.sources import file_sha256
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ Schema = dict[str, pa.DataType | Vector]
 # Rows of a Parquet row group, the smallest piece that can be read: later stages read ranges of rows, and what they hold
 # of a table shall not grow with it. Fewer rows would compress worse.
 ROW_GROUP = 2**16
+# Under this name a table keeps the hash of the file that its rows are about.
+MADE_FROM = "made_from"
 
 # One row per kept event, sorted by user and position; position counts a user's events from 0 in time order.
 INTERACTIONS: Schema = {
@@ -149,12 +152,14 @@ def read_rows(path: Path, schema: Schema, start: int, stop: int) -> pa.Table:
     return table.slice(start - before, stop - start)
 
 
-def write_parts(path: Path, parts: Iterable[pa.Table], schema: Schema) -> None:
+def write_parts(path: Path, parts: Iterable[pa.Table], schema: Schema, made_from: Path) -> None:
     """Write one table that comes in parts, of which few are in memory at a time; equal rows are equal bytes.
 
-    Row groups are ROW_GROUP rows long, whatever the parts are. Raises `LeaError` as `write_table` does.
+    Row groups are ROW_GROUP rows long, whatever the parts are. The hash of the file `made_from` goes with the table, so
+    that `is_made_from` can tell. Raises `LeaError` as `write_table` does.
     """
     rows = 0
+    origin = {MADE_FROM: file_sha256(made_from)}
     with publish_file(path) as temporary, contextlib.ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
         waiting: list[pa.Table] = []
@@ -163,9 +168,8 @@ def write_parts(path: Path, parts: Iterable[pa.Table], schema: Schema) -> None:
             waiting.append(part.select(list(schema)))
             rows += part.num_rows
             if writer is None:
-                writer = stack.enter_context(
-                    pq.ParquetWriter(temporary, waiting[0].schema, compression="zstd", version="2.6")
-                )
+                columns = waiting[0].schema.with_metadata(origin)
+                writer = stack.enter_context(pq.ParquetWriter(temporary, columns, compression="zstd", version="2.6"))
             while sum(table.num_rows for table in waiting) >= ROW_GROUP:
                 joined = pa.concat_tables(waiting)
                 writer.write_table(joined.slice(0, ROW_GROUP))
@@ -176,6 +180,13 @@ def write_parts(path: Path, parts: Iterable[pa.Table], schema: Schema) -> None:
         stack.close()
         if pq.read_metadata(temporary).num_rows != rows:
             raise LeaError(f"{path}: what was written does not read back: check the disk and run again")
+
+
+def is_made_from(path: Path, source: Path) -> bool:
+    """Whether the table at `path`, of `write_parts`, was made from the file `source` as it is now."""
+    metadata = pq.read_schema(path).metadata or {}
+    found: bool = metadata.get(MADE_FROM.encode()) == file_sha256(source).encode()
+    return found
 
 
 def check(path: Path, table: pa.Table, schema: Schema) -> None:

@@ -25,6 +25,7 @@ from lea_core.params import Params
 from lea_core.policy import Policy, PolicyConfig
 from lea_core.sequences import Sequences
 from lea_core.tables import ACTIONS, INTERACTIONS, REWARDS, STATES, vectors, write_table
+from lea_core.tables import write_parts as write_made
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)
@@ -223,14 +224,15 @@ def write_parts(folder: Path, data: Sequences, event: str = "") -> Params:
         "rating": np.zeros(len(users), np.float32),
         "split": names,
     }
-    write_table(folder / "interactions" / "interactions.parquet", pa.table(interactions), INTERACTIONS)
+    made_from = folder / "interactions" / "interactions.parquet"
+    write_table(made_from, pa.table(interactions), INTERACTIONS)
     train = data.train()
     users, positions = (column.astype(np.int32) for column in train.users_and_positions())
     rows = transitions(train)
     generator = np.random.default_rng(0)
     state = vectors(generator.normal(size=(len(users), 6)).astype(np.float16))
     states = pa.table({"user": users, "position": positions, "state": state})
-    write_table(folder / "states" / "le.parquet", states, STATES)
+    write_made(folder / "states" / "le.parquet", [states], STATES, made_from)
     action = train.items[rows + 1].astype(np.int32)
     others = (action[:, None] + [[5, 6]]).astype(np.int32) % data.num_items
     zeros = vectors(np.zeros_like(others, dtype=np.float32))
@@ -244,11 +246,11 @@ def write_parts(folder: Path, data: Sequences, event: str = "") -> Params:
             "sampled_rewards": zeros,
         }
     )
-    write_table(folder / "rewards" / "le.parquet", rewards, REWARDS)
+    write_made(folder / "rewards" / "le.parquet", [rewards], REWARDS, made_from)
     actions = pa.table(
         {**key, "actions": vectors(others), "scores": zeros, "rewards": vectors((others % 2).astype(np.float32))}
     )
-    write_table(folder / "actions" / "le.parquet", actions, ACTIONS)
+    write_made(folder / "actions" / "le.parquet", [actions], ACTIONS, made_from)
     return params()
 
 
@@ -292,6 +294,19 @@ def test_tables_of_another_dataset_are_refused(other: Sequences, message: str, t
     p = write_parts(tmp_path, other)
     with pytest.raises(LeaError, match=message):
         read_supervision(tmp_path, p.variant("snqn-lea"), p.train, sequences([6, 5]).train())
+
+
+@pytest.mark.parametrize(("part", "stage"), [("states", "annotate"), ("rewards", "annotate"), ("actions", "augment")])
+def test_a_table_of_interactions_that_changed_is_refused(part: str, stage: str, tmp_path: Path) -> None:
+    """Users, positions and actions would fit: only the hash tells."""
+    data = sequences([10, 10])
+    p = write_parts(tmp_path, data)
+    kept = (tmp_path / part / "le.parquet").read_bytes()
+    write_parts(tmp_path, data, event="buy")
+    read_supervision(tmp_path, p.variant("snqn-lea"), p.train, data.train())
+    (tmp_path / part / "le.parquet").write_bytes(kept)
+    with pytest.raises(LeaError, match=rf"{part}/le\.parquet: .*hash is not that of .*run `dvc repro {stage}`"):
+        read_supervision(tmp_path, p.variant("snqn-lea"), p.train, data.train())
 
 
 def test_rewards_of_other_actions_are_refused(tmp_path: Path) -> None:

@@ -47,24 +47,47 @@ def test_a_mistake_of_one_is_told_and_a_killed_one_too() -> None:
         side_by_side(die, [1])
 
 
-def test_ctrl_c_is_one_line_and_ends_all(tmp_path: Path) -> None:
+def start_two(folder: Path) -> subprocess.Popen[str]:
+    """A process with two sleeping children, who wrote their names into `folder`."""
     code = (
         "from lea_core.errors import run; from lea_core.processes import side_by_side; "
         "from tests.test_processes import sleep_and_tell; "
-        f"run(lambda argv: print(side_by_side(sleep_and_tell, [{str(tmp_path)!r}] * 2)))"
+        f"run(lambda argv: print(side_by_side(sleep_and_tell, [{str(folder)!r}] * 2)))"
     )
     root = Path(__file__).parent.parent
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+    )
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < min(2, os.cpu_count() or 1) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process
+
+
+def living(folder: Path) -> list[str]:
+    """Children that still run, after the time in which they should have ended."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = [worker.name for worker in folder.iterdir() if Path("/proc", worker.name).exists()]
+        if not found:
+            return []
+        time.sleep(0.1)
+    return found
+
+
+def test_ctrl_c_is_one_line_and_ends_all(tmp_path: Path) -> None:
+    with start_two(tmp_path) as process:
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
     assert errors.splitlines() == [
         "error: interrupted: nothing was published; run the same command to start again",
     ]
-    time.sleep(0.5)
-    assert not [worker.name for worker in tmp_path.iterdir() if Path("/proc", worker.name).exists()]
+    assert not living(tmp_path)
+
+
+def test_a_killed_parent_leaves_nobody_behind(tmp_path: Path) -> None:
+    with start_two(tmp_path) as process:
+        process.kill()  # it alone, and it cannot answer
+    assert len(list(tmp_path.iterdir())) >= 1
+    assert not living(tmp_path)

@@ -148,7 +148,7 @@ def test_a_type_of_events_has_its_own_columns(data: Path) -> None:
     }
     path = data / "evaluations" / "gru4rec" / "metrics.json"
     path.write_text(path.read_text().replace('"click"', '"clack"'))
-    with pytest.raises(LeaError, match=r"data/evaluations/gru: has events clack, purchase, paid: run `dvc repro`"):
+    with pytest.raises(LeaError, match=r"data/evaluations/gru4rec: has events clack, purchase, paid: run `dvc repro`"):
         table_rows(read_results(data, VARIANTS), "NDCG@10")
 
 

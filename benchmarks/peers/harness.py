@@ -122,6 +122,7 @@ def run(folder: Path, prepare: Callable[[Events, dict[str, Any], Path], Peer], p
         elif epoch - best >= settings["patience"]:
             break
     peer.load(best_weights)
+    test_ranks = rank(peer, events, "test", settings["mask_seen"])
     result = {
         "settings": settings,
         "epochs": len(curve),
@@ -132,7 +133,8 @@ def run(folder: Path, prepare: Callable[[Events, dict[str, Any], Path], Peer], p
         "seconds": sum(train_seconds) + sum(valid_seconds),
         "prepare_seconds": prepared,
         "valid": {name: [row[name] for row in curve] for name in curve[0]},
-        "test": at_cutoff(rank(peer, events, "test", settings["mask_seen"]), CUTOFF),
+        "test": at_cutoff(test_ranks, CUTOFF),
+        "test_ranks": test_ranks.tolist(),  # in the order of users and positions
         "events": {split: len(events.rows(split)) for split in ("valid", "test")},
         "parameters": peer.parameters,
         "targets": peer.targets,

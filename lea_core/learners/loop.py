@@ -40,6 +40,10 @@ EVALUATION_BATCH = 512  # events ranked at a time; changes no result
 DIVERGENCE = 10.0  # times the largest value that rewards and gamma allow
 
 
+class DivergedError(LeaError):
+    """The training went astray under these parameters; others may do."""
+
+
 class Learner(Protocol):
     """A method: it holds its networks and optimiser, and knows one step."""
 
@@ -59,7 +63,7 @@ class Trained:
 def train_seed(
     name: str, seed: int, params: Params, sequences: Sequences, supervision: Supervision, device: torch.device
 ) -> Trained:
-    """Train variant `name` from one seed. Raises `LeaError` where the training diverges."""
+    """Train variant `name` from one seed. Raises `DivergedError` where the training does."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # initial weights, dropout, coins
         return _train_seed(name, seed, params.of(name), sequences, supervision, device)
@@ -150,9 +154,12 @@ def largest_value(settings: SupervisedParams | QParams, params: Params, supervis
     """The largest Q value that rewards and gamma allow: max |r| / (1 - gamma); infinite for gamma 1."""
     if isinstance(settings, SupervisedParams) or settings.gamma == 1.0:
         return math.inf
-    rewards = [params.train.le.reward_scale, float(supervision.rewards.abs().max())]
+    rewards = [float(supervision.rewards.abs().max())]
+    if supervision.proposed_preferences is not None:
+        rewards.append(params.train.le.reward_scale)
     if isinstance(settings, NegativeParams):
-        rewards.append(abs(settings.negative_reward))
+        sampled = supervision.sampled_rewards
+        rewards.append(abs(settings.negative_reward) if sampled is None else float(sampled.abs().max()))
     return max(rewards) / (1.0 - settings.gamma)
 
 
@@ -165,12 +172,12 @@ class Guard:
     largest_value: float
 
     def check(self, epoch: int, losses: dict[str, float]) -> None:
-        """Raise `LeaError` where a loss is not finite or the greedy Q value is far beyond what is possible."""
+        """Raise `DivergedError` where a loss is not finite or the greedy Q value is far beyond what is possible."""
         for key, value in losses.items():
             if not math.isfinite(value):
-                raise LeaError(f"{self.run}, epoch {epoch}: {key} is {value}: lower train.learning_rate")
+                raise DivergedError(f"{self.run}, epoch {epoch}: {key} is {value}: lower train.learning_rate")
         if abs(losses.get("greedy_q", 0.0)) > DIVERGENCE * self.largest_value:
-            raise LeaError(
+            raise DivergedError(
                 f"{self.run}, epoch {epoch}: Q values reach {losses['greedy_q']:.3g}, where rewards and gamma allow "
                 f"{self.largest_value:.3g}: lower train.learning_rate or methods.{self.method}.gamma"
             )

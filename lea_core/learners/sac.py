@@ -3,7 +3,8 @@
 In: batches of training windows. Out: a trained policy, ranked by its actor head.
 
 For `warmup_epochs` it is SQN; then Q(s, a+), without gradient and as it is, weights the cross-entropy of each logged
-action. A negative Q thus pushes away from it, as in the source. Departures are those of SQN and of `second_phase`.
+action. A negative Q thus pushes away from it, as in the source. Departures are those of SQN; the warm-up is counted in
+epochs, and five of the eight settings of the authors' code have none (`warmup_epochs: 0`).
 """
 
 from __future__ import annotations

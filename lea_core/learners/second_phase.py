@@ -2,9 +2,9 @@
 
 In: settings of a method and its critics. Out: whether a step belongs to the second phase, its optimiser made ready.
 
-Departure from the authors' code: the optimiser goes on with its moments and learning rate where that code starts a
-second one at a lower rate, a change of training that would be mistaken for the critic's doing; `fresh_optimiser` and
-`second_learning_rate` bring both back. The warm-up is counted in epochs, not in steps.
+Departure from the authors' code of SA2C: the optimiser goes on with its moments and learning rate where that code
+starts a second one at a lower rate, a change of training that would be mistaken for the critic's doing;
+`fresh_optimiser` and `second_learning_rate` bring both back. The warm-up is counted in epochs, not in steps.
 """
 
 from __future__ import annotations

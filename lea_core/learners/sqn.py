@@ -2,10 +2,12 @@
 
 In: batches of training windows. Out: a trained policy, ranked by its supervised head as in the paper's tables.
 
-The Q head learns the logged actions alone. Departures from the paper, each a parameter: one online and one
-Polyak-averaged target network take the place of two networks of which a coin picks the one to update
-(`target_rate: null`), so that the policy that ships gets every update; the target runs without dropout
-(`target_dropout`); every position of a window is trained in one pass (`train.batches`).
+The Q head learns the logged actions alone. Departures from the paper, each a parameter (settings/faithful.yaml turns
+them all back): one online and one Polyak-averaged target network take the place of two networks of which a coin picks
+the one to update (`target_rate: null`), so that the policy that ships gets every update; the target runs without
+dropout (`target_dropout`); a user's last training event bootstraps, for the user goes on (`end_is_terminal`); gradients
+are clipped; every position of a window is trained in one pass (`train.batches`) from a longer history. What stays: the
+first event of a sequence is not predicted (batches.py).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ params.yaml always shows the whole configuration. The sentence beside a field is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,6 +57,7 @@ from lea_core.params.learners import (
     TrainParams,
     Variant,
 )
+from lea_core.params.tuning import Choices, Dimension, FloatRange, IntRange, TuneParams
 
 __all__ = [
     "PARAMS",
@@ -66,14 +68,18 @@ __all__ = [
     "Backbones",
     "BatchParams",
     "CaserParams",
+    "Choices",
     "Columns",
     "Count",
     "CountOrZero",
+    "Dimension",
     "EvaluateParams",
     "FileSource",
+    "FloatRange",
     "GbceLoss",
     "Gru4RecParams",
     "HeadParams",
+    "IntRange",
     "LeParams",
     "LeUseParams",
     "LearnedTokens",
@@ -107,14 +113,21 @@ __all__ = [
     "Tables",
     "TokenParams",
     "TrainParams",
+    "TuneParams",
     "Variant",
     "assign",
     "load",
+    "parse",
+    "read_yaml",
 ]
 
 PARAMS = Path("params.yaml")
 # Sections whose key `name` says which class they are. Pydantic puts that name into the place of an error; no user does.
-TAGS = {"dataset": ("ml-100k", "tables"), "train.loss": ("softmax", "sampled_softmax", "gbce")}
+TAGS = {
+    "dataset": ("ml-100k", "tables"),
+    "train.loss": ("softmax", "sampled_softmax", "gbce"),
+    "tune.space": ("float range", "integer range", "choice"),  # named so that no key has such a name
+}
 
 
 class Params(Section):
@@ -134,6 +147,7 @@ class Params(Section):
     variants: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Variant], Field(min_length=1)]
     evaluate: EvaluateParams
     report: ReportParams
+    tune: TuneParams
 
     @model_validator(mode="after")
     def _headline_is_evaluated(self) -> Params:
@@ -153,6 +167,17 @@ class Params(Section):
             problem = _problem(variant, own)
             if problem:
                 raise ValueError(f"variants.{name}: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _space_is_known(self) -> Params:
+        raw = self.model_dump(include={"train", "methods", "backbones"})
+        for key in self.tune.space:
+            below: Any = raw
+            for name in key.split("."):
+                below = below.get(name, ...) if isinstance(below, dict) else ...
+            if below is ... or isinstance(below, dict) or key == "train.seeds":
+                raise ValueError(f"tune.space: {key} is no key of train, methods or backbones that a variant sets")
         return self
 
     def of(self, name: str) -> Params:
@@ -209,6 +234,11 @@ def assign(raw: dict[str, Any], key: str, value: object) -> None:
 
 def load(path: Path = PARAMS) -> Params:
     """Read and validate params.yaml. Raises `LeaError`: one line that names the key and the mend."""
+    return parse(read_yaml(path), path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The sections of a YAML file as plain values. Raises `LeaError` where it is absent, no YAML or holds none."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -219,6 +249,11 @@ def load(path: Path = PARAMS) -> Params:
         raise LeaError(f"{path}: no valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise LeaError(f"{path}: holds no sections: restore it with `git checkout {path}`")
+    return raw
+
+
+def parse(raw: Mapping[str, Any], path: Path) -> Params:
+    """Validate the sections of params.yaml. Raises `LeaError`: one line that names the file, the key and the mend."""
     try:
         return Params.model_validate(raw)
     except ValidationError as error:

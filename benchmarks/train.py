@@ -1,0 +1,196 @@
+"""Training speed and quality: ours packed, ours in the papers' way, RecBole and RecTools. `make bench-train`.
+
+In: MovieLens, and the data sets of settings/ that are there. Out: benchmarks/results/train.json and train.md.
+
+Quality first: every system tries the same settings (GRID), validation NDCG@10 chooses, and the best is trained from
+several seeds; test is ranked once for each of these. Then speed, all systems in one go: seconds per epoch with one
+ranking of all items for the validation events, one thread each, the median of rounds that take turns. Trainings are
+kept (systems.py), so a killed run goes on; speed is always measured anew.
+
+    python -m benchmarks.train --data ml-100k --systems supervised rectools:SASRec --quality-only
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import ROOT, absent_source, prepare_stages, where
+from benchmarks.systems import FAITHFUL, PATIENCE, Data, Run, train
+from lea_core.artifacts import publish_file
+from lea_core.metrics import ndcg
+from lea_core.sequences import read_sequences
+from lea_core.significance import Comparison, compare
+
+RESULTS = ROOT / "benchmarks" / "results"
+HISTORY = {"ml-100k": 50, "ml-100k-by-user": 50, "scientific": 20, "lastfm": 50}  # scientific: 7 events in the mean
+OURS = ("supervised", "supervised-gru4rec", "snqn", "sa2c")
+FAITHFULS = ("snqn" + FAITHFUL, "sa2c" + FAITHFUL)
+PEERS = ("rectools:SASRec", "recbole:SASRec", "recbole:GRU4Rec")
+GRID = (
+    {"learning_rate": 0.001, "dropout": 0.3},
+    {"learning_rate": 0.003, "dropout": 0.3},
+    {"learning_rate": 0.003, "dropout": 0.5},
+)
+SEEDS = {"recbole:SASRec": 1, "recbole:GRU4Rec": 1, **dict.fromkeys(FAITHFULS, 1)}  # five of the others
+# The twin that each system is compared with, seed by seed and user by user.
+TWINS = {
+    "snqn": "supervised",
+    "sa2c": "supervised",
+    "rectools:SASRec": "supervised",
+    "recbole:SASRec": "supervised",
+    "recbole:GRU4Rec": "supervised-gru4rec",
+    "snqn-faithful": "snqn",
+    "sa2c-faithful": "sa2c",
+}
+RATIOS = {  # name in train.json: slow system, fast system
+    "ratio_faithful_snqn": ("snqn-faithful", "snqn"),
+    "ratio_faithful_sa2c": ("sa2c-faithful", "sa2c"),
+    "ratio_recbole_sasrec": ("recbole:SASRec", "supervised"),
+    "ratio_recbole_gru4rec": ("recbole:GRU4Rec", "supervised-gru4rec"),
+    "ratio_rectools_sasrec": ("rectools:SASRec", "supervised"),
+}
+ROUNDS, TIMED_EPOCHS = 3, 3
+
+
+def load_data(name: str) -> Data:
+    """A data set after preprocess."""
+    folder, params = prepare_stages(name, ("fetch", "preprocess"), label="-log")
+    return Data(name, folder, params, read_sequences(folder / "data" / "interactions"), HISTORY[name])
+
+
+def chosen(data: Data, system: str, seeds: int) -> list[Run]:
+    """The best setting of the grid on validation, from so many seeds."""
+    trials = [train(data, system, settings, 0) for settings in GRID]
+    best = max(trials, key=lambda run: run.valid)
+    return [train(data, system, best.settings, seed) for seed in range(seeds)]
+
+
+def quality(data: Data, systems: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Validation and test scores of the systems, and each beside its twin."""
+    runs = {system: chosen(data, system, SEEDS.get(system, 5)) for system in systems}
+    found = {}
+    for system, own in runs.items():
+        test = [run.test["NDCG@10"] for run in own]
+        found[system] = {
+            "trials": len(GRID),
+            "settings": own[0].settings,
+            "seeds": len(own),
+            "valid_ndcg10": float(np.mean([run.valid for run in own])),
+            "test_ndcg10": float(np.mean(test)),
+            "test_ndcg10_sd": float(np.std(test, ddof=1)) if len(test) > 1 else None,
+            "test_hr10": float(np.mean([run.test["HR@10"] for run in own])),
+            "epochs": float(np.mean([run.epochs for run in own])),
+        }
+        twin = TWINS.get(system)
+        if twin in runs:
+            found[system]["twin"] = twin
+            found[system]["against_twin"] = against(data, own, runs[twin])
+    return found
+
+
+def against(data: Data, runs: Sequence[Run], twins: Sequence[Run]) -> dict[str, float]:
+    """The mean difference of test NDCG@10 by user, over the seeds that both have."""
+    seeds = min(len(runs), len(twins))
+    users, _ = data.sequences.targets("test")
+    _, owner = np.unique(users, return_inverse=True)
+    by_user = [user_means(part[:seeds], owner) for part in (runs, twins)]
+    found: Comparison = compare(by_user[0], by_user[1], np.random.default_rng(0))
+    return {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
+
+
+def user_means(runs: Sequence[Run], owner: np.ndarray) -> np.ndarray:
+    """NDCG@10 of each user, the mean over events and seeds: (U,)."""
+    scores = np.mean([ndcg(np.array(run.test_ranks), 10) for run in runs], axis=0)
+    means: np.ndarray = np.bincount(owner, weights=scores) / np.bincount(owner)
+    return means
+
+
+def speed(data: Data, systems: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Seconds per epoch of each system, in rounds that take turns."""
+    seconds: dict[str, list[float]] = {system: [] for system in systems}
+    steps = {}
+    for turn in range(ROUNDS):
+        for system in systems:
+            if system.startswith("recbole") and turn:
+                continue  # half a minute per epoch: once
+            run = train(data, system, GRID[0], 0, epochs=TIMED_EPOCHS, fresh=True)
+            seconds[system].append(run.seconds_per_epoch)
+            steps[system] = run.steps_per_epoch
+    return {
+        system: {"seconds_per_epoch": float(np.median(found)), "rounds": found, "steps_per_epoch": steps[system]}
+        for system, found in seconds.items()
+    }
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The tables of train.md."""
+    place = result["where"]
+    lines = [
+        "# Training: speed and quality",
+        "",
+        f"`make bench-train` at {place['commit'][:10]}, {place['processor']}, {place['cores']} cores, one thread each. "
+        f"Each system: {len(GRID)} settings (learning rate, dropout) on validation NDCG@10, patience {PATIENCE}; "
+        "test once. The interval is of the mean difference by user from the twin (95 %, bootstrap), p of a paired "
+        "randomisation test.",
+        "",
+    ]
+    for name, found in result["data"].items():
+        lines += [f"## {name}", ""]
+        lines += ["| system | s / epoch | valid NDCG@10 | test NDCG@10 | seeds | twin | difference | p |"]
+        lines += ["|---|--:|--:|--:|--:|---|--:|--:|"]
+        for system, row in found["quality"].items():
+            time = found.get("speed", {}).get(system, {}).get("seconds_per_epoch")
+            spread = f" ± {row['test_ndcg10_sd']:.4f}" if row["test_ndcg10_sd"] is not None else ""
+            twin = row.get("against_twin")
+            difference = f"{twin['difference']:+.4f} ({twin['low']:+.4f} to {twin['high']:+.4f})" if twin else ""
+            chance = f"{twin['p']:.4f}" if twin else ""
+            lines.append(
+                f"| {system} | {f'{time:.2f}' if time else ''} | {row['valid_ndcg10']:.4f} | "
+                f"{row['test_ndcg10']:.4f}{spread} | {row['seeds']} | {row.get('twin', '')} | {difference} | "
+                f"{chance} |"
+            )
+        lines.append("")
+    lines += ["| ratio of seconds per epoch | |", "|---|--:|"]
+    lines += [f"| {name} | {value:.1f} |" for name, value in result.items() if name.startswith("ratio_")]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Quality, speed, and the two files."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--data", nargs="+", default=list(HISTORY))
+    parser.add_argument("--systems", nargs="+", default=[*OURS, *FAITHFULS, *PEERS])
+    parser.add_argument("--quality-only", action="store_true", help="train what is not kept yet, and write nothing")
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    result: dict[str, Any] = {"where": where(), "data": {}}
+    for name in options.data:
+        if absent := absent_source(name):
+            print(f"{name} skipped: {absent} is not there")
+            continue
+        data = load_data(name)
+        # The papers' way and RecBole take minutes to hours: on MovieLens alone.
+        systems = [s for s in options.systems if name == "ml-100k" or not s.startswith(("recbole", *FAITHFULS))]
+        result["data"][name] = {"quality": quality(data, systems)}
+        if name == "ml-100k" and not options.quality_only:
+            times = speed(data, systems)
+            result["data"][name]["speed"] = times
+            for ratio, (slow, fast) in RATIOS.items():
+                if slow in times and fast in times:
+                    result[ratio] = times[slow]["seconds_per_epoch"] / times[fast]["seconds_per_epoch"]
+    if options.quality_only:
+        return
+    for path, text in (("train.json", json.dumps(result, indent=1) + "\n"), ("train.md", markdown(result))):
+        with publish_file(RESULTS / path) as temporary:
+            temporary.write_text(text)
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()

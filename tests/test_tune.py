@@ -1,0 +1,169 @@
+"""Tuning: the same trials for each variant, the best by validation, the present settings first, and a kill survived."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lea_core import tune as tuning
+from lea_core.cli import app
+from lea_core.errors import LeaError
+from lea_core.learners import loop
+from lea_core.params import Params, load
+from lea_core.params.overlay import use
+from tests.lane import ROOT, change_params
+from tests.test_learners import sequences
+from tests.tiny_project import write_log
+
+SMALL: dict[str, Any] = {
+    "backbones.sasrec.width": 8,
+    "methods.sa2c.warmup_epochs": 1,
+    "methods.snqn.negatives": 5,
+    "train.epochs": 2,
+    "train.history": 4,
+    "preprocess.repeats": True,
+    "tune.trials": 3,
+    "tune.space": {
+        "train.learning_rate": {"low": 0.0001, "high": 0.03, "log": True},
+        "backbones.sasrec.layers": {"low": 1, "high": 3, "step": 1},
+        "methods.snqn.half_td": {"choices": [True, False]},
+    },
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """A small params.yaml and data/ of users who walk round a circle, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LEA_CACHE", str(tmp_path / "cache"))
+    write_log(tmp_path, sequences([8] * 20))
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return change({})
+
+
+def change(changes: dict[str, Any]) -> Params:
+    change_params(Path(), {**SMALL, **changes})
+    return load()
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> list[float]:
+    """Training that scores a learning rate by how near it is to 0.01; returns the list of those that came."""
+    rates: list[float] = []
+
+    def train_seed(name: str, seed: int, params: Params, *_: object) -> SimpleNamespace:
+        rate = params.of(name).train.learning_rate
+        rates.append(rate)
+        if fails and len(rates) > 1:
+            raise loop.DivergedError("astray")
+        return SimpleNamespace(summary={"NDCG@10": 1.0 - abs(rate - 0.01) * 10 - seed / 100, "best_epoch": seed})
+
+    monkeypatch.setattr(loop, "train_seed", train_seed)
+    return rates
+
+
+def study(params: Params, name: str = "snqn") -> list[tuning.Trial]:
+    return tuning.study(params, Path("data"), "circle", name)
+
+
+def test_every_variant_gets_the_same_trials_and_its_best_is_taken(project: Params) -> None:
+    """On the command line, in processes of their own; what comes out is for `lea use`."""
+    names = ["supervised", "snqn"]
+    app(["tune", *names], standalone_mode=False)
+    studies = {name: tuning.study(project, Path("data"), "circle", name) for name in names}  # read back
+    assert {name: len(trials) for name, trials in studies.items()} == dict.fromkeys(names, 3)
+    assert studies["supervised"][0].values == {"backbones.sasrec.layers": 1, "train.learning_rate": 0.003}
+    assert studies["snqn"][0].values["methods.snqn.half_td"] is True
+    assert all(0.0 < trial.score <= 1.0 for trials in studies.values() for trial in trials)
+
+    changes = use(Path("tuning/tuned.yaml"))
+    tuned = load()
+    for name in names:
+        top = max(studies[name], key=lambda trial: sum(trial.scores))
+        assert tuned.variants[name].set == top.values
+        assert any(line.startswith(f"variants.{name}.set: ") for line in changes)
+    header, *lines = Path("tuning/tuning.csv").read_text().splitlines()
+    keys = "train.learning_rate,backbones.sasrec.layers,methods.snqn.half_td"
+    assert set(header.split(",")) == set(f"dataset,variant,trial,{keys},NDCG@10,sd,best_epoch,seconds".split(","))
+    assert len(lines) == 6
+
+
+def test_seeds_are_averaged_and_more_trials_continue(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = pretend(monkeypatch)
+    short = study(change({"tune.seeds": [0, 2]}))
+    assert short[0].score == pytest.approx(1.0 - 0.07 - 0.01)
+    assert [trial.epochs for trial in short] == [[0, 2]] * 3
+    longer = study(change({"tune.seeds": [0, 2], "tune.trials": 14}))
+    assert longer[:3] == short
+    assert len(rates) == 2 * 14
+    assert tuning.best(longer).score == max(trial.score for trial in longer)
+    assert study(change({"tune.seeds": [0, 2]})) == short  # fewer again: nothing is trained
+    assert len(rates) == 2 * 14
+    study(change({"tune.seeds": [0, 2], "train.patience": 9}))  # other parameters: a study of its own
+    assert len(rates) == 2 * 17
+
+
+def test_what_diverges_scores_nothing(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, fails=True)
+    trials = study(project)
+    assert [trial.score for trial in trials[1:]] == [0.0, 0.0]
+    assert tuning.best(trials) is trials[0]
+
+
+def test_a_killed_study_goes_on_and_ends_the_same(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "from pathlib import Path; from lea_core import tune; from lea_core.params import load; "
+        "params = load(); tune.study(params, Path('data'), 'circle', 'snqn')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("circle snqn 1/3: NDCG@10 ")
+        process.send_signal(signal.SIGKILL)
+    killed = tuning.Checkpoint(*tuning._identity(project, Path("data"), "snqn"), "tune").load()
+    assert killed is not None
+    finished = len(killed[1]["trials"])
+    assert finished in (1, 2)
+
+    trained: list[float] = []
+    real = loop.train_seed
+
+    def counting(name: str, seed: int, params: Params, *others: Any) -> loop.Trained:
+        trained.append(params.of(name).train.learning_rate)
+        return real(name, seed, params, *others)
+
+    monkeypatch.setattr(loop, "train_seed", counting)
+    resumed = study(project)
+    assert len(trained) == 3 - finished
+    monkeypatch.setenv("LEA_CACHE", str(Path("other").resolve()))
+    unbroken = study(project)
+    assert [(trial.values, trial.scores, trial.epochs) for trial in unbroken] == [
+        (trial.values, trial.scores, trial.epochs) for trial in resumed
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train.learning_rate": 0.1}, "tune.space.train.learning_rate lacks 0.1, which variant supervised has now"),
+        (
+            {"tune.space": {"methods.sac.gamma": {"choices": [0.0, 0.5]}}},
+            "tune.space has no key that variant",
+        ),
+        (
+            {"tune.space": {"backbones.sasrec.heads": {"low": 2, "high": 3, "step": 1}}},
+            "variants.supervised.set: backbones.sasrec: width 8 is no multiple of heads 3: change one of them",
+        ),
+    ],
+)
+def test_a_space_that_cannot_be_is_told_at_once(project: Params, changes: dict[str, Any], message: str) -> None:
+    params = change(changes)
+    with pytest.raises(LeaError) as caught:
+        tuning.tune(params, Path("data"), list(params.variants), "circle")
+    assert str(caught.value).startswith(f"params.yaml: {message}")
