@@ -85,7 +85,7 @@ def tables(result: Mapping[str, float]) -> str:
         for setting in SETTINGS:
             of = {key: result.get(f"{setting}_{key}_{power(items)}") for key in STEP_KEYS}
             if of["peak_mib"] is None or of["held_mib"] is None:
-                lines.append(f"| {items:,} | {setting} | does not fit | | | | |")
+                lines.append(f"| {items:,} | {setting} | not run | | | | |")
                 continue
             whole = (of["step_seconds"] or 0.0) + (of["batch_seconds"] or 0.0)
             lines.append(
