@@ -19,6 +19,7 @@ from lea_core.learners.batches import TrainingData, training_windows
 from lea_core.learners.loop import Guard, build_learner, train_seed
 from lea_core.learners.network import CriticNetwork, polyak, target_of
 from lea_core.learners.sa2c import Sa2c
+from lea_core.learners.sac import Sac
 from lea_core.learners.sqn import Sqn
 from lea_core.learners.terms import td_terms
 from lea_core.params import Params
@@ -504,6 +505,33 @@ def test_packed_and_transitions_give_the_same_update(name: str) -> None:
         updated[kind] = policy.state_dict()
     for key, value in updated["packed"].items():
         torch.testing.assert_close(value, updated["transitions"][key], atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize("name", ["sac", "sa2c"])
+def test_the_second_phase_weights_each_logged_action_by_hand(name: str) -> None:
+    """Q(s, a+), or the clipped advantage over the mean of it and two negatives, times -log pi(a+ | s)."""
+    p = params({f"methods.{name}.q_weight": 0.0, "train.gradient_clip": 1e9, "methods.sa2c.advantage_clip": [0.0, 0.1]})
+    given = Supervision(torch.ones(6), None, torch.arange(12).view(6, 2) % 10, torch.zeros(6, 2))
+    torch.manual_seed(0)
+    policy = Policy(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
+    learner = build_learner(p.variant(name), p, policy, given)
+    assert isinstance(learner, Sac | Sa2c)
+    online = learner.critics.networks[0]
+    world = sequences([6, 7])  # training items 0 1 2 3 and 1 2 3 4 5: three and four transitions, of which six are read
+    data = TrainingData(world.train(), given, getattr(p.methods, name), p.train, CPU)
+    batch = data.packed(np.array([0, 4]), np.array([4, 8]), RNG)
+    with torch.no_grad():
+        weights = []
+        for prefix, row in (([0], 0), ([0, 1], 1), ([0, 1, 2], 2), ([1], 3), ([1, 2], 4), ([1, 2, 3], 5)):
+            q = online.critic(policy(torch.tensor([prefix]))[0, -1])
+            logged, negatives = q[prefix[-1] + 1], q[[2 * row % 10, (2 * row + 1) % 10]]
+            mean = (logged + negatives.sum()) / 3
+            weights.append(logged if name == "sac" else (logged - mean).clamp(0.0, 0.1))
+    log_policy = policy.logits(batch.states(policy(batch.items))[batch.source]).log_softmax(1)
+    loss = -(torch.stack(weights) * log_policy[range(6), batch.action]).mean()
+    wanted = torch.autograd.grad(loss, policy.actor.bias)[0]
+    learner.update(batch, 4)
+    torch.testing.assert_close(policy.actor.bias.grad, wanted)
 
 
 def test_a_coin_picks_which_of_two_networks_learns() -> None:
