@@ -15,7 +15,7 @@ from lea_core.learners.network import ITEM_TABLES, polyak
 from lea_core.learners.rows import RowAdamW, RowPolyak, clip_gradients
 from lea_core.params import Params
 from lea_core.policy import Policy, PolicyConfig
-from tests.test_learners import CPU, params, sequences
+from tests.circle import CPU, params, sequences
 
 SAMPLED = {"train.loss": {"name": "sampled_softmax", "negatives": 9, "popularity": 0.5}, "train.greedy_items": 9}
 

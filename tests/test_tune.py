@@ -17,8 +17,8 @@ from lea_core.errors import LeaError
 from lea_core.learners import loop
 from lea_core.params import Params, load
 from lea_core.params.overlay import use
+from tests.circle import sequences
 from tests.lane import ROOT, change_params
-from tests.test_learners import sequences
 from tests.tiny_project import write_log
 
 SMALL: dict[str, Any] = {
