@@ -11,6 +11,7 @@ behind would mean something (`train.event_rewards`, `tune.space`, a variant's `s
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,10 +126,15 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     """`key: old -> new` of every leaf that is not the same."""
     old, new = leaves(before), leaves(after)
     return [
-        f"{key}: {old.get(key, ABSENT)} -> {new.get(key, ABSENT)}"
+        f"{key}: {word(old.get(key, ABSENT))} -> {word(new.get(key, ABSENT))}"
         for key in dict.fromkeys([*old, *new])
         if old.get(key, ABSENT) != new.get(key, ABSENT)
     ]
+
+
+def word(value: object) -> str:
+    """A value as YAML has it: null, true."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def leaves(value: object, key: str = "") -> dict[str, object]:
