@@ -73,7 +73,7 @@ def test_the_layout_of_params_stays() -> None:
 def test_use_says_what_changed_and_changes_nothing_else(tmp_path: Path) -> None:
     overlay, path = in_project(tmp_path, "train: { epochs: 41 }\nevaluate:\n  mask_seen: false\n")
     before = path.read_text()
-    assert use(overlay, path) == ["train.epochs: 40 -> 41", "evaluate.mask_seen: True -> False"]
+    assert use(overlay, path) == ["train.epochs: 40 -> 41", "evaluate.mask_seen: true -> false"]
     differing = [new for old, new in zip(before.splitlines(), path.read_text().splitlines(), strict=True) if old != new]
     assert differing == ["  epochs: 41", "  mask_seen: false"]
     assert use(overlay, path) == []

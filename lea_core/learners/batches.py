@@ -246,7 +246,7 @@ def _check_catalogue(
         raise LeaError(f"{ITEMS}: one item leaves nothing to choose from: keep more items")
     drawn = settings.negatives if isinstance(settings, NegativeParams) and supervision.sampled_actions is None else 0
     counts = {
-        "negatives of the method": drawn,
+        f"methods.{'sa2c' if isinstance(settings, Sa2cParams) else 'snqn'}.negatives": drawn,
         "train.loss.negatives": 0 if isinstance(params.loss, SoftmaxLoss) else params.loss.negatives,
         "train.greedy_items": params.greedy_items or 0,
     }
