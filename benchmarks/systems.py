@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -74,9 +73,7 @@ def train(
     settings: learning_rate and dropout. epochs: exactly so many, each evaluated, for a measurement of time; None: until
     the validation score stops rising. fresh: train again even so.
     """
-    whole = [system, dict(settings), seed, epochs, data.history, asdict_of(data.params)]
-    digest = blake2b(json.dumps(whole, sort_keys=True).encode(), digest_size=8).hexdigest()
-    path = WORK / "train" / data.name / f"{system}-{seed}-{digest}.json"
+    path = kept(data, system, settings, seed, epochs)
     if path.exists() and not fresh:
         return Run(**json.loads(path.read_text()))
     peer, _, model = system.partition(":")
@@ -92,10 +89,15 @@ def train(
     return run
 
 
-def asdict_of(params: Params) -> dict[str, Any]:
-    """What a training depends on: the learners' sections."""
-    sections = ("preprocess", "dataset", "backbones", "methods", "train", "evaluate")
-    return {name: getattr(params, name).model_dump(mode="json") for name in sections}
+def kept(data: Data, system: str, settings: Mapping[str, float], seed: int, epochs: int | None) -> Path:
+    """Where a training is kept: its name tells all that it depends on, but for the code."""
+    sections = ["preprocess", "dataset", "evaluate"]
+    if ":" not in system:
+        sections += ["backbones", "methods", "train"]
+    given = {name: getattr(data.params, name).model_dump(mode="json") for name in sections}
+    whole = [system, dict(settings), seed, epochs, data.history, given]
+    digest = blake2b(json.dumps(whole, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return WORK / "train" / data.name / f"{system}-{seed}-{digest}.json"
 
 
 def variant_params(data: Data, system: str, settings: Mapping[str, float], epochs: int | None) -> Params:
