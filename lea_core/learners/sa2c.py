@@ -18,7 +18,7 @@ from lea_core.learners.actor import ActorTerms, actor_terms
 from lea_core.learners.batches import Batch
 from lea_core.learners.network import Critics
 from lea_core.learners.second_phase import SecondPhase
-from lea_core.learners.terms import TdTerms, le_terms, td_terms
+from lea_core.learners.terms import TdTerms, le_terms, means, td_terms
 from lea_core.losses import advantage, importance_ratio
 from lea_core.params import Sa2cParams, TrainParams
 
@@ -47,13 +47,7 @@ class Sa2c:
         loss = loss + le_terms(online, states, actor, batch, self.train.le)
 
         self.critics.learn(loss, online)
-        return {
-            "loss": loss.item(),
-            "supervised": actor.loss.mean().item(),
-            "td": td.loss.mean().item(),
-            "greedy_q": td.bootstrap.mean().item(),
-            "advantage": weight.mean().item(),
-        }
+        return means(loss, actor, td) | {"advantage": weight.mean().item()}
 
     def _weight(self, td: TdTerms, actor: ActorTerms, batch: Batch) -> Tensor:
         """A(s, a+), clipped, times the off-policy ratio where there is one: (P,), without gradient."""

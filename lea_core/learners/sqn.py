@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from lea_core.learners.actor import actor_terms
 from lea_core.learners.batches import Batch
 from lea_core.learners.network import Critics
-from lea_core.learners.terms import le_terms, td_terms
+from lea_core.learners.terms import le_terms, means, td_terms
 from lea_core.params import QParams, TrainParams
 
 
@@ -39,9 +39,4 @@ class Sqn:
         loss = loss + le_terms(online, states, actor, batch, self.train.le)
 
         self.critics.learn(loss, online)
-        return {
-            "loss": loss.item(),
-            "supervised": actor.loss.mean().item(),
-            "td": td.loss.mean().item(),
-            "greedy_q": td.bootstrap.mean().item(),
-        }
+        return means(loss, actor, td)
