@@ -135,7 +135,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "# Training: speed and quality",
         "",
         f"`make bench-train` at {place['commit'][:10]}, {place['processor']}, {place['cores']} cores, one thread each. "
-        f"Each system: {len(GRID)} settings (learning rate, dropout), chosen by validation NDCG@10, patience {PATIENCE}. "
+        f"Each system: {len(GRID)} settings (learning rate, dropout), the best by validation, patience {PATIENCE}. "
         "The interval is of the mean difference by user from the twin (95 %, bootstrap), p of a paired "
         "randomisation test.",
         "",
