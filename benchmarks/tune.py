@@ -65,8 +65,8 @@ def write_summary() -> None:
     lines = [
         "# Settings by the same number of trials",
         "",
-        f"`make tune`. Validation {SCORE}, one seed each; trial 0 is params.yaml. Every trial: [tuning/](tuning). So few",
-        "trials of one seed are a coarse search: a seed moves a score on MovieLens by .004.",
+        f"`make tune`. Validation {SCORE}, one seed each; trial 0 is params.yaml. Every trial: [tuning/](tuning). So",
+        "few trials of one seed are a coarse search: a seed moves a score on MovieLens by .004.",
         "",
         "| data | variant | trials | params.yaml | best | at trial | best settings | seconds |",
         "|---|---|--:|--:|--:|--:|---|--:|",
