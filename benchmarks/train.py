@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -134,7 +135,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         "# Training: speed and quality",
         "",
-        f"`make bench-train` at {place['commit'][:10]}, {place['processor']}, {place['cores']} cores, one thread each. "
+        f"`{place['command']}` at {place['commit'][:10]}, {place['processor']}, {place['cores']} cores, a thread each; "
+        "trainings that were kept may be of an earlier commit. "
         f"Each system: {len(GRID)} settings (learning rate, dropout), the best by validation, patience {PATIENCE}. "
         "The interval is of the mean difference by user from the twin (95 %, bootstrap), p of a paired "
         "randomisation test.",
@@ -176,7 +178,8 @@ def main() -> None:
     parser.add_argument("--quality-only", action="store_true", help="train what is not kept yet, and write nothing")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    result: dict[str, Any] = {"where": where(), "data": {}}
+    command = " ".join(["python -m benchmarks.train", *sys.argv[1:]])
+    result: dict[str, Any] = {"where": {**where(), "command": command}, "data": {}}
     for name in options.data:
         if absent := absent_source(name):
             print(f"{name} skipped: {absent} is not there")
