@@ -18,6 +18,7 @@ from rich.text import Text
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError, run
 from lea_core.params import load
+from lea_core.parts import FOLDERS, sources
 from lea_core.progress import amount, duration
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ def check() -> None:
     """Validate params.yaml and say what each variant uses."""
     params = load()
     cells = [
-        [name, variant.backbone, variant.method, variant.state, variant.reward, variant.actions]
+        [name, variant.backbone, variant.method, *sources(variant).values()]
         for name, variant in params.variants.items()
     ]
     title = f"{params.dataset.name}, seeds {', '.join(map(str, params.train.seeds))}"
-    _print(title, ["variant", "backbone", "method", "state", "reward", "actions"], cells, left=6)
+    _print(title, ["variant", "backbone", "method", *FOLDERS], cells, left=3 + len(FOLDERS))
 
 
 @app.command()

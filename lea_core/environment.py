@@ -74,9 +74,7 @@ class Environment(nn.Module):
         self.token: Tensor = nn.Buffer(torch.from_numpy(tokens.token), persistent=False)
         self.num_items = len(tokens.token)
         self.by_prefix = False  # attention as prefix_attention.py has it
-        self.heads = Heads(
-            tokens, shape.head_width, shape.recent_items, shape.recent_decay, shape.temperature, shape.dropout
-        )
+        self.heads = heads_of(shape, tokens)
         if shape.lora_rank:
             self._add_lora()
         else:
@@ -240,11 +238,7 @@ def load(folder: Path, llm: LanguageModel, tokens: ItemTokens, hasten: bool = Tr
 
     Raises `LeaError` where its parts do not fit together.
     """
-    try:
-        shape = Shape(**read_json(folder / "le.json"))
-    except TypeError:
-        raise LeaError(f"{folder / 'le.json'}: an LE of another version of LEA: run `dvc repro finetune_le`") from None
-    environment = Environment(llm, tokens, shape)
+    environment = Environment(llm, tokens, read_shape(folder))
     snapshot = {}
     for part in ("heads", "adapter"):
         for name, value in read_tensors(folder / f"{part}.safetensors").items():
@@ -258,6 +252,30 @@ def load(folder: Path, llm: LanguageModel, tokens: ItemTokens, hasten: bool = Tr
     if hasten:
         environment.hasten()
     return environment.requires_grad_(False)
+
+
+def read_shape(folder: Path) -> Shape:
+    """The shape of a saved LE. Raises `LeaError` where it is of another version."""
+    try:
+        return Shape(**read_json(folder / "le.json"))
+    except TypeError:
+        raise LeaError(f"{folder / 'le.json'}: an LE of another version of LEA: run `dvc repro finetune_le`") from None
+
+
+def load_heads(folder: Path, tokens: ItemTokens) -> Heads:
+    """The heads of a saved LE, without its LLM. Raises `LeaError` where they do not fit the item tokens."""
+    heads = heads_of(read_shape(folder), tokens)
+    weights = {name: torch.from_numpy(value) for name, value in read_tensors(folder / "heads.safetensors").items()}
+    try:
+        heads.load_state_dict(weights)
+    except RuntimeError:
+        raise LeaError(f"{folder}: its heads do not fit these item tokens: run `dvc repro finetune_le`") from None
+    return heads.eval().requires_grad_(False)
+
+
+def heads_of(shape: Shape, tokens: ItemTokens) -> Heads:
+    """Untrained heads of this shape."""
+    return Heads(tokens, shape.head_width, shape.recent_items, shape.recent_decay, shape.temperature, shape.dropout)
 
 
 def read_item_tokens(path: Path) -> ItemTokens:

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from lea_core.errors import LeaError
 from lea_core.params import TrainParams, Variant
+from lea_core.parts import sources, table_path
 from lea_core.sequences import Sequences
-from lea_core.tables import ACTIONS, INTERACTIONS, REWARDS, STATES, Schema, is_made_from, read_table, to_numpy
+from lea_core.tables import ACTIONS, INTERACTIONS, RANKINGS, REWARDS, STATES, Schema, is_made_from, read_table, to_numpy
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Supervision:
     sampled_rewards: Tensor | None = None  # (M, A)
     proposed_actions: Tensor | None = None  # (M, A) int64
     proposed_preferences: Tensor | None = None  # (M, A) in (0, 1): their LE reward before the scale
+    ranked_items: Tensor | None = None  # (M, K) int64
+    ranked_log_probabilities: Tensor | None = None  # (M, K): what the LE's ranking gives them
 
     def to(self, device: torch.device) -> Supervision:
         """The same on another device."""
@@ -56,11 +59,11 @@ def read_supervision(data: Path, variant: Variant, params: TrainParams, train: S
     Raises `LeaError` where a table is of another dataset, holds NaN, or an event has no reward.
     """
     rows = transitions(train)
-    states = _read_states(data / "states" / f"{variant.state}.parquet", train) if variant.state == "le" else None
+    states = _read_states(table_path(data, "state", variant.state), train) if variant.state == "le" else None
     sampled_actions = sampled_rewards = proposed_actions = proposed_preferences = None
     centre = None  # mean and deviation of the logged LE rewards
     if variant.reward == "le":
-        path = data / "rewards" / f"{variant.reward}.parquet"
+        path = table_path(data, "reward", variant.reward)
         table = _read_transitions(path, REWARDS, train, rows, "annotate")
         if not np.array_equal(to_numpy(table, "action"), train.items[rows + 1]):
             raise _of_another_dataset(path, "an action is not the item that follows in training", "annotate")
@@ -74,21 +77,38 @@ def read_supervision(data: Path, variant: Variant, params: TrainParams, train: S
     else:
         rewards = _event_rewards(data / "interactions" / "interactions.parquet", params.event_rewards, rows)
     if variant.actions == "le":
-        path = data / "actions" / f"{variant.actions}.parquet"
+        path = table_path(data, "actions", variant.actions)
         table = _read_transitions(path, ACTIONS, train, rows, "augment")
         proposed_actions = _items(path, table, "actions", train, "augment")
         proposed = _finite(path, table, "rewards")
         proposed_preferences = _preference(proposed, centre or _centre(path, proposed))
+    ranked_items = ranked_log_probabilities = None
+    if variant.ranking == "le":
+        path = table_path(data, "ranking", variant.ranking)
+        table = _read_transitions(path, RANKINGS, train, rows, "rank")
+        ranked_items = _items(path, table, "items", train, "rank")
+        ranked_log_probabilities = torch.from_numpy(_finite(path, table, "log_probabilities"))
     _check_origin(data, variant)
-    return Supervision(rewards, states, sampled_actions, sampled_rewards, proposed_actions, proposed_preferences)
+    return Supervision(
+        rewards,
+        states,
+        sampled_actions,
+        sampled_rewards,
+        proposed_actions,
+        proposed_preferences,
+        ranked_items,
+        ranked_log_probabilities,
+    )
 
 
 def _check_origin(data: Path, variant: Variant) -> None:
     """Raise `LeaError` where a table of the LE was made from other interactions, or from these in another order."""
-    for part, stage in (("state", "annotate"), ("reward", "annotate"), ("actions", "augment")):
-        path = data / f"{part.removesuffix('s')}s" / f"{getattr(variant, part)}.parquet"
+    stages = {"state": "annotate", "reward": "annotate", "actions": "augment", "ranking": "rank"}
+    for part, source in sources(variant).items():
+        path = table_path(data, part, source)
         interactions = data / "interactions" / "interactions.parquet"
-        if getattr(variant, part) == "le" and not is_made_from(path, interactions):
+        if source == "le" and not is_made_from(path, interactions):
+            stage = stages[part]
             raise _of_another_dataset(path, f"its hash is not that of {interactions}", stage)
 
 

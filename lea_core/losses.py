@@ -91,6 +91,18 @@ def proposed(per_action: Tensor, preferences: Tensor) -> Tensor:
     return (preferences * per_action).mean(dim=1)
 
 
+def ranked(per_action: Tensor, log_probabilities: Tensor, temperature: float) -> Tensor:
+    """sum_k p_k * l(s, a_k), p = softmax(log_probabilities / temperature): cross-entropy toward a ranking, (P,).
+
+    per_action l: (P, K), the loss of each item as if it had been logged. log_probabilities: (P, K) of the K items that
+    the LE ranks first; what it gives to the others is spread over these (knowledge distillation: Hinton et al., arXiv
+    1503.02531; the first K alone: Tang & Wang, KDD'18, arXiv 1809.07428).
+    """
+    _check(per_action, "per_action", 2)
+    _check(log_probabilities, "log_probabilities", 2, per_action.shape)
+    return ((log_probabilities / temperature).softmax(dim=1) * per_action).sum(dim=1)
+
+
 def td_logged(q: Tensor, reward: Tensor, next_bootstrap: Tensor, terminal: Tensor, gamma: float) -> Tensor:
     """(stopgrad(r + gamma * (1 - terminal) * b(s')) - Q(s, a+))^2 (SQN paper, eq. 5-6; SA2C paper, eq. 4).
 

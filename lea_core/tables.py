@@ -81,6 +81,14 @@ ACTIONS: Schema = {
     "scores": Vector(pa.float32()),
     "rewards": Vector(pa.float32()),
 }
+# The items that the LE ranks first in the state at `position`, likeliest first, and log P(item | state); the same rows
+# as REWARDS.
+RANKINGS: Schema = {
+    "user": pa.int32(),
+    "position": pa.int32(),
+    "items": Vector(pa.int32()),
+    "log_probabilities": Vector(pa.float32()),
+}
 # One row per seed, split (valid, test) and evaluated event: the 1-based rank of the event's item among all candidates.
 RANKS: Schema = {
     "seed": pa.int32(),

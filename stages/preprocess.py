@@ -1,6 +1,6 @@
 """preprocess: data/raw/ -> data/interactions/ (interactions, items, users, quality.json).
 
-It also writes the empty data/{states,rewards,actions}/none.parquet that variants without the LE read. Alone:
+It also writes the empty data/{states,rewards,actions,rankings}/none.parquet that variants without the LE read. Alone:
 `python -m stages.preprocess`.
 """
 
@@ -14,6 +14,7 @@ from lea_core.datasets.tables import read
 from lea_core.errors import no_arguments, run
 from lea_core.leaks import check_no_leak
 from lea_core.params import load
+from lea_core.parts import SCHEMAS, table_path
 from lea_core.preprocess import prepare
 from lea_core.quality import summary
 from lea_core.sequences import read_sequences
@@ -32,8 +33,8 @@ def main(argv: list[str]) -> None:
         tables.write_table(folder / "users.parquet", prepared.users, tables.USERS)
         write_json(folder / "quality.json", prepared.quality)
         check_no_leak(read_sequences(folder), tables.to_numpy(prepared.items, "train_count"))
-    for part, schema in (("states", tables.STATES), ("rewards", tables.REWARDS), ("actions", tables.ACTIONS)):
-        tables.write_table(data / part / "none.parquet", tables.empty(schema), schema)
+    for part, schema in SCHEMAS.items():
+        tables.write_table(table_path(data, part, "none"), tables.empty(schema), schema)
     print(summary(prepared.quality))
 
 

@@ -13,13 +13,13 @@ from lea_core.learners.network import CriticNetwork, target_of
 from lea_core.params import Params
 from lea_core.policy import Policy, PolicyConfig
 from lea_core.sequences import Sequences
-from lea_core.tables import ACTIONS, INTERACTIONS, REWARDS, STATES, vectors, write_table
+from lea_core.tables import ACTIONS, INTERACTIONS, RANKINGS, REWARDS, STATES, vectors, write_table
 from lea_core.tables import write_parts as write_made
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)
-NONE = {"state": "none", "reward": "none", "actions": "none"}
-LE = {"state": "le", "reward": "le", "actions": "le"}
+NONE = {"state": "none", "reward": "none", "actions": "none", "ranking": "none"}
+LE = {"state": "le", "reward": "le", "actions": "le", "ranking": "le"}
 
 
 def params(changes: dict[str, Any] | None = None) -> Params:
@@ -119,6 +119,10 @@ def write_parts(folder: Path, data: Sequences, event: str = "") -> Params:
         {**key, "actions": vectors(others), "scores": zeros, "rewards": vectors((others % 2).astype(np.float32))}
     )
     write_made(folder / "actions" / "le.parquet", [actions], ACTIONS, made_from)
+    likely = vectors(np.log(np.tile(np.float32([0.5, 0.25, 0.125]), (len(rows), 1))))
+    ranked = vectors(np.concatenate([action[:, None], others], axis=1))
+    rankings = pa.table({**key, "items": ranked, "log_probabilities": likely})
+    write_made(folder / "rankings" / "le.parquet", [rankings], RANKINGS, made_from)
     return params()
 
 

@@ -69,6 +69,13 @@ def test_proposed_by_hand() -> None:
     close(losses.proposed(torch.tensor([[2.0, 4.0]]), torch.tensor([[0.5, 1.0]])), [2.5])
 
 
+def test_ranked_by_hand() -> None:
+    # log probabilities log 4 and log 1: shares 4/5 and 1/5, at temperature 2 the shares of 2 and 1
+    per_action, log_probabilities = torch.tensor([[1.0, 6.0]]), torch.tensor([[1.3862944, 0.0]])
+    close(losses.ranked(per_action, log_probabilities, 1.0), [0.8 + 1.2])
+    close(losses.ranked(per_action, log_probabilities, 2.0), [2 / 3 + 2.0])
+
+
 def test_td_logged_by_hand_and_its_gradient() -> None:
     q = torch.tensor([1.0, 1.0], requires_grad=True)
     after = torch.tensor([4.0, 4.0], requires_grad=True)

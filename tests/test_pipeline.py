@@ -34,7 +34,14 @@ SNQN_LEA = {"train@snqn-lea", "evaluate@snqn-lea", "report"}
 ALL_VARIANTS = SNQN_LEA | {"train@supervised", "evaluate@supervised"}
 LLM = {"tokenize_items", "finetune_le", "annotate", "augment", "measure_le"}
 EVERYTHING = {"fetch", "preprocess"} | LLM | ALL_VARIANTS
-GRU4REC = {"backbone": "gru4rec", "method": "supervised", "state": "none", "reward": "none", "actions": "none"}
+GRU4REC = {
+    "backbone": "gru4rec",
+    "method": "supervised",
+    "state": "none",
+    "reward": "none",
+    "actions": "none",
+    "ranking": "none",
+}
 
 Table = list[tuple[dict[str, object], set[str]]]
 ABOVE_TRAINING: Table = [

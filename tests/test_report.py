@@ -21,7 +21,7 @@ from lea_core.results import change, read_results, twin
 from lea_core.tables import RANKS, write_table
 from tests.lane import ROOT, change_params
 
-PLAIN = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none"}
+PLAIN = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none", "ranking": "none"}
 VARIANTS = {
     "snqn": Variant(**PLAIN, method="snqn"),
     "supervised": Variant(**PLAIN, method="supervised"),

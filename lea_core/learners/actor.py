@@ -8,6 +8,7 @@ from gSASRec, which draws anew for each).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ class ActorTerms:
 
     loss: Tensor  # (P,) of the logged action
     proposed_loss: Tensor | None  # (P, A) of each of the LE's proposals, as if it had been logged
+    ranked_loss: Tensor | None  # (P, K) of each item of the LE's ranking, as if it had been logged
     log_policy: Tensor | None  # (P,) log pi(a+ | s) without gradient; None where the loss does not give it
 
 
@@ -37,19 +39,25 @@ def actor_terms(policy: Policy, states: Tensor, batch: Batch, loss: Loss, smooth
     logit = policy.logits_of(states, batch.action[:, None]).squeeze(1)  # (P,)
     sampled = F.linear(states, *table_rows(policy.actor, batch.loss_items, policy.sparse))  # (P, S)
     is_logged = batch.action[:, None] == batch.loss_items
-    proposed = None if batch.proposed_actions is None else policy.logits_of(states, batch.proposed_actions)  # (P, A)
     if isinstance(loss, GbceLoss):
         beta = gbce_beta(loss.negatives, policy.config.num_items, loss.calibration)
-        positives = None if proposed is None else -beta * F.logsigmoid(proposed) / (1 + loss.negatives)
-        return ActorTerms(gbce(logit, sampled, is_logged, beta), positives, None)
+
+        def toward(items: Tensor) -> Tensor:
+            return -beta * F.logsigmoid(policy.logits_of(states, items)) / (1 + loss.negatives)
+
+        return ActorTerms(gbce(logit, sampled, is_logged, beta), *_further(batch, toward), None)
     log_partition = sampled_log_partition(logit, sampled, batch.loss_log_counts, is_logged)
-    toward = None if proposed is None else sampled_cross_entropy(proposed, log_partition)
-    return ActorTerms(sampled_cross_entropy(logit, log_partition), toward, None)
+    further = _further(batch, lambda items: sampled_cross_entropy(policy.logits_of(states, items), log_partition))
+    return ActorTerms(sampled_cross_entropy(logit, log_partition), *further, None)
+
+
+def _further(batch: Batch, toward: Callable[[Tensor], Tensor]) -> tuple[Tensor | None, Tensor | None]:
+    """The loss toward the proposals (P, A) and toward the ranked items (P, K), where the batch has them."""
+    proposed, ranked = batch.proposed_actions, batch.ranked_items
+    return (None if proposed is None else toward(proposed), None if ranked is None else toward(ranked))
 
 
 def _softmax(policy: Policy, states: Tensor, batch: Batch, smoothing: float) -> ActorTerms:
     log_policy = policy.logits(states).log_softmax(dim=1)  # (P, I)
-    proposed = batch.proposed_actions
-    toward = None if proposed is None else -log_policy.gather(1, proposed)
     loss = cross_entropy(log_policy, batch.action, smoothing)
-    return ActorTerms(loss, toward, -loss.detach())
+    return ActorTerms(loss, *_further(batch, lambda items: -log_policy.gather(1, items)), -loss.detach())

@@ -53,6 +53,8 @@ class Batch:
     sampled_rewards: Tensor | None  # (P, A)
     proposed_actions: Tensor | None  # (P, A) int64
     proposed_preferences: Tensor | None  # (P, A)
+    ranked_items: Tensor | None = None  # (P, K) int64
+    ranked_log_probabilities: Tensor | None = None  # (P, K)
     loss_items: Tensor | None = None  # (S,) int64 of a sampled supervised loss; all transitions share them
     loss_log_counts: Tensor | None = None  # (S,) log of how often each was to be expected among them
     greedy_items: Tensor | None = None  # (K,) int64: where the greedy action is looked for; None: all items
@@ -164,6 +166,8 @@ class TrainingData:
             sampled_rewards=sampled_rewards,
             proposed_actions=of(given.proposed_actions, transition),
             proposed_preferences=of(given.proposed_preferences, transition),
+            ranked_items=of(given.ranked_items, transition),
+            ranked_log_probabilities=of(given.ranked_log_probabilities, transition),
             loss_items=loss_items,
             loss_log_counts=loss_log_counts,
             greedy_items=self._greedy_items(action, generator),

@@ -13,7 +13,7 @@ from torch import Tensor
 from lea_core.learners.actor import ActorTerms
 from lea_core.learners.batches import Batch
 from lea_core.learners.network import CriticNetwork, Network
-from lea_core.losses import alignment, proposed, td_logged, td_same_state
+from lea_core.losses import alignment, proposed, ranked, td_logged, td_same_state
 from lea_core.params import LeUseParams, QParams
 
 
@@ -22,6 +22,9 @@ def le_terms(network: Network, states: Tensor, actor: ActorTerms, batch: Batch, 
     total = states.new_zeros(())
     if actor.proposed_loss is not None and batch.proposed_preferences is not None:
         total = total + le.action_weight * proposed(actor.proposed_loss, batch.proposed_preferences).mean()
+    if actor.ranked_loss is not None and batch.ranked_log_probabilities is not None:
+        toward = ranked(actor.ranked_loss, batch.ranked_log_probabilities, le.ranking_temperature)
+        total = total + le.ranking_weight * toward.mean()
     if network.alignment is not None and batch.le_states is not None:
         here = network.alignment(states[batch.source])
         total = total + le.state_alignment * alignment(here, batch.le_states[batch.source]).mean()

@@ -29,6 +29,7 @@ from lea_core.params.le import (
     LlmParams,
     LoraParams,
     MeasureParams,
+    RankParams,
     RewardNegatives,
     TokenParams,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "Positive",
     "PreprocessParams",
     "QParams",
+    "RankParams",
     "ReportParams",
     "RewardNegatives",
     "Sa2cParams",
@@ -140,6 +142,7 @@ class Params(Section):
     finetune_le: LeParams
     annotate: AnnotateParams
     augment: AugmentParams
+    rank: RankParams
     measure_le: MeasureParams
     backbones: Backbones
     methods: Methods

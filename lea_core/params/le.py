@@ -131,6 +131,12 @@ class AugmentParams(Section):
     actions: Count  # per position
 
 
+class RankParams(Section):
+    """The LE's ranking as soft positive actions."""
+
+    items: Count  # ranked first, per position; the others count as unlikely
+
+
 class MeasureParams(Section):
     """What the LE is held against, beside what needs no training."""
 

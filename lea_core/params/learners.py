@@ -184,6 +184,8 @@ class LeUseParams(Section):
     reward_scale: Positive  # the LE's reward enters as scale * sigmoid((reward - mean) / deviation of logged ones)
     action_weight: NotNegative  # of the proposed actions against the logged one, in the supervised loss
     action_q_weight: NotNegative  # and in the TD loss
+    ranking_weight: NotNegative  # of the LE's ranking, in the supervised loss
+    ranking_temperature: Positive  # its probabilities are raised to 1 / this power
 
 
 class TrainParams(Section):
@@ -222,6 +224,7 @@ class Variant(Section):
     state: Literal["none", "le"]
     reward: Literal["none", "le"]
     actions: Literal["none", "le"]
+    ranking: Literal["none", "le"]
     # Keys of train, methods.<its method> and backbones.<its backbone> that this variant sets otherwise, as a map from
     # `train.learning_rate` and the like to values. The one key of this file that may be left out.
     set: dict[str, Any] = Field(default_factory=dict)
@@ -241,7 +244,7 @@ class Variant(Section):
     @property
     def uses_le(self) -> bool:
         """Whether any part of the LE is used."""
-        return (self.state, self.reward, self.actions) != ("none", "none", "none")
+        return (self.state, self.reward, self.actions, self.ranking) != ("none",) * 4
 
 
 class EvaluateParams(Section):
