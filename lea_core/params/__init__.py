@@ -55,6 +55,7 @@ from lea_core.params.learners import (
     SoftmaxLoss,
     SupervisedParams,
     TrainParams,
+    ValueParams,
     Variant,
 )
 from lea_core.params.tuning import Choices, Dimension, FloatRange, IntRange, TuneParams
@@ -114,6 +115,7 @@ __all__ = [
     "TokenParams",
     "TrainParams",
     "TuneParams",
+    "ValueParams",
     "Variant",
     "assign",
     "load",
@@ -146,6 +148,7 @@ class Params(Section):
     train: TrainParams
     variants: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Variant], Field(min_length=1)]
     evaluate: EvaluateParams
+    off_policy: ValueParams
     report: ReportParams
     tune: TuneParams
 
