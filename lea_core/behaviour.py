@@ -1,15 +1,14 @@
 """The behaviour policy: with which probability a user takes an item next, estimated from training events.
 
-In: the sequences. Out: a `Behaviour`, beta(a | history) of any event. It mixes two counts (linear interpolation, Jelinek
-& Mercer, 1980), the share of each chosen by the likelihood of validation events:
+In: the sequences. Out: a `Behaviour`, beta(a | history) of any event. It mixes two counts (linear interpolation,
+Jelinek & Mercer, 1980), the share of each chosen by the likelihood of validation events:
 
     popularity   p(a)      = (n_a + smoothing) / (n + smoothing I)          n_a: training events of a, n: all of them
-    transitions  t(a | x)  = n_xa / n_x                                     n_xa: a follows x in training, n_x = sum_a n_xa
+    transitions  t(a | x)  = n_xa / n_x                                     n_xa: a follows x, n_x = sum_a n_xa
     mixture      m(a | x)  = lambda t(a | x) + (1 - lambda) p(a)            x: the last item; p alone where n_x = 0
     beta(a | h)            = m(a | x) / (1 - sum of m(b | x) over b in h)   without repeats; with them, m itself
 
-It is a model of what users took, a log of recommendations being nowhere: who recommended what, and what was on the screen
-but not taken, is in none of the data.
+It is a model of what users took. The data have no log of recommendations: what was shown and not taken is unknown.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Parts:
     known: np.ndarray  # bool: in training something follows the last item
 
     def mixed(self, mixture: float) -> np.ndarray:
-        """beta for this lambda: (N,)."""
+        """The probabilities beta for this lambda: (N,)."""
         share = mixture * self.known
         own = share * self.t + (1.0 - share) * self.p
         beta: np.ndarray = own / (1.0 - share * self.t_seen - (1.0 - share) * self.p_seen)
@@ -57,7 +56,7 @@ class Behaviour:
     mixture: float = 0.0
 
     def of(self, sequences: Sequences, users: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """beta of the events at (users, positions), (N,) both, given the history before each, which is not empty: (N,).
+        """Probabilities (N,) of the events at (users, positions), (N,) both, given the history before each, not empty.
 
         Without repeats it is meaningless for an item that the history holds.
         """
@@ -115,8 +114,10 @@ def fit(sequences: Sequences, smoothing: float, repeats: bool) -> Behaviour:
 
 
 def events(sequences: Sequences, split: str, repeats: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Users and positions of the events of a split that have a beta: another precedes them and, without repeats, none
-    of the same item."""
+    """Users and positions of the events of a split that have a beta.
+
+    Another event precedes them and, without repeats, none of the same item.
+    """
     users, positions = sequences.targets(split)
     if repeats or not len(users):
         return users, positions

@@ -1,9 +1,9 @@
 """Off-policy estimates: what reward a target policy would have got, from the log of another, the behaviour policy.
 
 In: N logged events, each with its reward r, the probability pi that the target policy takes the logged action, and the
-probability beta with which it was taken, (N,) all; for the doubly robust estimate a reward model's value q of the logged
-action, and its mean `expected` over the target policy's actions. Out: `Estimate`s, each a ratio of two sums over events.
-With w = pi / beta:
+probability beta with which it was taken, (N,) all; for the doubly robust estimate a reward model's value q of the
+logged action, and its mean `expected` over the target policy's actions. Out: `Estimate`s, each a ratio of two sums over
+events. With w = pi / beta:
 
     IPS           sum w r / N                          Horvitz & Thompson, JASA 1952
     clipped IPS   sum min(w, clip) r / N               Ionides, J. Comp. Graph. Stat. 2008
@@ -13,11 +13,12 @@ With w = pi / beta:
 Units: those of the reward, for one event. Weights and effective sample sizes have none; an effective sample size is a
 number of events.
 
-Assumptions. Contexts are drawn as they will be, and do not depend on what the target policy did before: each event is a
-bandit's, so what a recommendation changes later does not count. beta is the true one, and above 0 wherever pi is. No
-unlogged cause moves both action and reward. Then IPS is unbiased, SNIPS consistent, DR unbiased whatever the reward model
-is (and consistent with a wrong beta where the reward model is right). Clipping biases by what it cuts off: downwards, for
-rewards that are not negative. Here beta is an estimate (behaviour.py), so none of this is given: docs/off-policy.md.
+Assumptions. Contexts are drawn as they will be, and do not depend on what the target policy did before: each event is
+a bandit's, so what a recommendation changes later does not count. beta is the true one, and above 0 wherever pi is. No
+unlogged cause moves both action and reward. Then IPS is unbiased, SNIPS consistent, DR unbiased whatever the reward
+model is (and, where the reward model is right, with a wrong beta too). Clipping biases by what it cuts off: downwards,
+for rewards that are not negative. Here beta is an estimate (behaviour.py), so none of this is given:
+docs/off-policy.md.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 9_999
+RESAMPLES = 1_999
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Estimate:
 
 
 def importance_weights(target: np.ndarray, behaviour: np.ndarray) -> np.ndarray:
-    """pi / beta, (N,), of probabilities (N,). Raises ValueError where one is none, or where beta is 0."""
+    """Weights pi / beta of probabilities, (N,) all. Raises ValueError where one is none, or where beta is 0."""
     if target.shape != behaviour.shape or target.ndim != 1 or not len(target):
         raise ValueError(f"probabilities of {target.shape} and {behaviour.shape} events: they must be the same ones")
     if not ((target >= 0.0) & (target <= 1.0)).all() or not ((behaviour > 0.0) & (behaviour <= 1.0)).all():
@@ -78,7 +79,7 @@ def snips(weights: np.ndarray, rewards: np.ndarray) -> Estimate:
 def doubly_robust(
     weights: np.ndarray, rewards: np.ndarray, q: np.ndarray, expected: np.ndarray, clip: float = np.inf
 ) -> Estimate:
-    """The reward model's mean under the target policy, corrected by the weighted errors it makes on the log; (N,) all."""
+    """The reward model's mean under the target policy, corrected by its weighted errors on the log; (N,) all."""
     cut = np.minimum(weights, clip)
     return Estimate(expected + cut * (rewards - q), np.ones_like(cut), cut, _cut_share(weights, clip))
 
@@ -111,7 +112,9 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    return np.divide(top, bottom, out=np.full_like(np.asarray(top), np.nan), where=np.asarray(bottom) > 0.0)
+    result = np.full(np.shape(top), np.nan)
+    np.divide(top, bottom, out=result, where=np.asarray(bottom) > 0.0)
+    return result
 
 
 def _cut_share(weights: np.ndarray, clip: float) -> float:

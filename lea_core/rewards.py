@@ -1,7 +1,8 @@
 """Rewards of logged events, and a model of them.
 
-In: interactions.parquet and train.event_rewards. Out: a reward of every event, from one of three sources: its type, where
-the data tells types apart; else its rating, scaled so that the data's lowest is 0 and its highest 1; else 1.
+In: interactions.parquet and train.event_rewards. Out: a reward of every event, from one of three sources: its type,
+where the data tells types apart; else its rating, scaled so that the data's lowest is 0 and its highest 1; else 1. And
+the mean reward of each item, as a model of rewards.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def of_events(path: Path, events: pa.ChunkedArray, rewards: Mapping[str, float])
     for name in names:
         if name not in rewards:
             raise LeaError(f"params.yaml: train.event_rewards has no reward for event {name!r} of {path}: add it")
-    by_name: np.ndarray = np.array([rewards[name] for name in names], dtype=np.float64)
-    return by_name[encoded.indices.to_numpy()]
+    by_name = np.array([rewards[name] for name in names], dtype=np.float64)
+    values: np.ndarray = by_name[encoded.indices.to_numpy()]
+    return values
 
 
 def read_rewards(path: Path, event_rewards: Mapping[str, float]) -> Rewards:
@@ -71,4 +73,5 @@ def shrunken_means(items: np.ndarray, rewards: np.ndarray, num_items: int, shrin
     mean = rewards.mean()
     number = np.bincount(items, minlength=num_items)
     deviation = np.bincount(items, rewards - mean, num_items)
-    return mean + np.divide(deviation, number + shrinkage, out=np.zeros(num_items), where=number > 0)
+    means: np.ndarray = mean + np.divide(deviation, number + shrinkage, out=np.zeros(num_items), where=number > 0)
+    return means

@@ -1,11 +1,11 @@
 """What each variant's policy would be worth to the users: off-policy estimates of its test reward.
 
-In: the policies of every seed, the sequences, the rewards of all events, a behaviour policy. Out: the rows of value.csv,
-and what a reader must know to judge them, as numbers and in words.
+In: the policies of every seed, the sequences, the rewards of all events, a behaviour policy. Out: the rows of
+value.csv, and what a reader must know to judge them, as numbers and in words (behaviour.json).
 
 The target policy draws its item from the softmax of the policy's scores over the candidates, items of the history left
-out as in `evaluation.py`; but where users repeat items, the logged one is no exception: the policy never takes it, so its
-weight is 0. What ships shows the best few items instead, so this is the value of a softer policy than that.
+out as in `evaluation.py`; but where users repeat items, the logged one is no exception: the policy never takes it, so
+its weight is 0. What ships shows the best few items instead, so this is the value of a softer policy than that.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class Worth:
 
     estimates: dict[str, list[Estimate]]
     mean_weight: float  # 1 in expectation, for every policy, where beta is the true one
+    mean_clipped_weight: float
     largest_weight: float
     log_likelihood: float | None  # mean log pi of the logged actions; None where one is 0
     direct: float  # the reward model's mean under the target policy, which DR starts from
@@ -128,6 +129,7 @@ def worth(targets: Sequence[tuple[np.ndarray, np.ndarray]], log: Log, clip: floa
     return Worth(
         estimates,
         mean_weight=float(np.mean(weights)),
+        mean_clipped_weight=float(np.minimum(weights, clip).mean()),
         largest_weight=float(np.max(weights)),
         log_likelihood=float(np.log(pi).mean()) if pi.all() else None,
         direct=float(np.mean([expected for _, expected in targets])),
@@ -173,7 +175,7 @@ def summary(
     low, high = off_policy.intervals([[logged]], log.users, seed)[0].tolist()
     return {
         "events": {"used": len(log.users), "left_out": int((log.sequences.split == 2).sum()) - len(log.users)},
-        "in_words": in_words(rewards, likelihoods["test"], log, rows),
+        "in_words": in_words(rewards, likelihoods["test"], log, found, rows),
         "log_likelihood": likelihoods,
         "logged": {"value": logged.value, "low": low, "high": high},
         "mixture": behaviour.mixture,
@@ -183,6 +185,7 @@ def summary(
                 "direct": one.direct,
                 "largest_weight": one.largest_weight,
                 "log_likelihood": one.log_likelihood,
+                "mean_clipped_weight": one.mean_clipped_weight,
                 "mean_weight": one.mean_weight,
             }
             for name, one in found.items()
@@ -191,17 +194,24 @@ def summary(
 
 
 def in_words(
-    rewards: Rewards, likelihood: Mapping[str, float], log: Log, rows: Sequence[Mapping[str, Any]]
+    rewards: Rewards,
+    likelihood: Mapping[str, float],
+    log: Log,
+    found: Mapping[str, Worth],
+    rows: Sequence[Mapping[str, Any]],
 ) -> list[str]:
     """Sentences without which the numbers mislead."""
     sizes = {row["variant"]: float(row["effective_sample_size"]) for row in rows if row["estimator"] == "ips"}
     fewest = min(sizes, key=lambda name: sizes[name])
+    means = [one.mean_weight for one in found.values()]
     words = [
-        "These values depend on a model: the probabilities with which users took what they took are estimated, not logged.",
+        "These values depend on a model: the probabilities with which users took items are estimated, not logged.",
         f"It gives a test event {likelihood['mixture']:.2f} nats on average, popularity alone gives "
         f"{likelihood['popularity']:.2f}, all items alike {likelihood['uniform']:.2f}.",
         f"Weighted (IPS), the {len(log.users)} test events are worth {min(sizes.values()):.0f} to "
         f"{max(sizes.values()):.0f} events of equal weight, the fewest for {fewest}.",
+        f"The mean weight is {min(means):.2f} to {max(means):.2f}. The right probabilities would give every policy 1 "
+        "in expectation: IPS is off by about that factor. SNIPS divides by it; clipped IPS and DR do not.",
     ]
     if rewards.source == "rating":
         words.append(f"A reward is the rating of what was taken: 0 for {rewards.low:g}, 1 for {rewards.high:g}.")

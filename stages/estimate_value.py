@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     """Estimate the values; takes no arguments."""
     from lea_core import behaviour as behaviours
     from lea_core.policy import load_policy
-    from lea_core.value import COLUMNS, in_words, make_log, summary, target_policy, value_rows, worth
+    from lea_core.value import COLUMNS, make_log, summary, target_policy, value_rows, worth
 
     no_arguments(argv)
     params = load()
