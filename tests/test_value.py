@@ -102,6 +102,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     variants = {"one": VARIANT, "two": VARIANT}
     change_params(tmp_path, {"variants": variants, "preprocess.repeats": True, "train.seeds": [0, 1]})
+    settings = {"clip": 10.0, "smoothing": 1.0, "reward_shrinkage": 10.0, "seed": 0}
+    change_params(tmp_path, {"off_policy": settings})
     for number, name in enumerate(variants):
         for seed in (0, 1):
             policy(10 * number + seed).save(tmp_path / "data" / "policies" / name / f"seed-{seed}")
