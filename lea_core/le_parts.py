@@ -24,6 +24,7 @@ from torch import Tensor
 from lea_core.errors import LeaError
 from lea_core.params import TrainParams, Variant
 from lea_core.parts import sources, table_path
+from lea_core.rewards import of_events
 from lea_core.sequences import Sequences
 from lea_core.tables import ACTIONS, INTERACTIONS, RANKINGS, REWARDS, STATES, Schema, is_made_from, read_table, to_numpy
 
@@ -171,10 +172,5 @@ def _preference(rewards: np.ndarray, centre: tuple[float, float]) -> Tensor:
 def _event_rewards(path: Path, rewards: dict[str, float], rows: np.ndarray) -> Tensor:
     """Reward of each transition's action by its event."""
     table = read_table(path, INTERACTIONS)
-    events = table.filter(pc.equal(table["split"], "train"))["event"].combine_chunks().dictionary_encode()
-    names = events.dictionary.to_pylist()
-    for name in names:
-        if name not in rewards:
-            raise LeaError(f"params.yaml: train.event_rewards has no reward for event {name!r} of {path}: add it")
-    by_name = np.array([rewards[name] for name in names], dtype=np.float32)
-    return torch.from_numpy(by_name[events.indices.to_numpy()[rows + 1]])
+    events = table.filter(pc.equal(table["split"], "train"))["event"]
+    return torch.from_numpy(of_events(path, events, rewards)[rows + 1]).float()

@@ -30,7 +30,7 @@ from tests.lane import VARIANTS, change_params, clone, commit, dvc, environment,
 
 pytestmark = pytest.mark.slow
 
-SNQN_LEA = {"train@snqn-lea", "evaluate@snqn-lea", "report"}
+SNQN_LEA = {"train@snqn-lea", "evaluate@snqn-lea", "estimate_value", "report"}
 ALL_VARIANTS = SNQN_LEA | {"train@supervised", "evaluate@supervised"}
 LLM = {"tokenize_items", "finetune_le", "annotate", "augment", "measure_le"}
 EVERYTHING = {"fetch", "preprocess"} | LLM | ALL_VARIANTS
@@ -67,8 +67,12 @@ FROM_TRAINING_ON: Table = [
     ({"methods.snqn.gamma": 0.4}, SNQN_LEA),
     # No variant of the lane uses these.
     ({"methods.sa2c.gamma": 0.4, "backbones.gru4rec.width": 8}, set()),
-    ({"variants.supervised-gru4rec": GRU4REC}, {"train@supervised-gru4rec", "evaluate@supervised-gru4rec", "report"}),
-    ({"variants.supervised-gru4rec": ...}, {"report"}),
+    (
+        {"variants.supervised-gru4rec": GRU4REC},
+        {"train@supervised-gru4rec", "evaluate@supervised-gru4rec", "estimate_value", "report"},
+    ),
+    ({"variants.supervised-gru4rec": ...}, {"estimate_value", "report"}),
+    ({"off_policy.clip": 5.0}, {"estimate_value"}),
 ]
 
 
@@ -213,7 +217,7 @@ def test_an_experiment_in_a_copy_of_the_tree(lane: Lane) -> None:
     """`exp run --temp` leaves the workspace alone and fetches nothing anew."""
     before = headline(lane.folder)
     output = dvc(lane.folder, "exp", "run", "--temp", "--name", "aside", "-S", "evaluate.mask_seen=false")
-    assert ran(output) == {"evaluate@supervised", "evaluate@snqn-lea", "report"}
+    assert ran(output) == {"evaluate@supervised", "evaluate@snqn-lea", "estimate_value", "report"}
     assert headline(lane.folder) == before
     assert git(lane.folder, "status", "--porcelain") == ""
     shown = experiments(lane.folder)

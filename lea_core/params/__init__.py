@@ -56,6 +56,7 @@ from lea_core.params.learners import (
     SoftmaxLoss,
     SupervisedParams,
     TrainParams,
+    ValueParams,
     Variant,
 )
 from lea_core.params.tuning import Choices, Dimension, FloatRange, IntRange, TuneParams
@@ -116,6 +117,7 @@ __all__ = [
     "TokenParams",
     "TrainParams",
     "TuneParams",
+    "ValueParams",
     "Variant",
     "assign",
     "load",
@@ -149,6 +151,7 @@ class Params(Section):
     train: TrainParams
     variants: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Variant], Field(min_length=1)]
     evaluate: EvaluateParams
+    off_policy: ValueParams
     report: ReportParams
     tune: TuneParams
 

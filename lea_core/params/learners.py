@@ -255,6 +255,15 @@ class EvaluateParams(Section):
     batch_users: Count
 
 
+class ValueParams(Section):
+    """Off-policy estimates of what each variant's policy is worth (docs/off-policy.md)."""
+
+    clip: Positive  # of the weights pi / beta, in clipped_ips and dr
+    smoothing: Positive  # events added to the training count of every item, in the popularity that beta is mixed of
+    reward_shrinkage: NotNegative  # events of average reward added to those of every item, in dr's reward model
+    seed: int  # of the bootstrap over users
+
+
 class ReportParams(Section):
     """The report's headline."""
 

@@ -1,0 +1,51 @@
+"""estimate_value: interactions and data/policies/ of every variant -> data/value/.
+
+value.csv has off-policy estimates of each variant's test reward, mean over the seeds; behaviour.json how good the
+behaviour policy is that they stand on, and how to read them. Alone: `python -m stages.estimate_value`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lea_core.artifacts import publish_folder, write_csv, write_json
+from lea_core.errors import no_arguments, run
+from lea_core.params import load
+from lea_core.rewards import read_rewards
+from lea_core.sequences import read_sequences
+
+DATA = Path("data")
+
+
+def main(argv: list[str]) -> None:
+    """Estimate the values; takes no arguments."""
+    from lea_core import behaviour as behaviours
+    from lea_core.policy import load_policy
+    from lea_core.value import COLUMNS, make_log, summary, target_policy, value_rows, worth
+
+    no_arguments(argv)
+    params = load()
+    settings, repeats = params.off_policy, params.preprocess.repeats
+    sequences = read_sequences(DATA / "interactions")
+    rewards = read_rewards(DATA / "interactions" / "interactions.parquet", params.train.event_rewards)
+    behaviour = behaviours.fit(sequences, settings.smoothing, repeats)
+    users, positions = behaviours.events(sequences, "test", repeats)
+    log = make_log(
+        sequences, users, positions, behaviour.of(sequences, users, positions), rewards, settings.reward_shrinkage
+    )
+    rows, found = [], {}
+    for name in params.variants:
+        folders = [DATA / "policies" / name / f"seed-{seed}" for seed in params.train.seeds]
+        targets = [
+            target_policy(load_policy(folder), folder, log, params.evaluate.mask_seen, params.evaluate.batch_users)
+            for folder in folders
+        ]
+        found[name] = worth(targets, log, settings.clip)
+        rows += value_rows(name, found[name], log, settings.seed)
+    with publish_folder(DATA / "value") as out:
+        write_csv(out / "value.csv", rows, COLUMNS)
+        write_json(out / "behaviour.json", summary(behaviour, rewards, log, found, rows, settings.seed))
+
+
+if __name__ == "__main__":
+    run(main)
