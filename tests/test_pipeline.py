@@ -41,6 +41,7 @@ GRU4REC = {
     "reward": "none",
     "actions": "none",
     "ranking": "none",
+    "ranking": "none",
 }
 
 Table = list[tuple[dict[str, object], set[str]]]
