@@ -89,7 +89,8 @@ RANKINGS: Schema = {
     "items": Vector(pa.int32()),
     "log_probabilities": Vector(pa.float32()),
 }
-# One row per seed, split (valid, test) and evaluated event: the 1-based rank of the event's item among all candidates.
+# One row per seed, split (valid, test) and evaluated event: the 1-based rank of the event's item among all candidates,
+# and the best candidates (evaluate.cutoffs has how many), best first, -1 where there are fewer.
 RANKS: Schema = {
     "seed": pa.int32(),
     "split": pa.string(),
@@ -98,6 +99,7 @@ RANKS: Schema = {
     "event": pa.string(),  # "" where the data has no event column
     "item": pa.int32(),
     "rank": pa.float32(),
+    "top": Vector(pa.int32()),
 }
 
 

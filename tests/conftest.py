@@ -2,9 +2,12 @@
 
 The tensors here are tiny: a second thread costs more than it brings, many times more where the cores are busy. And sums
 of floats do not depend on the machine then.
+
+And numba, on which the oracle ranx rests, compiles nothing: that takes most of a minute, what it computes here no time.
 """
 
 import os
 
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core.action_metrics import diversity, taken_later_share
+from lea_core.action_metrics import taken_later_share
 from lea_core.errors import LeaError
+from lea_core.lists import diversity
 from lea_core.sequences import Sequences
 from tests.test_baselines import sequences
 
@@ -48,23 +49,3 @@ def test_two_hundred_thousand_states_are_judged_at_once() -> None:
     found = taken_later_share(proposed, train, users, positions, [1, 10], skip_next=False)
     assert found == {1: 1.0, 10: pytest.approx(0.1)}
     assert diversity(proposed, rng.normal(size=(1001, 64)))["coverage"] == 1.0
-
-
-def test_diversity_by_hand() -> None:
-    vectors = np.array([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [0.0, 0.0]])
-    found = diversity(np.array([[0, 1], [0, 2], [0, 3]]), vectors)
-    # Distances 1, 2 and (a vector of zeros) 1. Proposed 3, 1, 1, 1 times: sum |x_i - x_j| / (2 n^2 mean) = 12 / 48.
-    assert found == {"coverage": 1.0, "gini": pytest.approx(0.25), "distance": pytest.approx(4 / 3)}
-    same = diversity(np.array([[1], [1]]), vectors)
-    assert same == {"coverage": 0.25, "gini": pytest.approx(0.75)}  # one item takes all: 1 - 1 / 4; no pair in a list
-
-
-@given(st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=1, max_size=6))
-def test_diversity_against_loops(lists: list[list[int]]) -> None:
-    vectors = np.random.default_rng(0).normal(size=(7, 4))
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    times = [sum(row.count(item) for row in lists) for item in range(7)]
-    apart = [1 - unit[row[i]] @ unit[row[j]] for row in lists for i in range(3) for j in range(i)]
-    found = diversity(np.array(lists), vectors)
-    assert found["gini"] == pytest.approx(sum(abs(a - b) for a in times for b in times) / (2 * 7 * sum(times)))
-    assert found["distance"] == pytest.approx(np.mean(apart), abs=1e-5)

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,11 @@ from hypothesis import strategies as st
 import lea_core.metrics
 from lea_core import evaluation
 from lea_core.errors import LeaError
-from lea_core.evaluation import rank_events, rank_table, summarise
+from lea_core.evaluation import rank_and_list, rank_events, rank_table, summarise
 from lea_core.metrics import metrics, ranks, seen_items
 from lea_core.policy import Policy, PolicyConfig
 from lea_core.sequences import Sequences, histories
-from lea_core.tables import RANKS
+from lea_core.tables import RANKS, check, to_numpy
 
 
 def test_ranks_by_hand() -> None:
@@ -61,6 +62,35 @@ def test_metrics_by_hand() -> None:
             "MRR@10": (1 + 1 / 3 + 1 / 5) / 4,
         }
     )
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_metrics_against_ranx(tied: bool) -> None:
+    """An independent implementation (Bassani, ECIR 2022), which is given the target in the middle of its equals.
+
+    A half rank lies between two of ranx's ranks, so those events are left out of the case with ties.
+    """
+    from ranx import Qrels, Run, evaluate
+
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 12, (300, 40)) / 4.0 if tied else rng.random((300, 40))
+    targets = rng.integers(0, 40, 300)
+    found = ranks(torch.from_numpy(scores), torch.from_numpy(targets)).numpy()
+    whole = found == np.round(found)
+    assert (len(found) - whole.sum() > 50) == tied
+    run, relevant = {}, {}
+    for event in np.flatnonzero(whole):
+        own = scores[event, targets[event]]
+        equals = [item for item in range(40) if scores[event, item] == own and item != targets[event]]
+        first = dict.fromkeys(equals[::2], 0.1) | dict.fromkeys(equals[1::2], -0.1)  # half of them above, half below
+        run[f"e{event}"] = {f"i{item}": scores[event, item] + first.get(item, 0.0) for item in range(40)}
+        relevant[f"e{event}"] = {f"i{targets[event]}": 1}
+    names = {f"{ours}@{k}": f"{theirs}@{k}" for ours, theirs in RANX.items() for k in (1, 3, 10, 20)}
+    wanted = evaluate(Qrels(relevant), Run(run), list(names.values()))
+    assert metrics(found[whole], [1, 3, 10, 20]) == pytest.approx({name: wanted[names[name]] for name in names})
+
+
+RANX = {"HR": "hit_rate", "NDCG": "ndcg", "MRR": "mrr"}
 
 
 def test_no_event_is_an_error() -> None:
@@ -127,8 +157,14 @@ def test_ranking_in_pieces_changes_no_rank(data: st.DataObject) -> None:
         patch.setattr(lea_core.metrics, "COUNTED_AT_ONCE", most // 2)
         found = rank_events(scorer, sequences, users, positions, history=3, mask_seen=True, batch=100)
         unmasked = rank_events(scorer, sequences, users, positions, history=3, mask_seen=False, batch=100)
+        again, top = rank_and_list(scorer, sequences, users, positions, 3, True, 100, listed=4)
     assert found.tolist() == whole.tolist()
     assert unmasked.tolist() == ranks(scores, targets).tolist()
+    assert again.tolist() == whole.tolist()
+    every = zip(top.tolist(), scores.tolist(), candidates.tolist(), strict=True)
+    for listed, row, free in every:
+        best = sorted((item for item in range(num_items) if free[item]), key=lambda item: (-row[item], item))[:4]
+        assert listed == best + [-1] * (4 - len(best))
     assert max(sizes) * num_items <= max(most, num_items)  # one event at least
 
 
@@ -161,8 +197,10 @@ def test_summary_by_event() -> None:
 def test_rank_table_names_every_event() -> None:
     config = PolicyConfig("gru4rec", {"width": 4, "layers": 1, "dropout": 0.0}, 5, 3)
     events = pa.chunked_array([["a", "b"], ["c", "d", "e"]])  # of the rows of SEQUENCES
-    table = rank_table({3: Policy(config), 1: Policy(config)}, SEQUENCES, events, mask_seen=True, batch=2)
-    assert {name: table.schema.field(name).type for name in table.column_names} == RANKS
+    table = rank_table({3: Policy(config), 1: Policy(config)}, SEQUENCES, events, mask_seen=True, batch=2, listed=3)
+    check(Path("ranks.parquet"), table, RANKS)
+    candidates = [{0, 2, 4}, {0, 4, -1}] * 2  # all unseen, and the target
+    assert [set(listed) for listed in to_numpy(table, "top").tolist()] == candidates
     columns = ("seed", "split", "user", "position", "event", "item")
     assert list(zip(*(table[name].to_pylist() for name in columns), strict=True)) == [
         (3, "valid", 0, 2, "c", 2),

@@ -41,7 +41,6 @@ GRU4REC = {
     "reward": "none",
     "actions": "none",
     "ranking": "none",
-    "ranking": "none",
 }
 
 Table = list[tuple[dict[str, object], set[str]]]

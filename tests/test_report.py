@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,13 @@ import pyarrow as pa
 import pytest
 
 from lea_core.errors import LeaError
+from lea_core.evidence import COMPARISON, Log, comparison_rows, lists_of, read_log, slices_of, twin_pairs
 from lea_core.params import Variant
-from lea_core.report import event_types, le_table, table_rows
-from lea_core.results import change, read_results, twin
-from lea_core.tables import RANKS, write_table
+from lea_core.report import event_types, le_table, markdown, table_rows
+from lea_core.results import Result, Score, change, read_results, twin
+from lea_core.tables import RANKS, vectors, write_table
 from tests.lane import ROOT, change_params
+from tests.tiny_project import log, write_log, write_tokens
 
 PLAIN = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none", "ranking": "none"}
 VARIANTS = {
@@ -41,39 +45,74 @@ QUALITY = {"users": 9, "valid": {"events": 7, "le_ndcg10": 0.06}, "test": {"le_n
 
 
 def score(values: list[float]) -> dict[str, object]:
-    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)), "seeds": values}
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "sd": deviation, "seeds": values}
+
+
+SEEDS = [0, 1]
+LOG = log(7)  # seven users, so seven test events
+# Of the users under seed 0, then under seed 1: the variants differ in what the first users get.
+RANKED = {
+    "snqn": [1.0, 1.0, 1.0, 4.5, 5.0, 2.0, 3.0, 1.0, 1.0, 2.0, 4.0, 5.0, 2.0, 3.0],
+    "supervised": [2.0, 2.0, 3.0, 4.5, 5.0, 2.0, 3.0, 1.0, 3.0, 3.0, 4.0, 5.0, 2.0, 3.0],
+    "supervised-actions": [2.0, 2.0, 3.0, 4.5, 5.0, 2.0, 3.0, 1.0, 3.0, 3.0, 4.0, 5.0, 2.0, 4.0],
+    "gru4rec": [2.0, 2.0, 3.0, 4.5, 5.0, 2.0, 3.0, 1.0, 3.0, 3.0, 4.0, 5.0, 2.0, 3.0],
+}
+
+
+def write_evaluation(folder: Path, ndcg: list[float], hit_rate: list[float], ranks: list[float]) -> None:
+    test = {"HR@10": score(hit_rate), "NDCG@10": score(ndcg)}
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps({"events": {"test": 7}, "test": test}))
+    users, positions = LOG.targets("test")
+    count = len(ranks) // len(users)
+    columns = {
+        "seed": np.repeat(np.arange(count, dtype=np.int32), len(users)),
+        "split": ["test"] * len(ranks),
+        "user": np.tile(users, count).astype(np.int32),
+        "position": np.tile(positions, count).astype(np.int32),
+        "event": [""] * len(ranks),
+        "item": np.tile(LOG.items[LOG.offsets[users] + positions], count).astype(np.int32),
+        "rank": np.array(ranks, dtype=np.float32),
+        "top": vectors(np.tile(np.arange(20, dtype=np.int32) % 9, (len(ranks), 1))),
+    }
+    write_table(folder / "ranks.parquet", pa.table(columns), RANKS)
 
 
 def write_variant(data: Path, name: str, ndcg: list[float], hit_rate: list[float], ranks: list[float]) -> None:
-    evaluation, policy = data / "evaluations" / name, data / "policies" / name
-    evaluation.mkdir(parents=True)
+    policy = data / "policies" / name
     policy.mkdir(parents=True)
-    test = {"HR@10": score(hit_rate), "NDCG@10": score(ndcg)}
-    (evaluation / "metrics.json").write_text(json.dumps({"events": {"test": 7}, "test": test}))
-    columns = {"seed": [0, 0, 1], "split": ["test"] * 3, "user": [0, 1, 0], "position": [2] * 3, "item": [3] * 3}
-    columns["event"] = [""] * 3
-    write_table(evaluation / "ranks.parquet", table({**columns, "rank": ranks}), RANKS)
+    write_evaluation(data / "evaluations" / name, ndcg, hit_rate, ranks)
     (policy / "curves.csv").write_text("seed,epoch,loss,HR@10,NDCG@10\n0,1,2.0,.2,.05\n0,2,1.5,.2,.06\n1,1,2,.1,.04\n")
-    seeds = {str(seed): {"seconds": 2.5, "best_epoch": seed + 1, "steps": 3} for seed in (0, 1)}
+    seeds = {str(seed): {"seconds": 2.5, "best_epoch": seed + 1, "steps": 3} for seed in SEEDS}
     (policy / "training.json").write_text(json.dumps({"seeds": seeds}))
 
 
-def table(columns: dict[str, list[object]]) -> pa.Table:
-    return pa.table({name: pa.array(values, RANKS[name]) for name, values in columns.items()})
+def write_baseline(data: Path, name: str, ranks: list[float]) -> None:
+    folder = data / "baselines" / name
+    write_evaluation(folder, [0.07], [0.15], ranks)
+    cost = {"seconds_per_user": 0.002, "needs_llm": name == "le"}
+    (folder / "cost.json").write_text(json.dumps(cost))
+
+
+def results_of(data: Path, variants: Mapping[str, Variant] = VARIANTS, baselines: Sequence[str] = ()) -> list[Result]:
+    return read_results(data, variants, SEEDS, baselines)
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     for name, (ndcg, hit_rate) in SCORES.items():
-        write_variant(folder, name, ndcg, hit_rate, ranks=[1.0, 2.0, 4.5])
+        write_variant(folder, name, ndcg, hit_rate, RANKED[name])
     (folder / "le_quality").mkdir()
     (folder / "le_quality" / "summary.json").write_text(json.dumps(QUALITY))
+    write_log(tmp_path, LOG)
+    write_tokens(tmp_path)
     return folder
 
 
 def test_a_twin_is_supervised_without_the_le_on_the_same_backbone(data: Path) -> None:
-    results = read_results(data, VARIANTS)
+    results = results_of(data)
     twins = {result.name: other.name if (other := twin(result, results)) else None for result in results}
     assert twins == {
         "snqn": "supervised",
@@ -85,13 +124,13 @@ def test_a_twin_is_supervised_without_the_le_on_the_same_backbone(data: Path) ->
 
 def test_changes_by_hand(data: Path) -> None:
     """Means .12, .10, .085: 20 % above and 15 % below the twin; none for the twin itself and without one."""
-    results = read_results(data, VARIANTS)
+    results = results_of(data)
     changes = [change(result, results, "NDCG@10") for result in results]
     assert changes == [pytest.approx(20.0), None, pytest.approx(-15.0), None]
 
 
 def test_the_table_starts_with_the_headline(data: Path) -> None:
-    rows = table_rows(read_results(data, VARIANTS), "NDCG@10")
+    rows = table_rows(results_of(data), "NDCG@10")
     assert list(rows[0])[-2:] == ["NDCG@10", "HR@10"]
     assert {key: rows[2][key] for key in ("variant", "le", "seeds", "value", "twin", "train_seconds", "HR@10")} == {
         "variant": "supervised-actions",
@@ -125,10 +164,10 @@ def add_events(data: Path) -> None:
 
 
 def test_a_type_of_events_has_its_own_columns(data: Path) -> None:
-    without = table_rows(read_results(data, VARIANTS), "NDCG@10")
+    without = table_rows(results_of(data), "NDCG@10")
     assert [event_types(row) for row in without] == [{}] * 4
     add_events(data)
-    rows = table_rows(read_results(data, VARIANTS), "NDCG@10")
+    rows = table_rows(results_of(data), "NDCG@10")
     assert [list(row.items())[: len(without[0])] for row in rows] == [list(row.items()) for row in without]
     assert event_types(rows[2]) == {
         "click": {
@@ -149,26 +188,27 @@ def test_a_type_of_events_has_its_own_columns(data: Path) -> None:
     path = data / "evaluations" / "gru4rec" / "metrics.json"
     path.write_text(path.read_text().replace('"click"', '"clack"'))
     with pytest.raises(LeaError, match=r"data/evaluations/gru4rec: has events clack, purchase, paid: run `dvc repro`"):
-        table_rows(read_results(data, VARIANTS), "NDCG@10")
+        table_rows(results_of(data), "NDCG@10")
 
 
 def test_what_else_is_on_disk_is_not_counted(data: Path) -> None:
     names = ["supervised", "snqn"]
-    results = read_results(data, {name: VARIANTS[name] for name in names})
+    results = results_of(data, {name: VARIANTS[name] for name in names})
     assert [result.name for result in results] == names
 
 
 def test_a_missing_variant_is_an_error(data: Path) -> None:
     shutil.rmtree(data / "evaluations" / "snqn")
     with pytest.raises(LeaError, match=r"evaluations/snqn/ranks\.parquet: not found: run `dvc repro` to make it"):
-        read_results(data, VARIANTS)
+        results_of(data)
 
 
 @pytest.mark.parametrize(
     ("ranks", "message"),
     [
-        ([3.0, float("nan"), 2.0], r"snqn/ranks\.parquet: row 1: rank is nan"),
-        ([3.0, 3.0, 2.0], r"snqn/ranks\.parquet: all ranks of seed 0 are 3: its policy prefers nothing"),
+        ([3.0, float("nan"), *RANKED["snqn"][2:]], r"snqn/ranks\.parquet: row 1: rank is nan"),
+        (RANKED["snqn"][:7], r"snqn/ranks\.parquet: is of the seeds 0, not 0, 1: run `dvc repro`"),
+        ([3.0] * 7 + RANKED["snqn"][7:], r"snqn/ranks\.parquet: all ranks of seed 0 are 3: its policy prefers nothing"),
     ],
 )
 def test_ranks_that_mean_nothing_are_an_error(data: Path, ranks: list[float], message: str) -> None:
@@ -176,14 +216,91 @@ def test_ranks_that_mean_nothing_are_an_error(data: Path, ranks: list[float], me
         shutil.rmtree(data / part / "snqn")
     write_variant(data, "snqn", [0.1, 0.1], [0.1, 0.1], ranks)
     with pytest.raises(LeaError, match=message):
-        read_results(data, VARIANTS)
+        results_of(data)
+
+
+def test_metrics_that_are_not_finite_are_an_error(data: Path) -> None:
+    path = data / "evaluations" / "gru4rec" / "metrics.json"
+    path.write_text(path.read_text().replace("0.05", "NaN", 1))
+    with pytest.raises(LeaError, match=r"gru4rec/metrics\.json: NDCG@10 is no finite number: delete it and run"):
+        results_of(data)
+
+
+def test_policies_of_other_seeds_are_an_error(data: Path) -> None:
+    path = data / "policies" / "gru4rec" / "training.json"
+    path.write_text(path.read_text().replace('"1"', '"7"'))
+    with pytest.raises(LeaError, match=r"gru4rec/training\.json: is of the seeds 0, 7, not 0, 1: run `dvc repro`"):
+        results_of(data)
+
+
+def test_baselines_stand_beside_the_variants(data: Path) -> None:
+    for name in ("popularity", "le", "not-asked-for"):
+        write_baseline(data, name, RANKED["gru4rec"][:7])
+    results = results_of(data, baselines=["popularity", "le"])
+    rows = table_rows(results, "NDCG@10")
+    shown = [(row["variant"], row["kind"], row["le"], row["value"], row["train_seconds"]) for row in rows[-2:]]
+    assert shown == [("popularity", "baseline", "none", 0.07, ""), ("le", "baseline", "LLM", 0.07, "")]
+    assert {row["kind"] for row in rows[:-2]} == {"variant"}
+    assert twin(results[-1], results) is None
+    (data / "baselines" / "le" / "cost.json").unlink()
+    with pytest.raises(LeaError, match=r"baselines/le/cost\.json: not found"):
+        results_of(data, baselines=["le"])
+
+
+def evidence_log(data: Path) -> Log:
+    return read_log(data, users_share=0.5, seed=0)
+
+
+def test_comparisons_by_hand(data: Path) -> None:
+    """Users of snqn: 0 better once of two seeds, 1 and 2 better, the others alike; supervised-actions: 6 worse."""
+    results = results_of(data)
+    pairs = twin_pairs(results)
+    assert [(one.name, other.name) for one, other in pairs] == [
+        ("snqn", "supervised"),
+        ("supervised-actions", "supervised"),
+    ]
+    rows = comparison_rows(pairs, "NDCG@10", evidence_log(data))
+    assert [list(row) for row in rows] == [list(COMPARISON)] * 2
+    assert [(row["seeds"], row["users"], row["better"], row["worse"]) for row in rows] == [(2, 7, 3, 0), (2, 7, 0, 1)]
+    worth = {rank: 1 / np.log2(rank + 1) for rank in (1, 2, 3, 4)}
+    gained = (worth[1] - worth[2]) / 2 + (2 * worth[1] - worth[2] - worth[3]) / 2 + (worth[1] + worth[2]) / 2 - worth[3]
+    assert rows[0]["difference"] == pytest.approx(gained / 7)
+    assert rows[1]["difference"] == pytest.approx((worth[4] - worth[3]) / 2 / 7)
+    assert rows[0]["p_randomisation"] == pytest.approx(2 / 8)  # three signs
+    assert rows[0]["p_wilcoxon"] == pytest.approx(2 / 8)
+    assert [row["p_holm"] for row in rows] == [pytest.approx(2 * 2 / 8), 1.0]
+
+
+def test_one_seed_is_not_tested(data: Path) -> None:
+    results = [
+        replace(result, scores={name: Score(one.mean, None, one.seeds[:1]) for name, one in result.scores.items()})
+        for result in results_of(data)
+    ]
+    assert twin_pairs(results) == []
+    assert comparison_rows([], "NDCG@10", evidence_log(data)) == []
+    text = markdown(results, "NDCG@10", QUALITY, True, [], [], [])
+    assert "With one seed no test is made: give `train.seeds` two or more." in text
+    assert "p (Holm)" not in text
+
+
+def test_events_of_another_log_are_an_error(data: Path) -> None:
+    results, other = results_of(data), log(7, seed=1)
+    write_log(data.parent, other)
+    with pytest.raises(LeaError, match=r"snqn/ranks\.parquet: column 'position' is of other events than the log"):
+        slices_of(results, 10, evidence_log(data))
+
+
+def test_lists_that_are_too_short_are_an_error(data: Path) -> None:
+    results = results_of(data)
+    with pytest.raises(LeaError, match=r"snqn/ranks\.parquet: has lists of 20, not 50: run `dvc repro`"):
+        lists_of(results, [10, 50], evidence_log(data))
 
 
 def test_metrics_of_other_cutoffs_are_an_error(data: Path) -> None:
     path = data / "evaluations" / "gru4rec" / "metrics.json"
     path.write_text(path.read_text().replace("HR@10", "HR@5"))
     with pytest.raises(LeaError, match=r"data/evaluations/gru4rec: has metrics HR@5, NDCG@10: run `dvc repro`"):
-        table_rows(read_results(data, VARIANTS), "NDCG@10")
+        table_rows(results_of(data), "NDCG@10")
 
 
 def test_the_le_table_has_a_column_for_each_split() -> None:
@@ -217,7 +334,16 @@ def test_stage_and_command_line(data: Path) -> None:
 
     text = (report / "report.md").read_text()
     assert "7 test events" in text
-    assert "| supervised-actions | -15.0 % | 0.0850 ± 0.0071 | 0.1500 |" in text
+    assert re.search(
+        r"\| supervised-actions \| -15\.0 % \| -0\.0050 \| -0\.\d{4} to [+-]0\.0000 \| 1\.0000 \| 0\.0850 ± 0\.0071 \|",
+        text,
+    )
+    assert "a bootstrap over 7 users" in text
+    for name, rows in (("comparisons", 2), ("slices", 4 * 7), ("lists", 4 * 3)):
+        with (report / f"{name}.csv").open() as file:
+            found = list(csv.DictReader(file))
+        assert len(found) >= rows, name
+        assert {row["variant"] for row in found} <= set(VARIANTS)
     assert "No such variant is there for gru4rec." in text
     assert "| le ndcg10 | 0.0600 | 0.0500 |" in text
 

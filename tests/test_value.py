@@ -25,7 +25,14 @@ from tests.lane import ROOT, change_params
 from tests.tiny_project import log, write_log
 
 SEQUENCES = log(users=40, longest=7)
-VARIANT = {"backbone": "gru4rec", "method": "supervised", "state": "none", "reward": "none", "actions": "none", "ranking": "none"}
+VARIANT = {
+    "backbone": "gru4rec",
+    "method": "supervised",
+    "state": "none",
+    "reward": "none",
+    "actions": "none",
+    "ranking": "none",
+}
 
 
 def policy(seed: int, items: int = 9) -> Policy:
