@@ -1,26 +1,28 @@
 """Evaluation: the ranks that policies give to held-out events, as a table and in a few numbers.
 
-In: policies by seed, the sequences. Out: the RANKS table, one row per seed and event; its metrics over the seeds,
-of all events and, where they are of more than one type (purchases and clicks), of each type.
+In: scorers, policies' or others, by seed; the sequences. Out: the RANKS table, one row per seed and event; its metrics
+over the seeds, of all events and, where they are of more than one type (purchases and clicks), of each type.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lea_core.artifacts import write_json
 from lea_core.metrics import metrics, ranks, ranks_among_unseen, seen_items
 from lea_core.sequences import SPLITS, Sequences, batches, histories
-from lea_core.tables import to_numpy
+from lea_core.tables import RANKS, to_numpy, write_table
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lea_core.policy import Policy
+    from lea_core.baselines import Scorer
 
 # Scores that exist at once, 128 MiB as float32: a batch of 512 stays whole up to 65,536 items, and of a catalogue of a
 # million the actor's weights are still read for 33 events together.
@@ -72,19 +74,22 @@ def _rank_at_once(
 
 
 def rank_table(
-    policies: Mapping[int, Policy], sequences: Sequences, events: pa.ChunkedArray, mask_seen: bool, batch: int
+    scorers: Mapping[int, tuple[Scorer, int]],
+    sequences: Sequences,
+    events: pa.ChunkedArray,
+    mask_seen: bool,
+    batch: int,
 ) -> pa.Table:
-    """The RANKS table: every valid and test event ranked by the policy of every seed.
+    """The RANKS table: every valid and test event ranked by the scorer of every seed, given with its history length.
 
     events: (N,) strings, what each row of the sequences is: the event column of the interactions.
     """
     parts = []
-    for seed, policy in policies.items():
+    for seed, (scorer, history) in scorers.items():
         for split in SPLITS[1:]:
             users, positions = sequences.targets(split)
             rows = sequences.offsets[users] + positions
-            history = policy.config.history
-            ranked = rank_events(policy.scores, sequences, users, positions, history, mask_seen, batch)
+            ranked = rank_events(scorer, sequences, users, positions, history, mask_seen, batch)
             columns = {
                 "seed": np.full(len(users), seed, dtype=np.int32),
                 "split": pa.array([split] * len(users), pa.string()),
@@ -96,6 +101,12 @@ def rank_table(
             }
             parts.append(pa.table(columns))
     return pa.concat_tables(parts)
+
+
+def write_evaluation(folder: Path, table: pa.Table, sequences: Sequences, cutoffs: Iterable[int]) -> None:
+    """Write a RANKS table and its metrics into `folder`: ranks.parquet, metrics.json."""
+    write_table(folder / "ranks.parquet", table, RANKS)
+    write_json(folder / "metrics.json", summarise(table, sequences, cutoffs))
 
 
 def summarise(table: pa.Table, sequences: Sequences, cutoffs: Iterable[int]) -> dict[str, Any]:

@@ -18,6 +18,12 @@ from ruamel.yaml.error import YAMLError
 
 from lea_core.errors import LeaError
 from lea_core.params.base import Count, CountOrZero, NotNegative, OpenShare, Positive, Section, Sha256, Share
+from lea_core.params.baselines import (
+    BaselineParams,
+    ItemNeighbourParams,
+    RecentPopularityParams,
+    SessionNeighbourParams,
+)
 from lea_core.params.data import Columns, FileSource, MovieLens, PreprocessParams, SplitParams, Tables
 from lea_core.params.le import (
     AmortisedTokens,
@@ -66,6 +72,7 @@ __all__ = [
     "AnnotateParams",
     "AugmentParams",
     "Backbones",
+    "BaselineParams",
     "BatchParams",
     "CaserParams",
     "Choices",
@@ -80,6 +87,7 @@ __all__ = [
     "Gru4RecParams",
     "HeadParams",
     "IntRange",
+    "ItemNeighbourParams",
     "LeParams",
     "LeUseParams",
     "LearnedTokens",
@@ -98,6 +106,7 @@ __all__ = [
     "Positive",
     "PreprocessParams",
     "QParams",
+    "RecentPopularityParams",
     "ReportParams",
     "RewardNegatives",
     "Sa2cParams",
@@ -105,6 +114,7 @@ __all__ = [
     "SampledSoftmaxLoss",
     "SasrecParams",
     "Section",
+    "SessionNeighbourParams",
     "Sha256",
     "Share",
     "SoftmaxLoss",
@@ -146,6 +156,7 @@ class Params(Section):
     train: TrainParams
     variants: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Variant], Field(min_length=1)]
     evaluate: EvaluateParams
+    baselines: BaselineParams
     report: ReportParams
     tune: TuneParams
 
