@@ -2,7 +2,7 @@
 
 In: item vectors, training events or training counts. Out: a `Scorer`, the contract of `evaluation.rank_events`: (B, T)
 right-aligned item indices, -1 for none -> (B, I) float32 scores, higher is better. Without a history every item scores
-the same, but under popularity, which never looks at one.
+the same, but under popularity, which never looks at one. session_knn.py has one more.
 
 `item_neighbours` is item-based collaborative filtering (Sarwar et al., WWW 2001, Deshpande and Karypis, TOIS 2004) with
 shrinkage (Bell and Koren, KDD 2007), and departs from them thus: it knows no ratings, so two items are alike as far as
@@ -34,6 +34,24 @@ def popularity(counts: np.ndarray) -> Scorer:
     """Every history: the items' training counts (I,)."""
     scores = torch.from_numpy(counts.astype(np.float32))
     return lambda items: scores.expand(len(items), -1)
+
+
+def recent_counts(train: Sequences, timestamps: np.ndarray, share: float) -> np.ndarray:
+    """How often each item was taken of late: (I,) int64, the training events of the last `share` of their time span.
+
+    timestamps: (N,) int64, of the events of `train`. An event counts from last - share * (last - first) on. All count
+    where there is no common clock: where more than half of the users start at the first time of all, as they do where
+    all times are equal, or number each user's events.
+
+    Popularity of late is the popularity to compare with (Ji et al., SIGIR 2020). Theirs moves with the event to
+    predict; this one stands at the end of the training events.
+    """
+    age = timestamps.max(initial=0) - timestamps  # whole numbers: no rounding of large times
+    starts = age[train.offsets[:-1][np.diff(train.offsets) > 0]]  # of each user with an event
+    span = int(age.max(initial=0))
+    if 2 * np.count_nonzero(starts == span) > len(starts):
+        share = 1.0
+    return np.bincount(train.items[age <= share * span], minlength=train.num_items)
 
 
 def text_neighbours(vectors: np.ndarray) -> Scorer:
@@ -85,9 +103,7 @@ def nearest_by_users(train: Sequences, shrinkage: float, neighbours: int) -> tup
     K = min(neighbours, I - 1). Where fewer items are similar at all, the rest of the row has similarity zero.
     """
     size, kept = train.num_items, min(neighbours, train.num_items - 1)
-    users, _ = train.users_and_positions()
-    pairs = np.unique(users * size + train.items)  # each item once per user, users in order
-    user, item = np.divmod(pairs, size)  # (N,)
+    user, item = distinct_events(train)
     starts = np.searchsorted(user, np.arange(train.num_users + 1))
     takers = np.bincount(item, minlength=size).astype(np.float64)  # (I,)
     by_item = np.argsort(item, kind="stable")
@@ -106,6 +122,24 @@ def nearest_by_users(train: Sequences, shrinkage: float, neighbours: int) -> tup
     return index, similarity
 
 
+def distinct_events(train: Sequences) -> tuple[np.ndarray, np.ndarray]:
+    """Who took what, each item once per user: (M,) users in order, and their items in order."""
+    users, _ = train.users_and_positions()
+    return np.divmod(np.unique(users * train.num_items + train.items), train.num_items)
+
+
+def spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """`lengths` numbers from `starts` on, one range after the other: (R,) both -> (sum of lengths,)."""
+    found: np.ndarray = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+    return found
+
+
+def parts_of(lengths: np.ndarray) -> list[np.ndarray]:
+    """Indices of (R,) ranges, cut into parts of at most BLOCK numbers and one range more."""
+    cuts = np.flatnonzero(np.diff(np.cumsum(lengths) // BLOCK, prepend=0))
+    return np.split(np.arange(len(lengths)), cuts)
+
+
 def _co_occurrences(
     users: np.ndarray, rows: np.ndarray, count: int, starts: np.ndarray, items: np.ndarray, size: int
 ) -> np.ndarray:
@@ -115,11 +149,9 @@ def _co_occurrences(
     """
     lengths = np.diff(starts)[users]
     together = np.zeros(count * size)
-    parts = np.flatnonzero(np.diff(np.cumsum(lengths) // BLOCK, prepend=0)) if len(users) else np.zeros(0, dtype=int)
-    for part in np.split(np.arange(len(users)), parts):  # each part spans at most BLOCK + one user's pairs
+    for part in parts_of(lengths):
         width = lengths[part]
-        within = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
-        others = items[np.repeat(starts[users[part]], width) + within]
+        others = items[spans(starts[users[part]], width)]
         together += np.bincount(np.repeat(rows[part], width) * size + others, minlength=count * size)
     return together.reshape(count, size)
 

@@ -1,27 +1,29 @@
 """Evaluation: the ranks that policies give to held-out events, and their best items, as a table and in a few numbers.
 
-In: policies by seed, the sequences. Out: the RANKS table, one row per seed and event; its metrics over the seeds,
-of all events and, where they are of more than one type (purchases and clicks), of each type.
+In: scorers, policies' or others, by seed; the sequences. Out: the RANKS table, one row per seed and event; its metrics
+over the seeds, of all events and, where they are of more than one type (purchases and clicks), of each type.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lea_core.artifacts import write_json
 from lea_core.lists import best_items
 from lea_core.metrics import metrics, ranks_among_unseen, seen_items
 from lea_core.sequences import SPLITS, Sequences, batches, histories
-from lea_core.tables import to_numpy, vectors
+from lea_core.tables import RANKS, to_numpy, vectors, write_table
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lea_core.policy import Policy
+    from lea_core.baselines import Scorer
 
 # Scores that exist at once, 128 MiB as float32: a batch of 512 stays whole up to 65,536 items, and of a catalogue of a
 # million the actor's weights are still read for 33 events together.
@@ -93,53 +95,42 @@ def _at_once(
 
 
 def rank_table(
-    policies: Mapping[int, Policy],
+    scorers: Mapping[int, tuple[Scorer, int]],
     sequences: Sequences,
     events: pa.ChunkedArray,
     mask_seen: bool,
     batch: int,
     listed: int,
 ) -> pa.Table:
-    """The RANKS table: every valid and test event ranked by the policy of every seed.
+    """The RANKS table: every valid and test event ranked by the scorer of every seed, given with its history length.
 
     events: (N,) strings, what each row of the sequences is: the event column of the interactions. listed: how many of
     the best items each row has.
     """
-    parts = [
-        scored_table(policy.scores, policy.config.history, seed, sequences, events, mask_seen, batch, listed)
-        for seed, policy in policies.items()
-    ]
-    return pa.concat_tables(parts)
-
-
-def scored_table(
-    scorer: Callable[[np.ndarray], Tensor],
-    history: int,
-    seed: int,
-    sequences: Sequences,
-    events: pa.ChunkedArray,
-    mask_seen: bool,
-    batch: int,
-    listed: int,
-) -> pa.Table:
-    """`rank_table` of one scorer (see `rank_events`), whatever it is, under one seed."""
     parts = []
-    for split in SPLITS[1:]:
-        users, positions = sequences.targets(split)
-        rows = sequences.offsets[users] + positions
-        ranked, top = rank_and_list(scorer, sequences, users, positions, history, mask_seen, batch, listed)
-        columns = {
-            "seed": np.full(len(users), seed, dtype=np.int32),
-            "split": pa.array([split] * len(users), pa.string()),
-            "user": users.astype(np.int32),
-            "position": positions.astype(np.int32),
-            "event": events.take(pa.array(rows)),
-            "item": sequences.items[rows].astype(np.int32),
-            "rank": ranked,
-            "top": vectors(top),
-        }
-        parts.append(pa.table(columns))
+    for seed, (scorer, history) in scorers.items():
+        for split in SPLITS[1:]:
+            users, positions = sequences.targets(split)
+            rows = sequences.offsets[users] + positions
+            ranked, top = rank_and_list(scorer, sequences, users, positions, history, mask_seen, batch, listed)
+            columns = {
+                "seed": np.full(len(users), seed, dtype=np.int32),
+                "split": pa.array([split] * len(users), pa.string()),
+                "user": users.astype(np.int32),
+                "position": positions.astype(np.int32),
+                "event": events.take(pa.array(rows)),
+                "item": sequences.items[rows].astype(np.int32),
+                "rank": ranked,
+                "top": vectors(top),
+            }
+            parts.append(pa.table(columns))
     return pa.concat_tables(parts)
+
+
+def write_evaluation(folder: Path, table: pa.Table, sequences: Sequences, cutoffs: Iterable[int]) -> None:
+    """Write a RANKS table and its metrics into `folder`: ranks.parquet, metrics.json."""
+    write_table(folder / "ranks.parquet", table, RANKS)
+    write_json(folder / "metrics.json", summarise(table, sequences, cutoffs))
 
 
 def summarise(table: pa.Table, sequences: Sequences, cutoffs: Iterable[int]) -> dict[str, Any]:

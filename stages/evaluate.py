@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core.artifacts import publish_folder, write_json
+from lea_core.artifacts import publish_folder
 from lea_core.errors import LeaError, run
 from lea_core.params import load
 from lea_core.sequences import read_sequences
-from lea_core.tables import INTERACTIONS, RANKS, read_table, write_table
+from lea_core.tables import INTERACTIONS, read_table
 
 
 def main(argv: list[str]) -> None:
     """Evaluate the variant named in `argv`."""
-    from lea_core.evaluation import rank_table, summarise
+    from lea_core.evaluation import rank_table, write_evaluation
     from lea_core.policy import load_policy
 
     params = load()
@@ -29,13 +29,12 @@ def main(argv: list[str]) -> None:
     sequences = read_sequences(data / "interactions")
     folder = data / "policies" / argv[0]
     policies = {seed: load_policy(folder / f"seed-{seed}") for seed in params.train.seeds}
+    scorers = {seed: (policy.scores, policy.config.history) for seed, policy in policies.items()}
     events = read_table(data / "interactions" / "interactions.parquet", INTERACTIONS, columns=("event",))["event"]
     p = params.evaluate
-    table = rank_table(policies, sequences, events, p.mask_seen, p.batch_users, listed=max(p.cutoffs))
-    summary = summarise(table, sequences, p.cutoffs)
+    table = rank_table(scorers, sequences, events, p.mask_seen, p.batch_users, listed=max(p.cutoffs))
     with publish_folder(data / "evaluations" / argv[0]) as out:
-        write_table(out / "ranks.parquet", table, RANKS)
-        write_json(out / "metrics.json", summary)
+        write_evaluation(out, table, sequences, params.evaluate.cutoffs)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     no_arguments(argv)
     params = load()
     headline = params.report.metric
-    results = read_results(DATA, params.variants, params.train.seeds, baselines=())
+    results = read_results(DATA, params.variants, params.train.seeds, params.baselines.names)
     le_quality = read_json(DATA / "le_quality" / "summary.json")
     rows = table_rows(results, headline)
     log = read_log(DATA, params.finetune_le.users_share, params.finetune_le.seed)

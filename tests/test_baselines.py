@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lea_core import baselines
-from lea_core.baselines import item_neighbours, nearest_by_users, of_users, popularity, propose, text_neighbours
+from lea_core.baselines import (
+    item_neighbours,
+    nearest_by_users,
+    of_users,
+    popularity,
+    propose,
+    recent_counts,
+    text_neighbours,
+)
 from lea_core.errors import LeaError
 from lea_core.sequences import Sequences
 
@@ -30,6 +38,17 @@ def test_popularity_and_text_by_hand() -> None:
     scores = scorer(np.array([[2, 1, 0], [0, 0, 2], [-1, -1, -1]]))
     expected = [[1.0, 0.8, 0.0, -0.6], [0.0] * 4, [0.0] * 4]  # of a zero vector, and of no history
     np.testing.assert_allclose(scores.numpy(), expected, atol=1e-6)
+
+
+def test_recent_counts_by_hand() -> None:
+    train = sequences([[0, 1], [1, 2, 2], [], [3]], 5)
+    clock = np.array([10, 50, 20, 90, 110, 100])  # a span of 100
+    assert recent_counts(train, clock, 0.2).tolist() == [0, 0, 2, 1, 0]  # from 90 on, 90 itself counts
+    assert recent_counts(train, clock + 2**60, 0.2).tolist() == [0, 0, 2, 1, 0]  # in nanoseconds too
+    assert recent_counts(train, clock, 1.0).tolist() == [1, 2, 2, 1, 0]
+    for no_clock in ([7] * 6, [0, 1, 0, 1, 2, 0]):  # all at once, and the events of each user numbered
+        assert recent_counts(train, np.array(no_clock), 0.2).tolist() == [1, 2, 2, 1, 0]
+    assert recent_counts(sequences([[]], 2), np.zeros(0, dtype=np.int64), 0.2).tolist() == [0, 0]
 
 
 def test_item_neighbours_by_hand() -> None:

@@ -197,7 +197,8 @@ def test_summary_by_event() -> None:
 def test_rank_table_names_every_event() -> None:
     config = PolicyConfig("gru4rec", {"width": 4, "layers": 1, "dropout": 0.0}, 5, 3)
     events = pa.chunked_array([["a", "b"], ["c", "d", "e"]])  # of the rows of SEQUENCES
-    table = rank_table({3: Policy(config), 1: Policy(config)}, SEQUENCES, events, mask_seen=True, batch=2, listed=3)
+    scorers = {seed: (Policy(config).scores, 3) for seed in (3, 1)}
+    table = rank_table(scorers, SEQUENCES, events, mask_seen=True, batch=2, listed=3)
     check(Path("ranks.parquet"), table, RANKS)
     candidates = [{0, 2, 4}, {0, 4, -1}] * 2  # all unseen, and the target
     assert [set(listed) for listed in to_numpy(table, "top").tolist()] == candidates

@@ -32,8 +32,9 @@ pytestmark = pytest.mark.slow
 
 SNQN_LEA = {"train@snqn-lea", "evaluate@snqn-lea", "estimate_value", "report"}
 ALL_VARIANTS = SNQN_LEA | {"train@supervised", "evaluate@supervised"}
-LLM = {"tokenize_items", "finetune_le", "annotate", "augment", "measure_le"}
-EVERYTHING = {"fetch", "preprocess"} | LLM | ALL_VARIANTS
+LLM = {"tokenize_items", "finetune_le", "annotate", "augment", "rank", "measure_le", "evaluate_le"}
+EVERYTHING = {"fetch", "preprocess", "baselines"} | LLM | ALL_VARIANTS
+RANKED = {"evaluate@supervised", "evaluate@snqn-lea", "baselines", "evaluate_le", "estimate_value", "report"}
 GRU4REC = {
     "backbone": "gru4rec",
     "method": "supervised",
@@ -63,7 +64,8 @@ ABOVE_TRAINING: Table = [
 ]
 FROM_TRAINING_ON: Table = [
     ({"report.metric": "HR@10"}, {"report"}),
-    ({"evaluate.cutoffs": [10]}, {"evaluate@supervised", "evaluate@snqn-lea", "report"}),
+    ({"evaluate.cutoffs": [10]}, RANKED),
+    ({"baselines.session_knn.recent": 3}, {"baselines"}),
     ({"methods.snqn.gamma": 0.4}, SNQN_LEA),
     # No variant of the lane uses these.
     ({"methods.sa2c.gamma": 0.4, "backbones.gru4rec.width": 8}, set()),
@@ -217,7 +219,7 @@ def test_an_experiment_in_a_copy_of_the_tree(lane: Lane) -> None:
     """`exp run --temp` leaves the workspace alone and fetches nothing anew."""
     before = headline(lane.folder)
     output = dvc(lane.folder, "exp", "run", "--temp", "--name", "aside", "-S", "evaluate.mask_seen=false")
-    assert ran(output) == {"evaluate@supervised", "evaluate@snqn-lea", "estimate_value", "report"}
+    assert ran(output) == RANKED
     assert headline(lane.folder) == before
     assert git(lane.folder, "status", "--porcelain") == ""
     shown = experiments(lane.folder)

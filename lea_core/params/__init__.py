@@ -18,6 +18,12 @@ from ruamel.yaml.error import YAMLError
 
 from lea_core.errors import LeaError
 from lea_core.params.base import Count, CountOrZero, NotNegative, OpenShare, Positive, Section, Sha256, Share
+from lea_core.params.baselines import (
+    BaselineParams,
+    ItemNeighbourParams,
+    RecentPopularityParams,
+    SessionNeighbourParams,
+)
 from lea_core.params.data import Columns, FileSource, MovieLens, PreprocessParams, SplitParams, Tables
 from lea_core.params.le import (
     AmortisedTokens,
@@ -68,6 +74,7 @@ __all__ = [
     "AnnotateParams",
     "AugmentParams",
     "Backbones",
+    "BaselineParams",
     "BatchParams",
     "CaserParams",
     "Choices",
@@ -82,6 +89,7 @@ __all__ = [
     "Gru4RecParams",
     "HeadParams",
     "IntRange",
+    "ItemNeighbourParams",
     "LeParams",
     "LeUseParams",
     "LearnedTokens",
@@ -101,6 +109,7 @@ __all__ = [
     "PreprocessParams",
     "QParams",
     "RankParams",
+    "RecentPopularityParams",
     "ReportParams",
     "RewardNegatives",
     "Sa2cParams",
@@ -108,6 +117,7 @@ __all__ = [
     "SampledSoftmaxLoss",
     "SasrecParams",
     "Section",
+    "SessionNeighbourParams",
     "Sha256",
     "Share",
     "SoftmaxLoss",
@@ -152,6 +162,7 @@ class Params(Section):
     variants: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Variant], Field(min_length=1)]
     evaluate: EvaluateParams
     off_policy: ValueParams
+    baselines: BaselineParams
     report: ReportParams
     tune: TuneParams
 

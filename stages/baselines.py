@@ -1,0 +1,61 @@
+"""interactions + content vectors -> data/baselines/NAME: what needs no training and no LLM, ranked as policies are.
+
+In: data/interactions, data/item_tokens. Out: for each of them a folder with ranks.parquet, metrics.json and cost.json
+(baseline_run.py), empty for one that `baselines.names` leaves out. Run alone: python -m stages.baselines
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lea_core.errors import no_arguments, run
+
+DATA = Path("data")
+
+
+def main(argv: list[str]) -> None:
+    """Rank every held-out event by every cheap baseline; takes no arguments."""
+    import numpy as np
+
+    from lea_core import baselines, params
+    from lea_core.baseline_run import leave_out, rank_baseline, read_log
+    from lea_core.leaks import training_events
+    from lea_core.sequences import SPLITS
+    from lea_core.session_knn import session_neighbours
+    from lea_core.tables import ITEM_TOKENS, read_table, to_numpy
+
+    no_arguments(argv)
+    wanted = params.load()
+    p = wanted.baselines
+    log = read_log(DATA / "interactions")
+    train = training_events(log.sequences)
+    times = log.timestamps[log.sequences.split == SPLITS.index("train")]
+    counts = np.bincount(train.items, minlength=train.num_items)
+    content = to_numpy(read_table(DATA / "item_tokens" / "items.parquet", ITEM_TOKENS, columns=("content",)), "content")
+    knn, session = p.item_knn, p.session_knn
+    cheap = {
+        "popularity": lambda: (baselines.popularity(counts), 1),
+        "recent_popularity": lambda: (
+            baselines.popularity(baselines.recent_counts(train, times, p.recent_popularity.share)),
+            1,
+        ),
+        "item_knn": lambda: (
+            baselines.item_neighbours(train, knn.recent, knn.decay, knn.shrinkage, knn.neighbours),
+            knn.recent,
+        ),
+        # The whole history: by it the user's own sequence is known and left out.
+        "session_knn": lambda: (
+            session_neighbours(train, times, session.recent, session.neighbours, session.idf),
+            log.longest,
+        ),
+        "text_knn": lambda: (baselines.text_neighbours(content), 1),
+    }
+    for name, make in cheap.items():
+        if name in p.names:
+            rank_baseline(name, make, False, log, wanted, DATA)
+        else:
+            leave_out(name, DATA)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,99 @@
+"""The stages baselines and evaluate_le on a small project: a policy's events, ranks by hand, and what names do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lea_core import environment, llm
+from lea_core.errors import LeaError
+from lea_core.evaluation import summarise
+from lea_core.le_quality import quality
+from lea_core.params import load
+from lea_core.sequences import Sequences, read_sequences
+from lea_core.tables import RANKS, read_table, to_numpy
+from stages import baselines, evaluate_le
+from tests.lane import change_params
+from tests.tiny_project import log, write_project
+
+NAMES = ["popularity", "recent_popularity", "item_knn", "session_knn", "text_knn", "le"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_project(tmp_path, log(12, longest=8))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def popularity_rank(sequences: Sequences, user: int, position: int) -> float:
+    """Mean rank by training count of the event's item among it and the items not taken before."""
+    counts = np.bincount(sequences.train().items, minlength=sequences.num_items)
+    walk = sequences.user_items(user)
+    target = walk[position]
+    others = [counts[item] for item in range(sequences.num_items) if item not in walk[: position + 1]]
+    return 1.0 + sum(count > counts[target] for count in others) + sum(count == counts[target] for count in others) / 2
+
+
+def test_all_are_ranked_as_policies_are(project: Path) -> None:
+    baselines.main([])
+    evaluate_le.main([])
+    sequences, params = read_sequences(project / "data" / "interactions"), load()
+    events = [(split, *pair) for split in ("valid", "test") for pair in zip(*sequences.targets(split), strict=True)]
+    for name in NAMES:
+        folder = project / "data" / "baselines" / name
+        assert {path.name for path in folder.iterdir()} == {"ranks.parquet", "metrics.json", "cost.json"}
+        table = read_table(folder / "ranks.parquet", RANKS)
+        found = list(zip(*(table[column].to_pylist() for column in ("split", "user", "position")), strict=True))
+        assert found == events
+        assert set(table["seed"].to_pylist()) == {0}
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics == summarise(table, sequences, params.evaluate.cutoffs)
+        cost = json.loads((folder / "cost.json").read_text())
+        assert cost["needs_llm"] == (name == "le")
+        assert cost["seconds_per_user"] > 0.0
+    ranks = to_numpy(read_table(project / "data" / "baselines" / "popularity" / "ranks.parquet", RANKS), "rank")
+    assert ranks.tolist() == [popularity_rank(sequences, user, position) for _, user, position in events]
+
+
+def test_the_le_ranks_as_it_is_measured(project: Path) -> None:
+    change_params(project, {"evaluate.mask_seen": False})
+    evaluate_le.main([])
+    data = project / "data"
+    sequences, params = read_sequences(data / "interactions"), load()
+    tokens = environment.read_item_tokens(data / "item_tokens" / "items.parquet")
+    le = environment.load(data / "le", llm.load(data / "llm", 2), tokens)
+    p = params.finetune_le.model_copy(update={"history": le.shape.history})
+    measured = quality(le, sequences, np.arange(sequences.num_users), p)
+    found = json.loads((data / "baselines" / "le" / "metrics.json").read_text())
+    for split in ("valid", "test"):
+        assert found[split]["NDCG@10"]["mean"] == pytest.approx(measured[split]["ndcg10"])
+
+
+def test_what_is_not_named_is_an_empty_folder_and_the_rest_the_same_bytes(project: Path) -> None:
+    baselines.main([])
+    data = project / "data" / "baselines"
+    before = (data / "session_knn" / "ranks.parquet").read_bytes()
+    change_params(project, {"baselines.names": ["session_knn"]})
+    baselines.main([])
+    evaluate_le.main([])
+    assert (data / "session_knn" / "ranks.parquet").read_bytes() == before
+    assert {path.name: len(list(path.iterdir())) for path in data.iterdir()} == dict.fromkeys(NAMES, 0) | {
+        "session_knn": 3
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["le", "le"], "baselines.names: one is named twice: remove it"),
+        (["bm25"], r"baselines\.names\.0 is 'bm25', but must be 'popularity', .* or 'le': mend it"),
+    ],
+)
+def test_bad_names(project: Path, names: list[str], message: str) -> None:
+    change_params(project, {"baselines.names": names})
+    with pytest.raises(LeaError, match=message):
+        load()
