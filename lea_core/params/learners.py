@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from lea_core.params.base import Count, CountOrZero, NotNegative, Positive, Section, Share
+from lea_core.params.controls import FOLDERS, ActionsControl, RewardControl, StateControl
 
 
 class SasrecParams(Section):
@@ -215,13 +216,13 @@ class TrainParams(Section):
 
 
 class Variant(Section):
-    """One recommender: a backbone, a method, and where its LE parts come from (`none` or `le`)."""
+    """One recommender: a backbone, a method, and where its LE parts come from (`none`, `le` or a control)."""
 
     backbone: Literal["sasrec", "gru4rec", "caser", "nextitnet"]
     method: Literal["supervised", "sqn", "sac", "snqn", "sa2c"]
-    state: Literal["none", "le"]
-    reward: Literal["none", "le"]
-    actions: Literal["none", "le"]
+    state: Literal["none", "le", StateControl]
+    reward: Literal["none", "le", RewardControl]
+    actions: Literal["none", "le", ActionsControl]
     # Keys of train, methods.<its method> and backbones.<its backbone> that this variant sets otherwise, as a map from
     # `train.learning_rate` and the like to values. The one key of this file that may be left out.
     set: dict[str, Any] = Field(default_factory=dict)
@@ -239,9 +240,19 @@ class Variant(Section):
         return self
 
     @property
+    def sources(self) -> dict[str, str]:
+        """Where the parts come from that it uses: part -> source, `le` or a control."""
+        return {part: source for part in FOLDERS if (source := getattr(self, part)) != "none"}
+
+    @property
     def uses_le(self) -> bool:
-        """Whether any part of the LE is used."""
-        return (self.state, self.reward, self.actions) != ("none", "none", "none")
+        """Whether any part of the LE, or a control in its place, is used."""
+        return bool(self.sources)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether a control stands in the place of a part of the LE."""
+        return any(source != "le" for source in self.sources.values())
 
 
 class EvaluateParams(Section):
