@@ -18,7 +18,7 @@ import numpy as np
 
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError
-from lea_core.params import Variant
+from lea_core.params import FOLDERS, Variant
 from lea_core.tables import RANKS, read_table, to_numpy
 
 SELECTION = "NDCG@10"  # the column of curves.csv by which the training loop chooses the epoch
@@ -51,10 +51,12 @@ class Result:
 
     @property
     def parts(self) -> str:
-        """The parts of the LE that it uses, in a word or two: none, state, state + actions, all."""
-        sources = {"state": self.variant.state, "reward": self.variant.reward, "actions": self.variant.actions}
-        used = [part for part, source in sources.items() if source != "none"]
-        return "all" if len(used) == len(sources) else " + ".join(used) or "none"
+        """The parts of the LE that it uses, and controls in their place: none, state, state + actions, all, reward mean."""
+        sources = self.variant.sources
+        if len(sources) == len(FOLDERS) and not self.variant.is_control:
+            return "all"
+        used = [part if source == "le" else f"{part} {source}" for part, source in sources.items()]
+        return " + ".join(used) or "none"
 
 
 def read_results(data: Path, variants: Mapping[str, Variant]) -> list[Result]:

@@ -35,7 +35,9 @@ def main(argv: list[str]) -> None:
         skip_seen=not params.preprocess.repeats,
     )
     le = read_le(DATA, control.part)
-    write(DATA, control.part, control.source, control_table(control.part, control.source, le, world, params.controls.seed))
+    write(
+        DATA, control.part, control.source, control_table(control.part, control.source, le, world, params.controls.seed)
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 In: data/evaluations/, data/policies/, data/le_quality/summary.json, params `report`, `variants`, `evaluate.mask_seen`.
 Out: report.md (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC metrics: one number per
-variant), curves.csv (DVC's line plot), chart.png. Alone: `python -m stages.report`.
+variant), curves.csv (DVC's line plot), chart.png, parts.csv and, where there are controls or parts alone, parts.png
+(what_bought_what.py). Alone: `python -m stages.report`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ DATA = Path("data")
 
 def main(argv: list[str]) -> None:
     """Write the report; takes no arguments."""
+    from lea_core import what_bought_what
     from lea_core.report import draw, markdown, table_rows
     from lea_core.results import SELECTION, read_results
 
@@ -31,9 +33,15 @@ def main(argv: list[str]) -> None:
         for result in results
         for row in result.curve
     ]
+    parts = what_bought_what.rows(DATA, results, headline)
+    verdicts = what_bought_what.verdicts(DATA, results, headline)
     with publish_folder(DATA / "report") as folder:
+        write_csv(folder / "parts.csv", parts, what_bought_what.COLUMNS)
         write_csv(folder / "table.csv", table_rows(results, headline))
         text = markdown(results, headline, le_quality, params.evaluate.mask_seen)
+        if parts:
+            what_bought_what.draw(parts, folder / "parts.png")
+            text += f"\n{what_bought_what.section(parts, verdicts)}\n![What each part buys](parts.png)\n"
         (folder / "report.md").write_text(text, encoding="utf-8")
         write_json(folder / "headline.json", {result.name: result.scores[headline].mean for result in results})
         write_csv(folder / "curves.csv", curves)

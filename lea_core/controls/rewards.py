@@ -39,7 +39,9 @@ def control_rewards(
         found = np.ones_like(rewards), np.zeros_like(sampled_rewards)
     elif source == "mean":
         centre = mean_and_deviation(rewards)
-        logged, sampled = (float(preference(part, centre).double().mean()) for part in (rewards, sampled_rewards))
+        logged, sampled = (
+            float(preference(np.array(part), centre).double().mean()) for part in (rewards, sampled_rewards)
+        )
         found = np.full_like(rewards, logged), np.full_like(sampled_rewards, sampled)
     elif source == "constant":
         found = np.full_like(rewards, HALF), np.full_like(sampled_rewards, HALF)
