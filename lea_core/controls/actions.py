@@ -77,8 +77,8 @@ def popularity_of_others(train: Sequences) -> Ranker:
 def item_neighbours_of_others(train: Sequences) -> Ranker:
     """`baselines.item_neighbours` with every similarity counted without the user whose history it is.
 
-    The user has every item of the history, so what comes off is one taker of that item and, where the user has the other
-    item too, one taker of that and one of both.
+    The user has every item of the history, so what comes off is one taker of that item and, where the user has the
+    other item too, one taker of that and one of both.
     """
     index, similarity = nearest_by_users(train, SHRINKAGE, NEIGHBOURS)  # (I, K)
     users, _ = train.users_and_positions()
