@@ -8,9 +8,9 @@ A transition is a training event that another training event of its user follows
 its action the event that follows. `Supervision` holds transitions in the order of the training events.
 
 An LE reward R enters as reward_scale * sigmoid((R - mean) / deviation), mean and deviation taken over the logged
-actions; without the LE's rewards table, over the proposed ones. So an average logged action gets half the scale. Rewards
-of a control go the same way; where all its logged ones are equal they enter as they are, times reward_scale. Proposals
-are standardised by the logged actions only where the LE gives both.
+actions; without the LE's rewards table, over the proposed ones. So an average logged action gets half the scale.
+Rewards of a control go the same way; where all its logged ones are equal they enter as they are, times reward_scale.
+Proposals are standardised by the logged actions only where the LE gives both.
 """
 
 from __future__ import annotations
@@ -160,8 +160,9 @@ def _centre(path: Path, rewards: np.ndarray, source: str) -> tuple[float, float]
 
 def mean_and_deviation(rewards: np.ndarray) -> tuple[float, float] | None:
     """Of rewards of any shape; None where they do not differ."""
-    mean, deviation = float(rewards.mean(dtype=np.float64)), float(rewards.std(dtype=np.float64))
-    return (mean, deviation) if deviation > 0.0 else None
+    if rewards.min() == rewards.max():
+        return None
+    return float(rewards.mean(dtype=np.float64)), float(rewards.std(dtype=np.float64))
 
 
 def preference(rewards: np.ndarray, centre: tuple[float, float] | None) -> Tensor:

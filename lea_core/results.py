@@ -51,7 +51,7 @@ class Result:
 
     @property
     def parts(self) -> str:
-        """The parts of the LE that it uses, and controls in their place: none, state, state + actions, all, reward mean."""
+        """The parts of the LE that it uses, and their controls: none, state, state + actions, all, reward shuffled."""
         sources = self.variant.sources
         if len(sources) == len(FOLDERS) and not self.variant.is_control:
             return "all"

@@ -1,7 +1,7 @@
 """What bought what: every part of the LE beside its controls.
 
-In: the `Result`s of the variants and data/evaluations/<variant>/ranks.parquet. Out: the rows of parts.csv, a verdict for
-each part, a section of the report and parts.png.
+In: the `Result`s of the variants and data/evaluations/<variant>/ranks.parquet. Out: the rows of parts.csv, a verdict
+for each part, a section of the report and parts.png.
 
 A row compares a variant with the one that is like it but for a part: the same backbone, method, `set` and other parts.
 Where several parts are used, they are also taken away together ("state + reward + actions"). Part `method` compares
@@ -10,8 +10,8 @@ as it is, others, with a `set` of their own, are its controls, and so are other 
 
 Every number is about the test split. Users are the unit: a user's score is the mean over seeds and events. p-values are
 those of the paired randomisation test, corrected by Holm (1979) over all rows of the table. A part beats its controls
-where its score is above that of its best control (by the same test events, so the best of several has some luck: that is
-against the LE) with the 95 % interval of the paired difference above zero.
+where its score is above that of its best control (by the same test events, so the best of several has some luck: that
+is against the LE) with the 95 % interval of the paired difference above zero.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from lea_core.colours import COLOURS
+from lea_core.errors import LeaError
 from lea_core.metrics import hit_rate, mrr, ndcg
 from lea_core.params import FOLDERS, Variant
 from lea_core.results import Result
@@ -99,7 +100,8 @@ def pairs(variants: Mapping[str, Variant]) -> list[Pair]:
 
 def _methods(variants: Mapping[str, Variant]) -> list[Pair]:
     """Part `method` of every backbone that has a supervised variant."""
-    found, first = [], {}
+    found: list[Pair] = []
+    first: dict[tuple[str, str], str] = {}
     plain = {name: variant for name, variant in variants.items() if not variant.uses_le}
     for name, variant in plain.items():
         first.setdefault((variant.backbone, variant.method), name)
@@ -170,9 +172,9 @@ def _read(data: Path, names: set[str], metric: str) -> dict[str, dict[int, float
 
 
 def _compare(scores: Mapping[str, Mapping[int, float]], one: str, other: str) -> Comparison:
-    """Raises ValueError where they are not of the same users."""
+    """Raises `LeaError` where they are not of the same users."""
     if scores[one].keys() != scores[other].keys():
-        raise ValueError(f"{one} and {other} were not evaluated on the same users")
+        raise LeaError(f"data/evaluations: {one} and {other} are of different users: run `dvc repro`")
     users = sorted(scores[one])
     first, second = (np.array([scores[name][user] for user in users]) for name in (one, other))
     return compare(first, second, np.random.default_rng(SEED))

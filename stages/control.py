@@ -1,4 +1,4 @@
-"""control <name>: an entry of params `controls.tables` -> data/<part>/<source>.parquet, in the place of the LE's.
+"""control <name>: an entry of params `controls.sources` -> data/<part>/<source>.parquet, in the place of the LE's.
 
 In: data/interactions, data/item_tokens/items.parquet, data/<part>/le.parquet. Alone: `python -m stages.control
 state-shuffled`, for an entry of that name.
@@ -22,10 +22,10 @@ def main(argv: list[str]) -> None:
     from lea_core.sequences import read_sequences
 
     params = load()
-    if len(argv) != 1 or argv[0] not in params.controls.tables:
-        names = ", ".join(params.controls.tables) or "controls.tables, which has none"
+    if len(argv) != 1 or argv[0] not in params.controls.sources:
+        names = ", ".join(params.controls.sources) or "controls.sources, which has none"
         raise LeaError(f"usage: python -m stages.control NAME, one of {names}")
-    control = params.controls.tables[argv[0]]
+    control = params.controls.sources[argv[0]]
     tokens = tables.read_table(DATA / "item_tokens" / "items.parquet", tables.ITEM_TOKENS, columns=("content",))
     world = World(
         training_events(read_sequences(DATA / "interactions")),

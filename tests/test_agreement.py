@@ -20,6 +20,7 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from lea_core.params import FOLDERS
 from lea_core.params.overlay import WHOLE, use
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +35,7 @@ PLUMBING = {
 # No stage depends on these: who does the work, not what comes out; and what `lea tune` tries, beside the pipeline.
 HOW = {"annotate.engine", "annotate.workers", "tune.trials", "tune.seed", "tune.seeds", "tune.space"}
 
-CONTROL_MAPS = {"control": "controls.tables", "control_policy": "controls.policies"}
+CONTROL_MAPS = {"control": "controls.sources", "control_policy": "controls.policies"}
 
 
 @functools.cache
@@ -287,5 +288,5 @@ def attributes(path: str) -> frozenset[str]:
 @pytest.mark.parametrize("name", stages())
 def test_every_declared_key_is_read(name: str) -> None:
     read = {attribute for path in closure(script(name)) - PLUMBING for attribute in attributes(path)}
-    read.add("set")  # of a variant: `Params.of` puts its keys in their places
+    read |= {"set", *FOLDERS}  # of a variant: read where params are, by `Params.of` and `Variant.sources`
     assert sorted(leaf for leaf in spelled_out(declared(name)) if leaf.split(".")[-1] not in read) == []

@@ -135,7 +135,6 @@ def test_lengths_count_training_events() -> None:
     left = control_states("future_length", np.zeros((4, 12), np.float16), train, np.zeros((4, 2)), 2, 0.5, RNG(0))
     assert past[0].tolist() == past[3].tolist()  # one event so far
     assert left[2].tolist() == left[3].tolist()  # none to come
-    assert past[:3].tolist() == left[2::-1].tolist() or len({tuple(row) for row in past[:3].tolist()}) == 3
 
 
 def test_text_by_hand() -> None:

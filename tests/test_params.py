@@ -66,7 +66,7 @@ def edited(folder: Path, old: str, new: str) -> Path:
         (
             "variants.snqn.state",
             "yes",
-            "variants.snqn.state is 'yes', but must be 'none', 'le', 'shuffled', 'random', ",
+            "variants.snqn.state is 'yes', but must be 'none', 'le', 'shuffled', ",
         ),
         (
             "variants.snqn.state",
@@ -74,17 +74,17 @@ def edited(folder: Path, old: str, new: str) -> Path:
             "variants.snqn.state is shuffled, but no entry of controls makes states shuffled: add it as in settings/",
         ),
         (
-            "controls.tables",
+            "controls.sources",
             {"mine": {"part": "actions", "source": "shuffled"}},
-            "controls.tables.mine: source 'shuffled' is no control of actions: use popularity, item_knn, text",
+            "controls.sources.mine: source 'shuffled' is no control of actions: use popularity, item_knn, text",
         ),
         (
-            "controls.tables",
+            "controls.sources",
             {"mine": {"part": "actions", "source": "policy"}},
-            "controls.tables.mine: source policy is made from a trained variant: write it under controls.policies",
+            "controls.sources.mine: source policy is made from a trained variant: write it under controls.policies",
         ),
         (
-            "controls.tables",
+            "controls.sources",
             {name: {"part": "actions", "source": "text"} for name in ("one", "two")},
             "controls: actions text is made by two entries: remove one",
         ),

@@ -1,7 +1,8 @@
 """Rewards in the place of the LE's, for the same logged and sampled actions.
 
 In: the LE's rewards of M logged actions and of A sampled ones each. Out: rewards of the same shapes, float32, as
-le_parts.py reads them: standardised over the logged ones and through the sigmoid; as they are where the logged are equal.
+le_parts.py reads them: standardised over the logged ones and through the sigmoid, or as they are where the logged ones
+are equal.
 
 - shuffled: the LE's, permuted among all pairs of state and action, logged and sampled: nothing is left but their
   distribution.
@@ -38,10 +39,8 @@ def control_rewards(
     elif source == "logged":
         found = np.ones_like(rewards), np.zeros_like(sampled_rewards)
     elif source == "mean":
-        centre = mean_and_deviation(rewards)
-        logged, sampled = (
-            float(preference(np.array(part), centre).double().mean()) for part in (rewards, sampled_rewards)
-        )
+        centre, both = mean_and_deviation(rewards), (np.array(rewards), np.array(sampled_rewards))
+        logged, sampled = (float(preference(part, centre).double().mean()) for part in both)
         found = np.full_like(rewards, logged), np.full_like(sampled_rewards, sampled)
     elif source == "constant":
         found = np.full_like(rewards, HALF), np.full_like(sampled_rewards, HALF)

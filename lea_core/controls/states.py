@@ -5,8 +5,8 @@ the same shape, float16.
 
 - shuffled: the LE's states, permuted among all training events.
 - random: a normal vector for every event.  constant: one for all of them, so more parameters without information.
-- text: what the LE's content start is before any training, norm(sum_j w_j c_{x_{t-j}}) over the recent items; the rest of
-  the width is zero, which changes no cosine.
+- text: what the LE's content start is before any training, norm(sum_j w_j c_{x_{t-j}}) over the recent items; the
+  rest of the width is zero, which changes no cosine.
 - history_length, future_length: how many training events of the user came so far, or are still to come. Two proxy
   losses: they tell how much of an alignment's gain is due to any task beside the first.
 """
@@ -69,7 +69,8 @@ def recent_content(train: Sequences, content: np.ndarray, recent: int, decay: fl
         of_age = items[:, recent - 1 - age]
         result[:, : content.shape[1]] += decay**age * np.where(of_age[:, None] >= 0, content[of_age], 0.0)
     norms = np.linalg.norm(result, axis=1, keepdims=True)
-    return result / np.maximum(norms, 1e-12)
+    unit: np.ndarray = result / np.maximum(norms, 1e-12)
+    return unit
 
 
 def bumps(values: np.ndarray, width: int) -> np.ndarray:

@@ -51,12 +51,12 @@ class Controls(Section):
     """Which controls the pipeline makes: an entry for each table; settings/controls.yaml has them all."""
 
     seed: int  # of what is drawn
-    tables: dict[Name, TableControl]
+    sources: dict[Name, TableControl]
     policies: dict[Name, PolicyControl]
 
     @model_validator(mode="after")
     def _once(self) -> Controls:
-        made = [(entry.part, entry.source) for entry in self.tables.values()]
+        made = [(entry.part, entry.source) for entry in self.sources.values()]
         made += [(entry.part, POLICY) for entry in self.policies.values()]
         for part, source in made:
             if made.count((part, source)) > 1:
@@ -67,4 +67,4 @@ class Controls(Section):
         """Whether an entry makes data/<folder>/<source>.parquet."""
         if source == POLICY:
             return any(entry.part == folder for entry in self.policies.values())
-        return any((entry.part, entry.source) == (folder, source) for entry in self.tables.values())
+        return any((entry.part, entry.source) == (folder, source) for entry in self.sources.values())
