@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run test lint check tiny bench-le bench-annotate bench-scale bench-catalogue bench-train search-le tune clean
+.PHONY: help install run controls test lint check tiny bench-le bench-annotate bench-scale bench-catalogue bench-train search-le tune clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 run: install ## the whole pipeline on real data with a real language model, then its report
 	@lea check
+	@dvc repro
+	@lea report
+
+controls: install ## every part of the LE beside its controls: settings/controls.yaml into params.yaml, pipeline, report
+	@lea use settings/controls.yaml
 	@dvc repro
 	@lea report
 

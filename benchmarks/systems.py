@@ -35,7 +35,7 @@ EVALUATE_EVERY = 2  # epochs, ours; the peers' script does it after each
 PATIENCE = 6  # epochs
 EPOCHS = 40
 FAITHFUL = "-faithful"
-PLAIN = {"state": "none", "reward": "none", "actions": "none", "ranking": "none"}
+PLAIN = {"state": "none", "reward": "none", "actions": "none", "ranking": "none", "items": "none"}
 
 
 @dataclass(frozen=True)

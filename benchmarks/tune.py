@@ -37,7 +37,14 @@ def with_variants(params: Params, methods: Sequence[str], backbone: str) -> Para
         fields = getattr(params.backbones, backbone).model_dump()
         own = {key: value for key, value in space.items() if key.removeprefix("backbones.sasrec.") in fields}
         space |= {key.replace("sasrec", backbone): value for key, value in own.items()}
-    plain = {"backbone": backbone, "state": "none", "reward": "none", "actions": "none", "ranking": "none"}
+    plain = {
+        "backbone": backbone,
+        "state": "none",
+        "reward": "none",
+        "actions": "none",
+        "ranking": "none",
+        "items": "none",
+    }
     end = "" if backbone == "sasrec" else f"-{backbone}"
     variants = {f"{method}{end}": {**plain, "method": method, "set": {}} for method in methods}
     return changed(params, {"variants": variants, "tune.space": space})

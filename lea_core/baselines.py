@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lea_core.errors import LeaError
-from lea_core.sequences import Sequences, batches, histories
+from lea_core.sequences import Sequences, batches, histories, seen_pairs
 
 Scorer = Callable[[np.ndarray], Tensor]
 
@@ -174,11 +174,30 @@ def propose(
     """
     proposed = np.empty((len(users), count), dtype=np.int64)
     for part in batches(len(users), batch):
-        scores = scorer(histories(train, users[part], positions[part] + 1, history)).clone()  # (B, I)
-        for row, (user, position) in enumerate(zip(users[part], positions[part], strict=True)):
-            scores[row, torch.from_numpy(train.user_items(user)[: position + 1 + skip_next])] = -torch.inf
-        best = scores.topk(min(count, train.num_items), dim=1)
-        if count > train.num_items or bool(best.values.isneginf().any()):
-            raise LeaError(f"{count} proposals: fewer of the {train.num_items} items are unseen: ask for fewer")
-        proposed[part] = best.indices.numpy()
+        scores = scorer(histories(train, users[part], positions[part] + 1, history))  # (B, I)
+        proposed[part], _ = best_items(scores, train, users[part], positions[part], count, True, skip_next)
     return proposed
+
+
+def best_items(
+    scores: Tensor,
+    train: Sequences,
+    users: np.ndarray,
+    positions: np.ndarray,
+    count: int,
+    skip_seen: bool,
+    skip_next: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`propose` from scores (B, I): items and their scores, (B, A) both. With `skip_seen` the history is left out."""
+    scores = scores.clone()
+    events = train.offsets[users] + positions
+    if skip_seen:
+        owner, items = seen_pairs(train, events)
+        scores[torch.from_numpy(owner), torch.from_numpy(items)] = -torch.inf
+    if skip_next:
+        followed = np.flatnonzero(events + 1 < train.offsets[users + 1])
+        scores[torch.from_numpy(followed), torch.from_numpy(train.items[events[followed] + 1])] = -torch.inf
+    best = scores.topk(min(count, train.num_items), dim=1)
+    if count > train.num_items or bool(best.values.isneginf().any()):
+        raise LeaError(f"{count} proposals: fewer of the {train.num_items} items are unseen: ask for fewer")
+    return best.indices.numpy(), best.values.numpy()

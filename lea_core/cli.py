@@ -17,8 +17,7 @@ from rich.text import Text
 
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError, run
-from lea_core.params import load
-from lea_core.parts import FOLDERS, sources
+from lea_core.params import FOLDERS, load
 from lea_core.progress import amount, duration
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def check() -> None:
     """Validate params.yaml and say what each variant uses."""
     params = load()
     cells = [
-        [name, variant.backbone, variant.method, *sources(variant).values()]
+        [name, variant.backbone, variant.method, *(getattr(variant, part) for part in FOLDERS)]
         for name, variant in params.variants.items()
     ]
     title = f"{params.dataset.name}, seeds {', '.join(map(str, params.train.seeds))}"

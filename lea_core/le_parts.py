@@ -1,13 +1,16 @@
 """What a learner gets for each training event: rewards, and the LE's parts that its variant names.
 
-In: `interactions.parquet` (events) and, by variant, `states`, `rewards` and `actions` of the LE. Out: `Supervision`,
+In: `interactions.parquet` (events) and, by variant, `states`, `rewards` and `actions` of the LE, or of a control in the
+LE's place (lea_core/controls/). Out: `Supervision`,
 tensors by training event or by transition, checked against the training sequences row by row.
 
 A transition is a training event that another training event of its user follows: its state is the one after the event,
 its action the event that follows. `Supervision` holds transitions in the order of the training events.
 
 An LE reward R enters as reward_scale * sigmoid((R - mean) / deviation), mean and deviation taken over the logged
-actions; without the rewards table, over the proposed ones. So an average logged action gets half the scale.
+actions; without the LE's rewards table, over the proposed ones. So an average logged action gets half the scale.
+Rewards of a control go the same way; where all its logged ones are equal they enter as they are, times reward_scale.
+Proposals are standardised by the logged actions only where the LE gives both.
 """
 
 from __future__ import annotations
@@ -22,11 +25,22 @@ import torch
 from torch import Tensor
 
 from lea_core.errors import LeaError
-from lea_core.params import TrainParams, Variant
-from lea_core.parts import sources, table_path
+from lea_core.params import FOLDERS, POLICY, TrainParams, Variant
+from lea_core.parts import origin, table_path
 from lea_core.rewards import of_events
 from lea_core.sequences import Sequences
-from lea_core.tables import ACTIONS, INTERACTIONS, RANKINGS, REWARDS, STATES, Schema, is_made_from, read_table, to_numpy
+from lea_core.tables import (
+    ACTIONS,
+    INTERACTIONS,
+    ITEM_VECTORS,
+    RANKINGS,
+    REWARDS,
+    STATES,
+    Schema,
+    is_made_from,
+    read_table,
+    to_numpy,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class Supervision:
     proposed_preferences: Tensor | None = None  # (M, A) in (0, 1): their LE reward before the scale
     ranked_items: Tensor | None = None  # (M, K) int64
     ranked_log_probabilities: Tensor | None = None  # (M, K): what the LE's ranking gives them
+    item_vectors: Tensor | None = None  # (I, C): what item embeddings start from
 
     def to(self, device: torch.device) -> Supervision:
         """The same on another device."""
@@ -60,34 +75,38 @@ def read_supervision(data: Path, variant: Variant, params: TrainParams, train: S
     Raises `LeaError` where a table is of another dataset, holds NaN, or an event has no reward.
     """
     rows = transitions(train)
-    states = _read_states(table_path(data, "state", variant.state), train) if variant.state == "le" else None
+    paths = {part: table_path(data, part, getattr(variant, part)) for part in FOLDERS}
+    makers = {part: _maker(part, getattr(variant, part)) for part in FOLDERS}
+    states = None if variant.state == "none" else _read_states(paths["state"], train, makers["state"])
     sampled_actions = sampled_rewards = proposed_actions = proposed_preferences = None
     centre = None  # mean and deviation of the logged LE rewards
-    if variant.reward == "le":
-        path = table_path(data, "reward", variant.reward)
-        table = _read_transitions(path, REWARDS, train, rows, "annotate")
+    if variant.reward != "none":
+        path, maker = paths["reward"], makers["reward"]
+        table = _read_transitions(path, REWARDS, train, rows, maker)
         if not np.array_equal(to_numpy(table, "action"), train.items[rows + 1]):
-            raise _of_another_dataset(path, "an action is not the item that follows in training", "annotate")
+            raise _of_another_dataset(path, "an action is not the item that follows in training", maker)
         logged = _finite(path, table, "reward")
-        centre = _centre(path, logged)
-        rewards = params.le.reward_scale * _preference(logged, centre)
-        sampled_actions = _items(path, table, "sampled_actions", train, "annotate")
-        sampled_rewards = params.le.reward_scale * _preference(_finite(path, table, "sampled_rewards"), centre)
+        centre = _centre(path, logged, variant.reward)
+        rewards = params.le.reward_scale * preference(logged, centre)
+        sampled_actions = _items(path, table, "sampled_actions", train, maker)
+        sampled_rewards = params.le.reward_scale * preference(_finite(path, table, "sampled_rewards"), centre)
     elif variant.method == "supervised":
         rewards = torch.zeros(len(rows))
     else:
         rewards = _event_rewards(data / "interactions" / "interactions.parquet", params.event_rewards, rows)
-    if variant.actions == "le":
-        path = table_path(data, "actions", variant.actions)
-        table = _read_transitions(path, ACTIONS, train, rows, "augment")
-        proposed_actions = _items(path, table, "actions", train, "augment")
+    if variant.actions != "none":
+        path, maker = paths["actions"], makers["actions"]
+        table = _read_transitions(path, ACTIONS, train, rows, maker)
+        proposed_actions = _items(path, table, "actions", train, maker)
         proposed = _finite(path, table, "rewards")
-        proposed_preferences = _preference(proposed, centre or _centre(path, proposed))
+        if not variant.reward == variant.actions == "le":
+            centre = _centre(path, proposed, variant.actions)
+        proposed_preferences = preference(proposed, centre)
     ranked_items = ranked_log_probabilities = None
-    if variant.ranking == "le":
-        path = table_path(data, "ranking", variant.ranking)
-        table = _read_transitions(path, RANKINGS, train, rows, "rank")
-        ranked_items = _items(path, table, "items", train, "rank")
+    if variant.ranking != "none":
+        path, maker = paths["ranking"], makers["ranking"]
+        table = _read_transitions(path, RANKINGS, train, rows, maker)
+        ranked_items = _items(path, table, "items", train, maker)
         ranked_log_probabilities = torch.from_numpy(_finite(path, table, "log_probabilities"))
     _check_origin(data, variant)
     return Supervision(
@@ -99,23 +118,35 @@ def read_supervision(data: Path, variant: Variant, params: TrainParams, train: S
         proposed_preferences,
         ranked_items,
         ranked_log_probabilities,
+        None if variant.items == "none" else _read_item_vectors(paths["items"], train, makers["items"]),
     )
 
 
+def _maker(part: str, source: str) -> str:
+    """The stage that makes a table."""
+    if source == "le":
+        return {"actions": "augment", "ranking": "rank", "items": "tokenize_items"}.get(part, "annotate")
+    return "control_policy" if source == POLICY else "control"
+
+
 def _check_origin(data: Path, variant: Variant) -> None:
-    """Raise `LeaError` where a table of the LE was made from other interactions, or from these in another order."""
-    stages = {"state": "annotate", "reward": "annotate", "actions": "augment", "ranking": "rank"}
-    for part, source in sources(variant).items():
-        path = table_path(data, part, source)
-        interactions = data / "interactions" / "interactions.parquet"
-        if source == "le" and not is_made_from(path, interactions):
-            stage = stages[part]
-            raise _of_another_dataset(path, f"its hash is not that of {interactions}", stage)
+    """Raise `LeaError` where a table was made from other interactions, or from these in another order."""
+    for part, source in variant.sources.items():
+        path, made_from = table_path(data, part, source), origin(data, part)
+        if not is_made_from(path, made_from):
+            raise _of_another_dataset(path, f"its hash is not that of {made_from}", _maker(part, source))
 
 
-def _read_states(path: Path, train: Sequences) -> Tensor:
+def _read_item_vectors(path: Path, train: Sequences, stage: str) -> Tensor:
+    table = read_table(path, ITEM_VECTORS)
+    if not np.array_equal(to_numpy(table, "item"), np.arange(train.num_items)):
+        raise _of_another_dataset(path, f"its rows are not the {train.num_items} items", stage)
+    return torch.from_numpy(_finite(path, table, "vector"))
+
+
+def _read_states(path: Path, train: Sequences, stage: str) -> Tensor:
     table = read_table(path, STATES)
-    _check_rows(path, table, *train.users_and_positions(), "annotate")
+    _check_rows(path, table, *train.users_and_positions(), stage)
     return torch.from_numpy(_finite(path, table, "state"))
 
 
@@ -157,16 +188,25 @@ def _items(path: Path, table: pa.Table, column: str, train: Sequences, stage: st
     return torch.from_numpy(values)
 
 
-def _centre(path: Path, rewards: np.ndarray) -> tuple[float, float]:
-    mean, deviation = float(rewards.mean(dtype=np.float64)), float(rewards.std(dtype=np.float64))
-    if deviation == 0.0:
+def _centre(path: Path, rewards: np.ndarray, source: str) -> tuple[float, float] | None:
+    """Mean and deviation, None for a control's equal rewards. Raises `LeaError` where those of the LE are equal."""
+    centre = mean_and_deviation(rewards)
+    if centre is None and source == "le":
         raise LeaError(f"{path}: all rewards are equal, the LE prefers nothing: look at its metrics, train it longer")
-    return mean, deviation
+    return centre
 
 
-def _preference(rewards: np.ndarray, centre: tuple[float, float]) -> Tensor:
-    mean, deviation = centre
-    return torch.sigmoid((torch.from_numpy(rewards).float() - mean) / deviation)
+def mean_and_deviation(rewards: np.ndarray) -> tuple[float, float] | None:
+    """Of rewards of any shape; None where they do not differ."""
+    if rewards.min() == rewards.max():
+        return None
+    return float(rewards.mean(dtype=np.float64)), float(rewards.std(dtype=np.float64))
+
+
+def preference(rewards: np.ndarray, centre: tuple[float, float] | None) -> Tensor:
+    """sigmoid((R - mean) / deviation) of rewards of any shape, float32; R itself without a centre."""
+    plain = torch.from_numpy(rewards).float()
+    return plain if centre is None else torch.sigmoid((plain - centre[0]) / centre[1])
 
 
 def _event_rewards(path: Path, rewards: dict[str, float], rows: np.ndarray) -> Tensor:

@@ -20,8 +20,7 @@ import numpy as np
 
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError
-from lea_core.params import Variant
-from lea_core.parts import sources
+from lea_core.params import FOLDERS, Variant
 from lea_core.tables import RANKS, read_table, to_numpy
 
 SELECTION = "NDCG@10"  # the column of curves.csv by which the training loop chooses the epoch
@@ -68,23 +67,29 @@ class Result:
 
     @property
     def sources(self) -> dict[str, str]:
-        """Where each part of the LE comes from: `none`, `le` or the name of a control. Empty for a baseline."""
-        return {} if self.variant is None else sources(self.variant)
+        """Where the parts come from that it uses: `le` or the name of a control. Empty for a baseline."""
+        return {} if self.variant is None else self.variant.sources
 
     @property
     def parts(self) -> str:
-        """The parts of the LE that it uses, in a word or two: none, state, state + actions, all. Of a baseline: LLM."""
-        if self.cost is not None:
-            return "LLM" if self.cost.needs_llm else "none"
-        used = [part for part, source in self.sources.items() if source != "none"]
-        return "all" if len(used) == len(self.sources) else " + ".join(used) or "none"
+        """The parts of the LE that it uses, and their controls: none, state, state + actions, all, reward shuffled.
+
+        Of a baseline: LLM or none.
+        """
+        if self.variant is None:
+            return "LLM" if self.cost is not None and self.cost.needs_llm else "none"
+        found = self.sources
+        if len(found) == len(FOLDERS) and not self.variant.is_control:
+            return "all"
+        used = [part if source == "le" else f"{part} {source}" for part, source in found.items()]
+        return " + ".join(used) or "none"
 
     @property
     def kind(self) -> str:
         """`variant`, `baseline`, or `control`: a variant that takes something else in the LE's place."""
         if self.variant is None:
             return "baseline"
-        return "control" if set(self.sources.values()) - {"none", "le"} else "variant"
+        return "control" if self.variant.is_control else "variant"
 
 
 def read_results(

@@ -60,6 +60,8 @@ ITEM_TOKENS: Schema = {
     "pooled": Vector(pa.float32()),
     "content": Vector(pa.float32()),
 }
+# What an item's embedding starts from, the directions of most variance first; a row for every item.
+ITEM_VECTORS: Schema = {"item": pa.int32(), "vector": Vector(pa.float32())}
 # The LE's state after a user's events 0..position; a row for every training event.
 STATES: Schema = {"user": pa.int32(), "position": pa.int32(), "state": Vector(pa.float16())}
 # The LE's reward of the logged next item (`action`, the item at position + 1) and of sampled items, from the state at

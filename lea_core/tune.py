@@ -29,7 +29,7 @@ from lea_core.artifacts import publish_file, write_csv
 from lea_core.checkpoints import Checkpoint
 from lea_core.errors import LeaError
 from lea_core.params import Choices, Dimension, IntRange, Params, parse
-from lea_core.parts import sources, table_path
+from lea_core.parts import table_path
 from lea_core.processes import side_by_side
 from lea_core.progress import duration, no_bars
 from lea_core.sources import file_sha256
@@ -191,7 +191,7 @@ def _identity(params: Params, data: Path, name: str) -> tuple[str, dict[str, Any
     """What a trial's result depends on: a label that tells data sets apart, and all of it."""
     variant, own = params.variant(name), params.of(name).model_dump()
     files = [data / "interactions" / f"{table}.parquet" for table in ("interactions", "items")]
-    files += [table_path(data, part, source) for part, source in sources(variant).items() if source != "none"]
+    files += [table_path(data, part, source) for part, source in variant.sources.items()]
     for file in files:
         if not file.exists():
             raise LeaError(f"{file}: not found: run `dvc repro` to make it")

@@ -1,7 +1,7 @@
 """preprocess: data/raw/ -> data/interactions/ (interactions, items, users, quality.json).
 
-It also writes the empty data/{states,rewards,actions,rankings}/none.parquet that variants without the LE read. Alone:
-`python -m stages.preprocess`.
+It also writes the empty data/{states,rewards,actions,rankings,items}/none.parquet that variants without the LE read.
+Alone: `python -m stages.preprocess`.
 """
 
 from __future__ import annotations

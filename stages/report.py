@@ -3,8 +3,9 @@
 In: data/evaluations/, data/policies/, data/le_quality/summary.json, data/interactions/, data/item_tokens/items.parquet,
 params `report`, `variants`, `train.seeds`, `evaluate.cutoffs`, `evaluate.mask_seen`, `finetune_le.users_share`,
 `finetune_le.seed`. Out: report.md (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC
-metrics: one number per variant), curves.csv (DVC's line plot), comparisons.csv, slices.csv, lists.csv, chart.png.
-Alone: `python -m stages.report`.
+metrics: one number per variant), curves.csv (DVC's line plot), comparisons.csv, slices.csv, lists.csv, chart.png,
+parts.csv and, where there are controls or parts alone, parts.png (what_bought_what.py). Alone:
+`python -m stages.report`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ DATA = Path("data")
 
 def main(argv: list[str]) -> None:
     """Write the report; takes no arguments."""
+    from lea_core import what_bought_what
     from lea_core.evidence import COMPARISON, comparison_rows, lists_of, read_log, slices_of, twin_pairs
     from lea_core.report import draw, markdown, table_rows
     from lea_core.results import SELECTION, read_results
@@ -39,6 +41,8 @@ def main(argv: list[str]) -> None:
         for result in results
         for row in result.curve
     ]
+    parts = what_bought_what.rows(DATA, results, headline)
+    verdicts = what_bought_what.verdicts(DATA, results, headline)
     scores = {result.name: result.scores[headline].mean for result in results if result.variant}
     with publish_folder(DATA / "report") as folder:
         write_csv(folder / "table.csv", rows)
@@ -46,6 +50,10 @@ def main(argv: list[str]) -> None:
         write_csv(folder / "slices.csv", slices)
         write_csv(folder / "lists.csv", lists)
         text = markdown(results, headline, le_quality, params.evaluate.mask_seen, comparisons, slices, lists)
+        write_csv(folder / "parts.csv", parts, what_bought_what.COLUMNS)
+        if parts:
+            what_bought_what.draw(parts, folder / "parts.png")
+            text += f"\n{what_bought_what.section(parts, verdicts)}\n![What each part buys](parts.png)\n"
         (folder / "report.md").write_text(text, encoding="utf-8")
         write_json(folder / "headline.json", scores)
         write_csv(folder / "curves.csv", curves)

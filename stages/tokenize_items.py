@@ -1,7 +1,8 @@
 """items + LLM -> data/item_tokens: one soft token and one content vector per item.
 
 In: data/interactions/items.parquet, data/llm. Out: data/item_tokens/{items.parquet,measured.json,
-statistics.safetensors}; also encoder.safetensors with method amortised. What a killed run had learned is gone on from
+statistics.safetensors}; also encoder.safetensors with method amortised; data/items/le.parquet, the content vectors
+alone, from which a variant's item embeddings may start. What a killed run had learned is gone on from
 (checkpoints.py); texts of earlier runs are not computed again (text_cache.py).
 Run alone: python -m stages.tokenize_items
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from lea_core.errors import no_arguments, run
 
 ITEMS, LLM, OUT = Path("data/interactions/items.parquet"), Path("data/llm"), Path("data/item_tokens")
+VECTORS = Path("data/items/le.parquet")
 
 
 def main(argv: list[str]) -> None:
@@ -42,6 +44,8 @@ def main(argv: list[str]) -> None:
         write_tensors(folder / "statistics.safetensors", vars(result.statistics))
         if result.encoder:
             write_tensors(folder / "encoder.safetensors", result.encoder)
+    columns = {"item": table["item"], "vector": table["content"]}
+    tables.write_parts(VECTORS, [pa.table(columns)], tables.ITEM_VECTORS, made_from=ITEMS)
     if result.checkpoint:
         result.checkpoint.remove()
 

@@ -13,13 +13,13 @@ from lea_core.learners.network import CriticNetwork, target_of
 from lea_core.params import Params
 from lea_core.policy import Policy, PolicyConfig
 from lea_core.sequences import Sequences
-from lea_core.tables import ACTIONS, INTERACTIONS, RANKINGS, REWARDS, STATES, vectors, write_table
+from lea_core.tables import ACTIONS, INTERACTIONS, ITEM_VECTORS, ITEMS, RANKINGS, REWARDS, STATES, vectors, write_table
 from lea_core.tables import write_parts as write_made
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)
-NONE = {"state": "none", "reward": "none", "actions": "none", "ranking": "none"}
-LE = {"state": "le", "reward": "le", "actions": "le", "ranking": "le"}
+NONE = {"state": "none", "reward": "none", "actions": "none", "ranking": "none", "items": "none"}
+LE = {"state": "le", "reward": "le", "actions": "le", "ranking": "le", "items": "le"}
 
 
 def params(changes: dict[str, Any] | None = None) -> Params:
@@ -123,6 +123,18 @@ def write_parts(folder: Path, data: Sequences, event: str = "") -> Params:
     ranked = vectors(np.concatenate([action[:, None], others], axis=1))
     rankings = pa.table({**key, "items": ranked, "log_probabilities": likely})
     write_made(folder / "rankings" / "le.parquet", [rankings], RANKINGS, made_from)
+    catalogue = pa.table(
+        {
+            "item": np.arange(data.num_items, dtype=np.int32),
+            "item_id": [str(item) for item in range(data.num_items)],
+            "text": [""] * data.num_items,
+            "train_count": np.bincount(train.items, minlength=data.num_items).astype(np.int32),
+        }
+    )
+    write_table(made_from.with_name("items.parquet"), catalogue, ITEMS)
+    item_vectors = vectors(generator.normal(size=(data.num_items, 20)).astype(np.float32))
+    start = pa.table({"item": catalogue["item"], "vector": item_vectors})
+    write_made(folder / "items" / "le.parquet", [start], ITEM_VECTORS, made_from.with_name("items.parquet"))
     return params()
 
 

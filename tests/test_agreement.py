@@ -9,7 +9,10 @@
 from __future__ import annotations
 
 import ast
+import atexit
 import functools
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from lea_core.params.overlay import WHOLE
+from lea_core.params import FOLDERS
+from lea_core.params.overlay import WHOLE, use
 
 ROOT = Path(__file__).parent.parent
 # These carry data and messages and change no number in it: see the head of dvc.yaml.
@@ -31,6 +35,8 @@ PLUMBING = {
 # No stage depends on these: who does the work, not what comes out; and what `lea tune` tries, beside the pipeline.
 HOW = {"annotate.engine", "annotate.workers", "tune.trials", "tune.seed", "tune.seeds", "tune.space"}
 
+CONTROL_MAPS = {"control": "controls.sources", "control_policy": "controls.policies"}
+
 
 @functools.cache
 def tree(path: str) -> ast.Module:
@@ -40,13 +46,24 @@ def tree(path: str) -> ast.Module:
 @functools.cache
 def stages() -> dict[str, Any]:
     """DVC's own reading of dvc.yaml: every stage with its templates filled, by its full name."""
-    with Repo(str(ROOT)) as repo:
-        return {stage.addressing: stage for stage in repo.index.stages}
+    with Repo.init(str(project()), no_scm=True) as repo:
+        return {stage.name: stage for stage in repo.index.stages}
 
 
 @functools.cache
 def raw_params() -> dict[str, Any]:
-    return YAML(typ="safe", pure=True).load(ROOT / "params.yaml")  # type: ignore[no-any-return]
+    return YAML(typ="safe", pure=True).load(project() / "params.yaml")  # type: ignore[no-any-return]
+
+
+@functools.cache
+def project() -> Path:
+    """A folder with dvc.yaml, and with params.yaml to which settings/controls.yaml adds the controls."""
+    folder = Path(tempfile.mkdtemp(prefix="lea-agreement-"))
+    atexit.register(shutil.rmtree, folder)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, folder)
+    use(ROOT / "settings" / "controls.yaml", folder / "params.yaml")
+    return folder
 
 
 def script(stage: str) -> str:
@@ -111,7 +128,7 @@ def code() -> list[str]:
 
 @pytest.mark.parametrize("name", stages())
 def test_deps_are_the_code_that_runs(name: str) -> None:
-    declared = {path for dep in stages()[name].deps if (path := str(dep)).endswith(".py")}
+    declared = {path for dep in stages()[name].deps if (path := dep.def_path).endswith(".py")}
     assert declared == closure(script(name)) - PLUMBING
 
 
@@ -219,9 +236,12 @@ def chains(node: ast.AST) -> list[list[str]]:
 def read_by_stage(name: str) -> set[str]:
     """What the code of a stage reads, in the form that dvc.yaml declares it: of a named map, the entry it is about."""
     found = {key for path in closure(script(name)) - PLUMBING for key in reads(path)}
-    key = name.partition("@")[2]
+    stage, _, key = name.partition("@")
     if not key:
         return found
+    if stage in CONTROL_MAPS:
+        section = CONTROL_MAPS[stage]
+        return {f"{section}.{key}" if read == section else read for read in found}
     variant = raw_params()["variants"][key]
     own = {
         "variant": f"variants.{key}",
@@ -268,6 +288,7 @@ def attributes(path: str) -> frozenset[str]:
 @pytest.mark.parametrize("name", stages())
 def test_every_declared_key_is_read(name: str) -> None:
     read = {attribute for path in closure(script(name)) - PLUMBING for attribute in attributes(path)}
+    read |= {"set", *FOLDERS}  # of a variant: read where params are, by `Params.of` and `Variant.sources`
     # who goes through all variants reads which there are, whatever it reads of each
     variants = {leaf for leaf in spelled_out({"variants"}) if "variants" in read_by_stage(name)}
     assert sorted(leaf for leaf in spelled_out(declared(name)) - variants if leaf.split(".")[-1] not in read) == []

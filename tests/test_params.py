@@ -63,7 +63,36 @@ def edited(folder: Path, old: str, new: str) -> Path:
             "dqn",
             "variants.snqn.method is 'dqn', but must be 'supervised', 'sqn', 'sac', 'snqn' or 'sa2c'",
         ),
-        ("variants.snqn.state", "yes", "variants.snqn.state is 'yes', but must be 'none' or 'le': mend it"),
+        (
+            "variants.snqn.state",
+            "yes",
+            "variants.snqn.state is 'yes', but must be 'none', 'le', 'shuffled', ",
+        ),
+        (
+            "variants.snqn.state",
+            "shuffled",
+            "variants.snqn.state is shuffled, but no entry of controls makes states shuffled: add it as in settings/",
+        ),
+        (
+            "controls.sources",
+            {"mine": {"part": "actions", "source": "shuffled"}},
+            "controls.sources.mine: source 'shuffled' is no control of actions: use popularity, item_knn, text",
+        ),
+        (
+            "controls.sources",
+            {"mine": {"part": "actions", "source": "policy"}},
+            "controls.sources.mine: source policy is made from a trained variant: write it under controls.policies",
+        ),
+        (
+            "controls.sources",
+            {name: {"part": "actions", "source": "text"} for name in ("one", "two")},
+            "controls: actions text is made by two entries: remove one",
+        ),
+        (
+            "controls.policies",
+            {"mine": {"part": "actions", "policy": "nobody"}},
+            "controls.policies.mine.policy: variants has no 'nobody': write one of supervised, snqn",
+        ),
         ("variants.supervised.reward", "le", "variants.supervised: method supervised reads no reward: set reward to"),
         ("train.epochs", 9, "variants.sa2c: train.epochs 9 ends within methods.sa2c.warmup_epochs"),
         (

@@ -42,6 +42,7 @@ GRU4REC = {
     "reward": "none",
     "actions": "none",
     "ranking": "none",
+    "items": "none",
 }
 
 Table = list[tuple[dict[str, object], set[str]]]

@@ -25,7 +25,7 @@ from lea_core.tables import RANKS, vectors, write_table
 from tests.lane import ROOT, change_params
 from tests.tiny_project import log, write_log, write_tokens
 
-PLAIN = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none", "ranking": "none"}
+PLAIN = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none", "ranking": "none", "items": "none"}
 VARIANTS = {
     "snqn": Variant(**PLAIN, method="snqn"),
     "supervised": Variant(**PLAIN, method="supervised"),

@@ -32,6 +32,7 @@ VARIANT = {
     "reward": "none",
     "actions": "none",
     "ranking": "none",
+    "items": "none",
 }
 
 

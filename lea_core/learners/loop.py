@@ -30,7 +30,7 @@ from lea_core.learners.snqn import Snqn
 from lea_core.learners.sqn import Sqn
 from lea_core.learners.supervised import Supervised
 from lea_core.metrics import metrics
-from lea_core.params import ActorParams, NegativeParams, Params, QParams, SupervisedParams, Variant
+from lea_core.params import ActorParams, NegativeParams, Params, QParams, SupervisedParams, TrainParams, Variant
 from lea_core.policy import Policy, PolicyConfig
 from lea_core.progress import bar
 from lea_core.sequences import Sequences
@@ -75,6 +75,7 @@ def _train_seed(
     variant, train = params.variant(name), params.train
     settings = getattr(params.backbones, variant.backbone).model_dump()
     policy = Policy(PolicyConfig(variant.backbone, settings, sequences.num_items, train.history)).to(device)
+    start_items(policy, supervision, train)
     learner = build_learner(variant, params, policy, supervision)
     method = getattr(params.methods, variant.method)
     data = TrainingData(training_events(sequences), supervision, method, train, device)
@@ -110,6 +111,24 @@ def _train_seed(
     return Trained(policy, curve, summary)
 
 
+@torch.no_grad()
+def start_items(policy: Policy, supervision: Supervision, train: TrainParams) -> None:
+    """Give embeddings and actor the first D numbers of the item vectors, where the variant has any, to start from."""
+    vectors = supervision.item_vectors
+    if vectors is None:
+        return
+    if vectors.shape[1] < policy.width:
+        raise LeaError(
+            f"params.yaml: the backbone's width {policy.width} is more than the {vectors.shape[1]} numbers of an item "
+            "vector: lower it, or raise tokenize_items.content_width"
+        )
+    start = vectors[:, : policy.width].to(policy.actor.weight.device)
+    start = start * (train.le.item_scale / start.std())
+    policy.backbone.item_embedding.weight.copy_(start)
+    policy.actor.weight.copy_(start)
+    policy.backbone.item_embedding.weight.requires_grad_(not train.le.freeze_items)
+
+
 def build_learner(variant: Variant, params: Params, policy: Policy, supervision: Supervision) -> Learner:
     """The variant's method around `policy`."""
     train, methods, device = params.train, params.methods, policy.actor.weight.device
@@ -126,6 +145,7 @@ def build_learner(variant: Variant, params: Params, policy: Policy, supervision:
         if settings.target_rate is not None:
             return Critics(first, target_of(first), settings, train)
         other = Policy(policy.config)  # the papers' second network, with weights of its own
+        start_items(other, supervision, train)
         if train.sparse:
             other.use_sparse_gradients()
         return Critics(

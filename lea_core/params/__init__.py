@@ -24,6 +24,7 @@ from lea_core.params.baselines import (
     RecentPopularityParams,
     SessionNeighbourParams,
 )
+from lea_core.params.controls import CONTROLS, FOLDERS, POLICY, Controls, PolicyControl, TableControl
 from lea_core.params.data import Columns, FileSource, MovieLens, PreprocessParams, SplitParams, Tables
 from lea_core.params.le import (
     AmortisedTokens,
@@ -68,7 +69,10 @@ from lea_core.params.learners import (
 from lea_core.params.tuning import Choices, Dimension, FloatRange, IntRange, TuneParams
 
 __all__ = [
+    "CONTROLS",
+    "FOLDERS",
     "PARAMS",
+    "POLICY",
     "ActorParams",
     "AmortisedTokens",
     "AnnotateParams",
@@ -79,6 +83,7 @@ __all__ = [
     "CaserParams",
     "Choices",
     "Columns",
+    "Controls",
     "Count",
     "CountOrZero",
     "Dimension",
@@ -105,6 +110,7 @@ __all__ = [
     "OffPolicyParams",
     "OpenShare",
     "Params",
+    "PolicyControl",
     "Positive",
     "PreprocessParams",
     "QParams",
@@ -123,6 +129,7 @@ __all__ = [
     "SoftmaxLoss",
     "SplitParams",
     "SupervisedParams",
+    "TableControl",
     "Tables",
     "TokenParams",
     "TrainParams",
@@ -156,6 +163,7 @@ class Params(Section):
     augment: AugmentParams
     rank: RankParams
     measure_le: MeasureParams
+    controls: Controls
     backbones: Backbones
     methods: Methods
     train: TrainParams
@@ -184,6 +192,17 @@ class Params(Section):
             problem = _problem(variant, own)
             if problem:
                 raise ValueError(f"variants.{name}: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _controls_are_made(self) -> Params:
+        for name, variant in self.variants.items():
+            for part, source in variant.sources.items():
+                if source != "le" and not self.controls.makes(FOLDERS[part], source):
+                    raise ValueError(
+                        f"variants.{name}.{part} is {source}, but no entry of controls makes {FOLDERS[part]} {source}: "
+                        "add it as in settings/controls.yaml"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -272,9 +291,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse(raw: Mapping[str, Any], path: Path) -> Params:
     """Validate the sections of params.yaml. Raises `LeaError`: one line that names the file, the key and the mend."""
     try:
-        return Params.model_validate(raw)
+        found = Params.model_validate(raw)
     except ValidationError as error:
         raise LeaError(f"{path}: {_first(error)}") from None
+    # not in Params, which also stands for one variant alone
+    for name, control in found.controls.policies.items():
+        key = f"{path}: controls.policies.{name}.policy"
+        if control.policy not in found.variants:
+            raise LeaError(f"{key}: variants has no {control.policy!r}: write one of {', '.join(found.variants)}")
+        if POLICY in found.variant(control.policy).sources.values():
+            raise LeaError(f"{key}: {control.policy} learns from a policy itself: name another variant")
+    return found
 
 
 def _first(error: ValidationError) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from lea_core.params.base import Count, CountOrZero, NotNegative, Positive, Section, Share
+from lea_core.params.controls import FOLDERS, ActionsControl, ItemsControl, RankingControl, RewardControl, StateControl
 
 
 class SasrecParams(Section):
@@ -186,6 +187,8 @@ class LeUseParams(Section):
     action_q_weight: NotNegative  # and in the TD loss
     ranking_weight: NotNegative  # of the LE's ranking, in the supervised loss
     ranking_temperature: Positive  # its probabilities are raised to 1 / this power
+    item_scale: Positive  # deviation of the item vectors that embeddings and actor start from
+    freeze_items: bool  # item embeddings, not the actor, stay as they start; without item vectors they are free
 
 
 class TrainParams(Section):
@@ -217,14 +220,15 @@ class TrainParams(Section):
 
 
 class Variant(Section):
-    """One recommender: a backbone, a method, and where its LE parts come from (`none` or `le`)."""
+    """One recommender: a backbone, a method, and where its LE parts come from (`none`, `le` or a control)."""
 
     backbone: Literal["sasrec", "gru4rec", "caser", "nextitnet"]
     method: Literal["supervised", "sqn", "sac", "snqn", "sa2c"]
-    state: Literal["none", "le"]
-    reward: Literal["none", "le"]
-    actions: Literal["none", "le"]
-    ranking: Literal["none", "le"]
+    state: Literal["none", "le", StateControl]
+    reward: Literal["none", "le", RewardControl]
+    actions: Literal["none", "le", ActionsControl]
+    ranking: Literal["none", "le", RankingControl]
+    items: Literal["none", "le", ItemsControl]
     # Keys of train, methods.<its method> and backbones.<its backbone> that this variant sets otherwise, as a map from
     # `train.learning_rate` and the like to values. The one key of this file that may be left out.
     set: dict[str, Any] = Field(default_factory=dict)
@@ -242,9 +246,19 @@ class Variant(Section):
         return self
 
     @property
+    def sources(self) -> dict[str, str]:
+        """Where the parts come from that it uses: part -> source, `le` or a control."""
+        return {part: source for part in FOLDERS if (source := getattr(self, part)) != "none"}
+
+    @property
     def uses_le(self) -> bool:
-        """Whether any part of the LE is used."""
-        return (self.state, self.reward, self.actions, self.ranking) != ("none",) * 4
+        """Whether any part of the LE, or a control in its place, is used."""
+        return bool(self.sources)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether a control stands in the place of a part of the LE."""
+        return any(source != "le" for source in self.sources.values())
 
 
 class EvaluateParams(Section):

@@ -99,7 +99,7 @@ def merge(old: Any, new: Any, key: str) -> Any:
     """`old` with what `new` sets at the dotted `key`; maps are merged in place but for those replaced whole."""
     if old == new:
         return old  # as it is written
-    if not isinstance(old, dict) or not isinstance(new, Mapping) or WHOLE.fullmatch(key):
+    if not isinstance(old, dict) or not isinstance(new, Mapping) or WHOLE.fullmatch(key) or (not old and new):
         return styled(new)
     if "name" in old and "name" in new and old["name"] != new["name"]:
         return styled(new)

@@ -1,0 +1,119 @@
+"""Controls as tables: the rows of the LE's table, with other numbers in them.
+
+In: data/<part>/le.parquet, the training events and the items' content vectors. Out: tables of the same schema, for
+data/<part>/<control>.parquet. The same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from lea_core import parts, tables
+from lea_core.controls.actions import Ranker, best_of, ranker
+from lea_core.controls.rewards import HALF, control_rewards
+from lea_core.controls.states import control_states
+from lea_core.errors import LeaError
+from lea_core.params import FOLDERS
+from lea_core.sequences import Sequences
+
+SCHEMAS = {FOLDERS[part]: schema for part, schema in parts.SCHEMAS.items()}
+KEYS = {folder: part for part, folder in FOLDERS.items()}
+
+
+@dataclass(frozen=True)
+class World:
+    """What controls are made of beside the LE's table."""
+
+    train: Sequences
+    content: np.ndarray  # (I, C)
+    recent: int  # items that the text's mean is over
+    decay: float  # the weight of each older one against the next newer
+    skip_seen: bool  # propose nothing of the history
+
+
+def read_le(data: Path, part: str) -> pa.Table:
+    """The LE's table of a part. Raises `LeaError` where it was made from other interactions."""
+    path = data / part / "le.parquet"
+    table = tables.read_table(path, SCHEMAS[part])
+    if not tables.is_made_from(path, parts.origin(data, KEYS[part])):
+        raise LeaError(f"{path}: made from other interactions: run `dvc repro` to make it anew")
+    return table
+
+
+def write(data: Path, part: str, source: str, table: pa.Table) -> None:
+    """Publish data/<part>/<source>.parquet."""
+    tables.write_parts(data / part / f"{source}.parquet", [table], SCHEMAS[part], parts.origin(data, KEYS[part]))
+
+
+def control_table(part: str, source: str, le: pa.Table, world: World, seed: int) -> pa.Table:
+    """The table of a control, for the LE's table `le` of that part."""
+    generator = np.random.default_rng([seed, *f"{part} {source}".encode()])  # of its own, whatever else is made
+    if part == "actions":
+        return proposals(le, ranker(source, world.train, world.content), world.train, world.skip_seen)
+    if part == "rankings":
+        return rankings(le, ranker(source, world.train, world.content), world.train)
+    if part == "items":
+        return _with(le, {"vector": tables.vectors(control_items(source, tables.to_numpy(le, "vector"), generator))})
+    if part == "states":
+        states = control_states(
+            source,
+            tables.to_numpy(le, "state"),
+            world.train,
+            world.content,
+            world.recent,
+            world.decay,
+            generator,
+        )
+        return _with(le, {"state": tables.vectors(states)})
+    logged, sampled = control_rewards(
+        source,
+        tables.to_numpy(le, "reward"),
+        tables.to_numpy(le, "sampled_rewards"),
+        tables.to_numpy(le, "action"),
+        tables.to_numpy(le, "sampled_actions"),
+        world.train,
+        generator,
+    )
+    return _with(le, {"reward": pa.array(logged), "sampled_rewards": tables.vectors(sampled)})
+
+
+def proposals(le: pa.Table, rank: Ranker, train: Sequences, skip_seen: bool) -> pa.Table:
+    """As many proposals by `rank` as the LE's, after the same events."""
+    users, positions = (tables.to_numpy(le, name).astype(np.int64) for name in ("user", "position"))
+    count = tables.to_numpy(le, "actions").shape[1]
+    actions, scores = best_of(rank, train, users, positions, count, skip_seen, skip_next=True)
+    rewards = np.full_like(scores, HALF)
+    columns = {"actions": actions, "scores": scores, "rewards": rewards}
+    return _with(le, {name: tables.vectors(values) for name, values in columns.items()})
+
+
+def rankings(le: pa.Table, rank: Ranker, train: Sequences) -> pa.Table:
+    """As many items ranked by `rank` as by the LE, after the same events, with the LE's probabilities, place by place.
+
+    So a control is as sure of its items as the LE is, and differs in which they are. The history is left out.
+    """
+    users, positions = (tables.to_numpy(le, name).astype(np.int64) for name in ("user", "position"))
+    count = tables.to_numpy(le, "items").shape[1]
+    items, _ = best_of(rank, train, users, positions, count, skip_seen=True, skip_next=False)
+    return _with(le, {"items": tables.vectors(items)})
+
+
+def control_items(source: str, vectors: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """`shuffled`: every item has another's vector; `random`: normal numbers with the deviations of the columns."""
+    if source == "shuffled":
+        return vectors[generator.permutation(len(vectors))]
+    if source == "random":
+        drawn: np.ndarray = generator.normal(size=vectors.shape).astype(np.float32) * vectors.std(axis=0)
+        return drawn
+    raise ValueError(f"no control of items is called {source!r}")
+
+
+def _with(table: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
+    """The table with these columns in their places; what the file said of itself is left behind."""
+    for name, column in columns.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table.replace_schema_metadata(None)

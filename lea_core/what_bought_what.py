@@ -1,0 +1,230 @@
+"""What bought what: every part of the LE beside its controls.
+
+In: the `Result`s of the variants and data/evaluations/<variant>/ranks.parquet. Out: the rows of parts.csv, a verdict
+for each part, a section of the report and parts.png.
+
+A row compares a variant with the one that is like it but for a part: the same backbone, method, `set` and other parts.
+Where several parts are used, they are also taken away together ("state + reward + actions"). Part `method` compares
+variants without any part with their supervised twin; of one backbone and method the first in params.yaml is the method
+as it is, others, with a `set` of their own, are its controls, and so are other supervised variants.
+
+Every number is about the test split. Users are the unit: a user's score is the mean over seeds and events. p-values are
+those of the paired randomisation test, corrected by Holm (1979) over all rows of the table. A part beats its controls
+where its score is above that of its best control (by the same test events, so the best of several has some luck: that
+is against the LE) with the 95 % interval of the paired difference above zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from lea_core.colours import COLOURS
+from lea_core.errors import LeaError
+from lea_core.metrics import by_name as event_scores
+from lea_core.params import FOLDERS, Variant
+from lea_core.results import Result
+from lea_core.significance import Comparison, compare, holm, user_means
+from lea_core.tables import RANKS, read_table, to_numpy
+
+COLUMNS = (
+    "part",
+    "variant",
+    "source",
+    "control",
+    "other",
+    "metric",
+    "value",
+    "sd",
+    "difference",
+    "low",
+    "high",
+    "p_holm",
+)
+SEED = 0  # of the bootstrap and the randomisation test
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A variant and the one without the part (of which `source` says where it comes from)."""
+
+    part: str
+    variant: str
+    source: str
+    control: bool
+    other: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a part is better than its best control; None, and no comparison, where it has no control."""
+
+    part: str
+    variant: str
+    control: str | None
+    comparison: Comparison | None
+
+    @property
+    def beats(self) -> bool | None:
+        """Whether the whole interval is above zero."""
+        return None if self.comparison is None else self.comparison.low > 0.0
+
+    def __str__(self) -> str:
+        if self.comparison is None:
+            return "has no control"
+        return f"{'beats its controls' if self.beats else 'does not beat its controls'} (best: {self.control})"
+
+
+def pairs(variants: Mapping[str, Variant]) -> list[Pair]:
+    """Every comparison that these variants, in the order of params.yaml, allow."""
+    found = []
+    for name, variant in variants.items():
+        sources = variant.sources
+        taken = [*((part,) for part in sources), *([tuple(sources)] if len(sources) > 1 else [])]
+        for parts in taken:
+            without = variant.model_copy(update=dict.fromkeys(parts, "none"))
+            other = next((known for known, candidate in variants.items() if candidate == without), None)
+            if other is not None:
+                own = [sources[part] for part in parts]
+                control = any(source != "le" for source in own)
+                source = " + ".join(own) if control else "le"
+                found.append(Pair(" + ".join(parts), name, source, control, other))
+    return found + _methods(variants)
+
+
+def _methods(variants: Mapping[str, Variant]) -> list[Pair]:
+    """Part `method` of every backbone that has a supervised variant."""
+    found: list[Pair] = []
+    first: dict[tuple[str, str], str] = {}
+    plain = {name: variant for name, variant in variants.items() if not variant.uses_le}
+    for name, variant in plain.items():
+        first.setdefault((variant.backbone, variant.method), name)
+    for name, variant in plain.items():
+        twin = first.get((variant.backbone, "supervised"))
+        if twin is not None and name != twin:
+            found.append(Pair("method", name, variant.method, first[variant.backbone, variant.method] != name, twin))
+    return [pair for pair in found if any(not other.control for other in found)]
+
+
+def user_scores(path: Path, metric: str) -> dict[int, float]:
+    """Each user's mean of a metric such as NDCG@10 over seeds and test events, from a ranks.parquet."""
+    table = read_table(path, RANKS)
+    test = table.filter(pc.equal(table["split"], "test"))
+    users = to_numpy(test, "user")
+    means = user_means(event_scores(metric, to_numpy(test, "rank")), users)
+    return dict(zip(np.unique(users).tolist(), means.tolist(), strict=True))
+
+
+def rows(data: Path, results: Sequence[Result], metric: str) -> list[dict[str, Any]]:
+    """The rows of parts.csv, part by part."""
+    by_name = {result.name: result for result in results}
+    wanted = pairs({result.name: result.variant for result in results if result.variant is not None})
+    scores = _read(data, {name for pair in wanted for name in (pair.variant, pair.other)}, metric)
+    compared = [_compare(scores, pair.variant, pair.other) for pair in wanted]
+    corrected = holm([comparison.p_randomisation for comparison in compared])
+    found = []
+    for pair, comparison, p in zip(wanted, compared, corrected, strict=True):
+        score = by_name[pair.variant].scores[metric]
+        values = (pair.part, pair.variant, pair.source, str(pair.control).lower(), pair.other, metric, score.mean)
+        more = ("" if score.sd is None else score.sd, comparison.difference, comparison.low, comparison.high, p)
+        found.append(dict(zip(COLUMNS, (*values, *more), strict=True)))
+    return sorted(found, key=lambda row: str(row["part"]))  # stable: variants keep their order
+
+
+def verdicts(data: Path, results: Sequence[Result], metric: str) -> list[Verdict]:
+    """For each part of the LE, in each place where it stands: whether it is better than the best of its controls."""
+    by_name = {result.name: result for result in results}
+    known = pairs({result.name: result.variant for result in results if result.variant is not None})
+    found = []
+    for pair in known:
+        if pair.control:
+            continue
+        rivals = [
+            other.variant
+            for other in known
+            if other.control and (other.part, other.other) == (pair.part, pair.other) and _alike(by_name, pair, other)
+        ]
+        if not rivals:
+            found.append(Verdict(pair.part, pair.variant, None, None))
+            continue
+        best = max(rivals, key=lambda name: by_name[name].scores[metric].mean)
+        scores = _read(data, {pair.variant, best}, metric)
+        found.append(Verdict(pair.part, pair.variant, best, _compare(scores, pair.variant, best)))
+    return found
+
+
+def _alike(by_name: Mapping[str, Result], pair: Pair, other: Pair) -> bool:
+    """Whether a control stands for this very variant: of the same method, or more steps of the supervised one."""
+    methods = {found.method for name in (pair.variant, other.variant) if (found := by_name[name].variant) is not None}
+    return len(methods) == 1 or (pair.part == "method" and "supervised" in methods)
+
+
+def _read(data: Path, names: set[str], metric: str) -> dict[str, dict[int, float]]:
+    return {name: user_scores(data / "evaluations" / name / "ranks.parquet", metric) for name in sorted(names)}
+
+
+def _compare(scores: Mapping[str, Mapping[int, float]], one: str, other: str) -> Comparison:
+    """Raises `LeaError` where they are not of the same users."""
+    if scores[one].keys() != scores[other].keys():
+        raise LeaError(f"data/evaluations: {one} and {other} are of different users: run `dvc repro`")
+    users = sorted(scores[one])
+    first, second = (np.array([scores[name][user] for user in users]) for name in (one, other))
+    return compare(first, second, np.random.default_rng(SEED))
+
+
+def section(found: Sequence[Mapping[str, Any]], said: Sequence[Verdict]) -> str:
+    """The section of report.md; empty without a comparison."""
+    if not found:
+        return ""
+    metric = found[0]["metric"]
+    lines = [
+        "## What bought what",
+        "",
+        f"{metric} of each variant, and its difference from the one that lacks the part, with its 95 % interval over "
+        f"users; p corrected by Holm over {len(found)} comparisons.",
+        "",
+        f"| part | source | variant | against | {metric} | difference | interval | p |",
+        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in found:
+        source = f"{row['source']} (control)" if row["control"] == "true" else row["source"]
+        numbers = f"{row['value']:.4f} | {row['difference']:+.4f} | {row['low']:+.4f} to {row['high']:+.4f}"
+        lines.append(
+            f"| {row['part']} | {source} | {row['variant']} | {row['other']} | {numbers} | {row['p_holm']:.3f} |"
+        )
+    lines += ["", *(f"- {verdict.part}, {verdict.variant}: {verdict}." for verdict in said), ""]
+    return "\n".join(lines)
+
+
+def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write parts.png: the difference that each part makes and its interval, in colour, its controls in grey."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    parts = list(dict.fromkeys((row["part"], row["other"]) for row in found))
+    colours = {part: COLOURS[1 + place % (len(COLOURS) - 1)] for place, part in enumerate((*FOLDERS, "method"))}
+    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.28 * (len(found) + len(parts))))
+    labels, place = {}, 0.0
+    for key in parts:
+        for row in (row for row in found if (row["part"], row["other"]) == key):
+            colour = COLOURS[0] if row["control"] == "true" else colours.get(row["part"], COLOURS[-1])
+            error = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
+            axes.barh(place, row["difference"], color=colour, xerr=error, error_kw={"lw": 1.0, "capsize": 2})
+            labels[place] = f"{row['variant']} - {row['other']}"
+            place += 1.0
+        place += 0.6
+    axes.axvline(0.0, color="black", lw=0.8)
+    axes.set(yticks=list(labels), yticklabels=list(labels.values()))
+    axes.set_title(f"Difference of test {found[0]['metric']}, 95 % interval over users; controls in grey", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.invert_yaxis()
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,42 @@
+"""control_policy <name>: an entry of params `controls.policies` -> data/<part>/policy.parquet.
+
+In: data/interactions, data/<part>/le.parquet and data/policies/<policy>, of which the first seed is used for all.
+Alone: `python -m stages.control_policy actions-policy`, for an entry of that name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lea_core.errors import LeaError, run
+from lea_core.params import POLICY, load
+
+DATA = Path("data")
+
+
+def main(argv: list[str]) -> None:
+    """Make the control named in `argv`."""
+    from lea_core.controls.actions import by_history
+    from lea_core.controls.tables import proposals, rankings, read_le, write
+    from lea_core.leaks import training_events
+    from lea_core.policy import load_policy
+    from lea_core.sequences import read_sequences
+
+    params = load()
+    if len(argv) != 1 or argv[0] not in params.controls.policies:
+        names = ", ".join(params.controls.policies) or "controls.policies, which has none"
+        raise LeaError(f"usage: python -m stages.control_policy NAME, one of {names}")
+    control = params.controls.policies[argv[0]]
+    train = training_events(read_sequences(DATA / "interactions"))
+    policy = load_policy(DATA / "policies" / control.policy / f"seed-{params.train.seeds[0]}")
+    rank = by_history(policy.scores, train, policy.config.history)
+    le = read_le(DATA, control.part)
+    if control.part == "rankings":
+        table = rankings(le, rank, train)
+    else:
+        table = proposals(le, rank, train, skip_seen=not params.preprocess.repeats)
+    write(DATA, control.part, POLICY, table)
+
+
+if __name__ == "__main__":
+    run(main)
