@@ -18,6 +18,7 @@ DATA = Path("data")
 
 def main(argv: list[str]) -> None:
     """Write the report; takes no arguments."""
+    from lea_core.page.page import page
     from lea_core.report import draw, markdown, table_rows
     from lea_core.results import SELECTION, read_results
 
@@ -38,6 +39,7 @@ def main(argv: list[str]) -> None:
         write_json(folder / "headline.json", {result.name: result.scores[headline].mean for result in results})
         write_csv(folder / "curves.csv", curves)
         draw(results, headline, folder / "chart.png")
+        page(folder, DATA, params)
 
 
 if __name__ == "__main__":
