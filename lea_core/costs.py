@@ -18,10 +18,10 @@ from pathlib import Path
 _tokens: int | None = None
 
 
-def add_tokens(count: int) -> None:
-    """Count tokens that this stage's LLM read."""
+def note_tokens(count: int) -> None:
+    """Say how many tokens this stage's LLM read in all; the last word counts."""
     global _tokens
-    _tokens = (_tokens or 0) + count
+    _tokens = count
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def recorded() -> Iterator[None]:
     stage = stage_name()
     if stage is None:
         return
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         from lea_core.artifacts import write_json
 
         cost = {"seconds": round(time.perf_counter() - started, 2), "peak_mb": peak_mb(), "tokens": _tokens}

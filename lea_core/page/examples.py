@@ -17,13 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lea_core.page.html import grid, missing, section
-from lea_core.page.source import Source
+from lea_core.page.source import Source, read_test_ranks
 from lea_core.params import Variant
 from lea_core.sequences import Sequences, read_sequences
-from lea_core.tables import ACTIONS, ITEMS, RANKS, REWARDS, USERS, Vector, read_table, to_numpy
+from lea_core.tables import ACTIONS, ITEMS, REWARDS, USERS, Schema, read_table, to_numpy
 
 HISTORY, TOP, EACH = 8, 5, 2
-TOPS = RANKS | {"top": Vector(pa.int32())}
 RULES = (
     "The LE's variant is far ahead",
     "The twin is far ahead",
@@ -53,9 +52,7 @@ def examples(source: Source, variants: Mapping[str, Variant]) -> dict[str, Any]:
     tables = {}
     for role, name in zip(("lea", "twin"), chosen, strict=True):
         path = source.evaluation(name) / "ranks.parquet"
-        if "top" not in pa.parquet.read_schema(path).names:
-            return {"users": [], "why": "the evaluations hold no lists: run `dvc repro`."}
-        table = read_table(path, TOPS).filter(pc.field("split") == "test")
+        table = read_test_ranks(path)
         tables[role] = table.filter(pc.field("seed") == pc.min(table["seed"]))
     if not tables["lea"].num_rows:
         return {"users": [], "why": "there is no test event."}
@@ -131,7 +128,7 @@ class _Texts:
         return found
 
 
-def _optional(path: Path, schema: Any) -> pa.Table | None:
+def _optional(path: Path, schema: Schema) -> pa.Table | None:
     return read_table(path, schema) if path.exists() else None
 
 

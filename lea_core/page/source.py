@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError
 from lea_core.metrics import hit_rate, mrr, ndcg
-from lea_core.tables import RANKS, read_table, to_numpy
+from lea_core.tables import RANKS as WITHOUT_LISTS
+from lea_core.tables import Vector, read_table, to_numpy
 
 Value = str | float | None
+RANKS = WITHOUT_LISTS | {"top": Vector(pa.int32())}  # the best candidates of every event, best first, -1 for none
 METRICS = {"HR": hit_rate, "NDCG": ndcg, "MRR": mrr}
 KINDS = {
     "le": "uses the LE",
@@ -100,6 +104,11 @@ def kind_of(row: dict[str, Value]) -> str:
     return "plain" if row.get("le") in ("none", None, "") else "le"
 
 
+def read_test_ranks(path: Path) -> pa.Table:
+    """The test rows of a RANKS table."""
+    return read_table(path, RANKS).filter(pc.field("split") == "test")
+
+
 def interval(path: Path, metric: str) -> tuple[float, float] | None:
     """95 % interval of a test metric over users, from ranks.parquet: the mean ± 1.96 standard errors.
 
@@ -109,8 +118,7 @@ def interval(path: Path, metric: str) -> tuple[float, float] | None:
     """
     if not path.exists():
         return None
-    columns = read_table(path, RANKS, columns=("seed", "split", "user", "rank"))
-    columns = columns.filter([split == "test" for split in columns["split"].to_pylist()])
+    columns = read_test_ranks(path)
     name, _, cutoff = metric.partition("@")
     scores = METRICS[name](to_numpy(columns, "rank"), int(cutoff))
     _, user = np.unique(to_numpy(columns, "user"), return_inverse=True)
