@@ -21,8 +21,9 @@ from benchmarks.prompts import speed_up
 from lea_core import environment, le_yardsticks, llm
 from lea_core.artifacts import read_json, write_json
 from lea_core.environment import Environment
-from lea_core.finetune import Finetuning, choose_users
+from lea_core.finetune import Finetuning
 from lea_core.le_quality import KINDS, quality
+from lea_core.le_users import choose_users
 from lea_core.llm_pass import pass_over
 from lea_core.params import Params
 from lea_core.processes import side_by_side

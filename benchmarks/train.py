@@ -26,7 +26,7 @@ from benchmarks.systems import FAITHFUL, PATIENCE, Data, Run, train
 from lea_core.artifacts import publish_file
 from lea_core.metrics import ndcg
 from lea_core.sequences import read_sequences
-from lea_core.significance import Comparison, compare
+from lea_core.significance import Comparison, compare, user_means
 
 RESULTS = ROOT / "benchmarks" / "results"
 HISTORY = {"ml-100k": 50, "ml-100k-by-user": 50, "scientific": 20, "lastfm": 50}  # scientific: 7 events in the mean
@@ -105,17 +105,10 @@ def against(data: Data, runs: Sequence[Run], twins: Sequence[Run]) -> dict[str, 
     """The mean difference of test NDCG@10 by user, over the seeds that both have."""
     seeds = min(len(runs), len(twins))
     users, _ = data.sequences.targets("test")
-    _, owner = np.unique(users, return_inverse=True)
-    by_user = [user_means(part[:seeds], owner) for part in (runs, twins)]
+    ranks = (np.array([run.test_ranks for run in part[:seeds]]) for part in (runs, twins))
+    by_user = [user_means(ndcg(part, 10).mean(axis=0), users) for part in ranks]
     found: Comparison = compare(by_user[0], by_user[1], np.random.default_rng(0))
-    return {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
-
-
-def user_means(runs: Sequence[Run], owner: np.ndarray) -> np.ndarray:
-    """NDCG@10 of each user, the mean over events and seeds: (U,)."""
-    scores = np.mean([ndcg(np.array(run.test_ranks), 10) for run in runs], axis=0)
-    means: np.ndarray = np.bincount(owner, weights=scores) / np.bincount(owner)
-    return means
+    return {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p_randomisation}
 
 
 def speed(data: Data, systems: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -51,8 +51,7 @@ def report() -> None:
     cutoff = headline[headline.index("@") :]
     others = [name for name in rows[0] if name.endswith(cutoff) and ", " not in name and name != headline]
     cells = [
-        [row["variant"], row["le"], *_scores(row, row["value"], others), f"{float(row['train_seconds']):.0f} s"]
-        for row in rows
+        [row["variant"], row["le"], *_scores(row, row["value"], others), _seconds(row["train_seconds"])] for row in rows
     ]
     _print("Test split", ["variant", "LE", headline, "change", *others, "train"], cells, left=2)
     for event in event_types(rows[0]):
@@ -110,7 +109,7 @@ def inspect(
     import numpy as np
 
     from lea_core import environment, inspect_le, llm, tables
-    from lea_core.finetune import choose_users
+    from lea_core.le_users import choose_users
     from lea_core.leaks import training_events
     from lea_core.sequences import SPLITS, read_sequences
 
@@ -226,6 +225,10 @@ def _scores(row: Mapping[str, str], headline: str, others: Iterable[str]) -> lis
 
 def _score(mean: str, sd: str) -> str:
     return f"{float(mean):.4f} ± {float(sd):.4f}" if sd else f"{float(mean):.4f}"
+
+
+def _seconds(value: str) -> str:
+    return f"{float(value):.0f} s" if value else "-"
 
 
 def _percent(value: str) -> str:

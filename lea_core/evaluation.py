@@ -1,4 +1,4 @@
-"""Evaluation: the ranks that policies give to held-out events, as a table and in a few numbers.
+"""Evaluation: the ranks that policies give to held-out events, and their best items, as a table and in a few numbers.
 
 In: policies by seed, the sequences. Out: the RANKS table, one row per seed and event; its metrics over the seeds,
 of all events and, where they are of more than one type (purchases and clicks), of each type.
@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lea_core.metrics import metrics, ranks, ranks_among_unseen, seen_items
+from lea_core.lists import best_items
+from lea_core.metrics import metrics, ranks_among_unseen, seen_items
 from lea_core.sequences import SPLITS, Sequences, batches, histories
-from lea_core.tables import to_numpy
+from lea_core.tables import to_numpy, vectors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,58 +44,101 @@ def rank_events(
     However large the catalogue, no more than SCORES_AT_ONCE scores are held. The split into calls of `scorer` changes
     no rank as far as its scores do not depend on what else is in the batch.
     """
-    result = np.empty(len(users), dtype=np.float32)
-    widest = max(sequences.num_items, int(positions.max(initial=0)) + 1)  # of a row: its scores, or its seen items
-    for part in batches(len(users), max(1, min(batch, SCORES_AT_ONCE // widest))):
-        result[part] = _rank_at_once(scorer, sequences, users[part], positions[part], history, mask_seen)
-    return result
+    return rank_and_list(scorer, sequences, users, positions, history, mask_seen, batch, listed=0)[0]
 
 
-def _rank_at_once(
+def rank_and_list(
     scorer: Callable[[np.ndarray], Tensor],
     sequences: Sequences,
     users: np.ndarray,
     positions: np.ndarray,
     history: int,
     mask_seen: bool,
-) -> np.ndarray:
-    """`rank_events` of few events; a function of its own, so that its scores are gone before the next ones come."""
+    batch: int,
+    listed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`rank_events`, and the best `listed` candidates of each event from the same scores: (N,) and (N, listed) int32.
+
+    Best first, of equal scores the lower index, -1 where there are fewer (`lists.best_items`).
+    """
+    ranked = np.empty(len(users), dtype=np.float32)
+    top = np.empty((len(users), listed), dtype=np.int32)
+    widest = max(sequences.num_items, int(positions.max(initial=0)) + 1)  # of a row: its scores, or its seen items
+    for part in batches(len(users), max(1, min(batch, SCORES_AT_ONCE // widest))):
+        ranked[part], top[part] = _at_once(scorer, sequences, users[part], positions[part], history, mask_seen, listed)
+    return ranked, top
+
+
+def _at_once(
+    scorer: Callable[[np.ndarray], Tensor],
+    sequences: Sequences,
+    users: np.ndarray,
+    positions: np.ndarray,
+    history: int,
+    mask_seen: bool,
+    listed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`rank_and_list` of few events; a function of its own, so that its scores are gone before the next ones come."""
     import torch
 
     scores = scorer(histories(sequences, users, positions, history))  # (B, I)
     targets = torch.from_numpy(sequences.items[sequences.offsets[users] + positions]).to(scores.device)
     if mask_seen:
         owner, items = (torch.from_numpy(part).to(scores.device) for part in seen_items(sequences, users, positions))
-        found = ranks_among_unseen(scores, targets, owner, items)
     else:
-        found = ranks(scores, targets)
-    return found.cpu().numpy()
+        owner = items = targets[:0]
+    found = ranks_among_unseen(scores, targets, owner, items)
+    top = best_items(scores, targets, owner, items, listed) if listed else targets.new_empty((len(targets), 0))
+    return found.cpu().numpy(), top.cpu().numpy()
 
 
 def rank_table(
-    policies: Mapping[int, Policy], sequences: Sequences, events: pa.ChunkedArray, mask_seen: bool, batch: int
+    policies: Mapping[int, Policy],
+    sequences: Sequences,
+    events: pa.ChunkedArray,
+    mask_seen: bool,
+    batch: int,
+    listed: int,
 ) -> pa.Table:
     """The RANKS table: every valid and test event ranked by the policy of every seed.
 
-    events: (N,) strings, what each row of the sequences is: the event column of the interactions.
+    events: (N,) strings, what each row of the sequences is: the event column of the interactions. listed: how many of
+    the best items each row has.
     """
+    parts = [
+        scored_table(policy.scores, policy.config.history, seed, sequences, events, mask_seen, batch, listed)
+        for seed, policy in policies.items()
+    ]
+    return pa.concat_tables(parts)
+
+
+def scored_table(
+    scorer: Callable[[np.ndarray], Tensor],
+    history: int,
+    seed: int,
+    sequences: Sequences,
+    events: pa.ChunkedArray,
+    mask_seen: bool,
+    batch: int,
+    listed: int,
+) -> pa.Table:
+    """`rank_table` of one scorer (see `rank_events`), whatever it is, under one seed."""
     parts = []
-    for seed, policy in policies.items():
-        for split in SPLITS[1:]:
-            users, positions = sequences.targets(split)
-            rows = sequences.offsets[users] + positions
-            history = policy.config.history
-            ranked = rank_events(policy.scores, sequences, users, positions, history, mask_seen, batch)
-            columns = {
-                "seed": np.full(len(users), seed, dtype=np.int32),
-                "split": pa.array([split] * len(users), pa.string()),
-                "user": users.astype(np.int32),
-                "position": positions.astype(np.int32),
-                "event": events.take(pa.array(rows)),
-                "item": sequences.items[rows].astype(np.int32),
-                "rank": ranked,
-            }
-            parts.append(pa.table(columns))
+    for split in SPLITS[1:]:
+        users, positions = sequences.targets(split)
+        rows = sequences.offsets[users] + positions
+        ranked, top = rank_and_list(scorer, sequences, users, positions, history, mask_seen, batch, listed)
+        columns = {
+            "seed": np.full(len(users), seed, dtype=np.int32),
+            "split": pa.array([split] * len(users), pa.string()),
+            "user": users.astype(np.int32),
+            "position": positions.astype(np.int32),
+            "event": events.take(pa.array(rows)),
+            "item": sequences.items[rows].astype(np.int32),
+            "rank": ranked,
+            "top": vectors(top),
+        }
+        parts.append(pa.table(columns))
     return pa.concat_tables(parts)
 
 

@@ -57,19 +57,6 @@ PHASES = ("heads", "lora")
 Losses = list[float]  # of the state and of the reward, means over a batch
 
 
-def choose_users(train: Sequences, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Training users drawn for the LE, and all other users; both sorted. Raises `LeaError` where it gets none."""
-    able = np.flatnonzero(np.diff(train.offsets) >= 2)
-    count = round(share * len(able))
-    if count < 1:
-        raise LeaError(
-            f"params.yaml: finetune_le.users_share {share} of {len(able)} users with two training events leaves the LE "
-            "none to learn from: raise it"
-        )
-    chosen = np.sort(rng.permutation(able)[:count])
-    return chosen, np.setdiff1d(np.arange(train.num_users), chosen)
-
-
 class Finetuning:
     """One fine-tuning: the LE that it changes in place, the users it learns from, how far it is.
 

@@ -23,12 +23,13 @@ from typing import Any
 import numpy as np
 
 from lea_core import baselines, environment
-from lea_core.action_metrics import diversity, taken_later_share
+from lea_core.action_metrics import taken_later_share
 from lea_core.environment import Environment
 from lea_core.evaluation import rank_events
 from lea_core.finetune import Finetuning
 from lea_core.item_tokens import ItemTokens, pooled_tokens
 from lea_core.le_quality import KINDS, quality
+from lea_core.lists import diversity
 from lea_core.llm import LanguageModel
 from lea_core.metrics import metrics
 from lea_core.params import Params

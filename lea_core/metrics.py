@@ -91,13 +91,18 @@ def mrr(ranks: np.ndarray, cutoff: int) -> np.ndarray:
     return hit_rate(ranks, cutoff) / ranks.astype(np.float64)
 
 
+METRICS = {"HR": hit_rate, "NDCG": ndcg, "MRR": mrr}
+
+
+def by_name(metric: str, ranks: np.ndarray) -> np.ndarray:
+    """A metric of each event by a name such as NDCG@10; ranks of any shape, and the same shape out."""
+    name, _, cutoff = metric.partition("@")
+    return METRICS[name](ranks, int(cutoff))
+
+
 def metrics(ranks: np.ndarray, cutoffs: Iterable[int]) -> dict[str, float]:
     """Mean HR, NDCG and MRR at each cutoff, by names such as NDCG@10. Raises `LeaError` where there is no event."""
     if not len(ranks):
         raise LeaError("there is no event to rank: give valid and test events that another event of the user precedes")
-    functions = {"HR": hit_rate, "NDCG": ndcg, "MRR": mrr}
-    return {
-        f"{name}@{cutoff}": float(function(ranks, cutoff).mean())
-        for name, function in functions.items()
-        for cutoff in cutoffs
-    }
+    names = [f"{name}@{cutoff}" for name in METRICS for cutoff in cutoffs]
+    return {name: float(by_name(name, ranks).mean()) for name in names}

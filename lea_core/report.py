@@ -1,11 +1,12 @@
 """The report: every variant's result beside the others', as tables and a chart.
 
-In: the `Result`s of the variants (results.py); data/le_quality/summary.json, what the LE is worth by itself. Out, by
-stages/report.py: report.md, table.csv, headline.json, curves.csv and chart.png in data/report/.
+In: the `Result`s of variants and baselines (results.py); the rows of evidence.py; data/le_quality/summary.json, what
+the LE is worth by itself. Out, by stages/report.py: report.md, table.csv, headline.json, curves.csv and chart.png in
+data/report/, beside the evidence.
 
 Every number is about the test split: mean over seeds, ± standard deviation over seeds (of a sample, n - 1; none for
 one seed). Where the test events are of more than one type, each type has its metrics too, as purchases and clicks have
-in the papers on SQN and SNQN. No significance is claimed: compare the change with the spread.
+in the papers on SQN and SNQN.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lea_core.results import SELECTION, Result, change, twin
 
 
 def table_rows(results: Sequence[Result], headline: str) -> list[dict[str, Any]]:
-    """Return the rows of table.csv: what the variant uses, the headline metric, its cost, then every metric.
+    """Return the rows of table.csv: what a variant or baseline uses, the headline metric, its cost, every metric.
 
     Where there are types of events, columns of each type follow, named such as "NDCG@10, purchase": a row per variant
     remains. Raises `LeaError` where a variant was not evaluated by the headline metric or by those of the others, or
@@ -30,16 +31,17 @@ def table_rows(results: Sequence[Result], headline: str) -> list[dict[str, Any]]
     names = [headline, *(name for name in results[0].scores if name != headline)]
     for result in results:
         if set(result.scores) != set(names):
-            raise LeaError(f"data/evaluations/{result.name}: has metrics {', '.join(result.scores)}: run `dvc repro`")
+            raise LeaError(f"{result.ranks.parent}: has metrics {', '.join(result.scores)}: run `dvc repro`")
         if set(result.by_event) != set(results[0].by_event):
-            raise LeaError(f"data/evaluations/{result.name}: has events {', '.join(result.by_event)}: run `dvc repro`")
+            raise LeaError(f"{result.ranks.parent}: has events {', '.join(result.by_event)}: run `dvc repro`")
     rows = []
     for result in results:
         score, other = result.scores[headline], twin(result, results)
         row = {
             "variant": result.name,
-            "backbone": result.variant.backbone,
-            "method": result.variant.method,
+            "kind": result.kind,
+            "backbone": result.variant.backbone if result.variant else "",
+            "method": result.variant.method if result.variant else "",
             "le": result.parts,
             "seeds": len(score.seeds),
             "metric": headline,
@@ -47,7 +49,7 @@ def table_rows(results: Sequence[Result], headline: str) -> list[dict[str, Any]]
             "sd": _blank(score.sd),
             "twin": other.name if other else "",
             "change_percent": _blank(change(result, results, headline)),
-            "train_seconds": round(result.seconds, 1),
+            "train_seconds": "" if result.seconds is None else round(result.seconds, 1),
         }
         row |= {name: result.scores[name].mean for name in names}
         for event, alike in by_event(results).items():
@@ -101,26 +103,35 @@ def _text(value: float | None) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def markdown(results: Sequence[Result], headline: str, le_quality: Mapping[str, Any], mask_seen: bool) -> str:
-    """Return the text of report.md."""
+def markdown(
+    results: Sequence[Result],
+    headline: str,
+    le_quality: Mapping[str, Any],
+    mask_seen: bool,
+    comparisons: Sequence[Mapping[str, Any]],
+    slices: Sequence[Mapping[str, Any]],
+    lists: Sequence[Mapping[str, Any]],
+) -> str:
+    """Return the text of report.md; the last three are the rows of comparisons.csv, slices.csv and lists.csv."""
     uses = [
         [r.name, r.variant.backbone, r.variant.method, r.parts, f"{r.seconds:.0f}", ", ".join(map(str, r.best_epochs))]
         for r in results
+        if r.variant
     ]
     seeds = len(results[0].scores[headline].seeds)
     mean = "one seed" if seeds == 1 else f"mean over {seeds} seeds, ± their standard deviation"
     candidates = "items that the user has not taken before" if mask_seen else "items"
-    lonely = [result.name for result in results if twin(result, results) is None]
+    lonely = [result.name for result in results if result.variant and twin(result, results) is None]
     le_title, le_header, le_rows = le_table(le_quality)
     note = f" No such variant is there for {', '.join(lonely)}." if lonely else ""
     return f"""# Report
 
 {results[0].events} test events, each ranked among all {candidates}; {mean}.
 
-{_scores_table(results, headline)}
+{_scores_table(results, headline, comparisons)}
 
-*Change* is of {headline} against the supervised variant with the same backbone and no part of the LE.{note} It is no
-test of significance: compare it with the spread.
+*Change* is of {headline} against the supervised variant with the same backbone and no part of the LE.{note}
+{_tests(comparisons, seeds)}
 
 {_sections_by_event(results, headline)}![Validation curves and {headline} of every variant](chart.png)
 
@@ -128,20 +139,80 @@ test of significance: compare it with the spread.
 
 {_markdown_table(["variant", "backbone", "method", "LE parts", "train seconds", "best epoch"], uses, left=4)}
 
-## {le_title}
+{_baselines(results)}{_slices_section(slices, headline)}{_lists_section(lists, headline)}## {le_title}
 
 {_markdown_table(le_header, le_rows)}
 """
 
 
-def _scores_table(results: Sequence[Result], headline: str) -> str:
+def _tests(comparisons: Sequence[Mapping[str, Any]], seeds: int) -> str:
+    """What the intervals and p-values beside the change are, or why there are none."""
+    if seeds == 1:
+        return "With one seed no test is made: give `train.seeds` two or more."
+    if not comparisons:
+        return "There is no pair to compare, so no test is made."
+    return (
+        f"*Difference* has its 95 % interval, a bootstrap over {comparisons[0]['users']} users; *p* is of a paired "
+        f"randomisation test over them, corrected after Holm for the comparisons of this table ({len(comparisons)}). A "
+        "user's score is the mean over the seeds: the question is about these seeds. comparisons.csv has more."
+    )
+
+
+def _scores_table(results: Sequence[Result], headline: str, comparisons: Iterable[Mapping[str, Any]] = ()) -> str:
     others = [name for name in results[0].scores if name != headline]
+    compared = {row["variant"]: row for row in comparisons}
     rows = [
-        [r.name, _percent(change(r, results, headline)), str(r.scores[headline])]
-        + [f"{r.scores[name].mean:.4f}" for name in others]
+        [
+            r.name,
+            _percent(change(r, results, headline)),
+            *(_compared(compared.get(r.name)) if compared else []),
+            str(r.scores[headline]),
+            *(f"{r.scores[name].mean:.4f}" for name in others),
+        ]
         for r in results
     ]
-    return _markdown_table(["variant", "change", headline, *others], rows)
+    tests = ["difference", "95 % interval", "p (Holm)"] if compared else []
+    return _markdown_table(["variant", "change", *tests, headline, *others], rows)
+
+
+def _compared(row: Mapping[str, Any] | None) -> list[str]:
+    if row is None:
+        return ["-", "-", "-"]
+    return [f"{row['difference']:+.4f}", f"{row['low']:+.4f} to {row['high']:+.4f}", f"{row['p_holm']:.4f}"]
+
+
+def _baselines(results: Sequence[Result]) -> str:
+    """What the baselines take to serve; nothing where there is none."""
+    rows = [
+        [r.name, "yes" if r.cost.needs_llm else "no", f"{1000 * r.cost.seconds_per_user:.3g}"]
+        for r in results
+        if r.cost
+    ]
+    header = ["baseline", "needs the LLM", "milliseconds per user"]
+    return f"## What the baselines cost\n\n{_markdown_table(header, rows, left=2)}\n\n" if rows else ""
+
+
+def _slices_section(slices: Sequence[Mapping[str, Any]], headline: str) -> str:
+    """NDCG by kinds of events: a row per band, a column per variant."""
+    metric = f"NDCG@{headline.partition('@')[2]}"
+    names = list(dict.fromkeys(row["variant"] for row in slices))
+    bands: dict[tuple[str, str, str], list[str]] = {}
+    for row in slices:
+        bands.setdefault((row["slice"], row["band"], str(row["events"])), []).append(f"{row[metric]:.4f}")
+    rows = [[*band, *values] for band, values in bands.items()]
+    return f"## {metric} by kinds of events\n\n{_markdown_table(['slice', 'band', 'events', *names], rows, left=2)}\n\n"
+
+
+def _lists_section(lists: Sequence[Mapping[str, Any]], headline: str) -> str:
+    """What the lists are worth beyond accuracy, at the headline's cutoff."""
+    cutoff = int(headline.partition("@")[2])
+    names = ["coverage", "gini", "novelty", "popularity", "distance"]
+    rows = [
+        [row["variant"], *("" if row[name] is None else f"{row[name]:.4g}" for name in names)]
+        for row in lists
+        if row["cutoff"] == cutoff
+    ]
+    return f"## The lists of {cutoff}\n\n{_markdown_table(['variant', *names], rows)}\n\n"
 
 
 def _sections_by_event(results: Sequence[Result], headline: str) -> str:

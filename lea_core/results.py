@@ -1,7 +1,8 @@
-"""Results: what each variant reached on the test events and what its training cost, as the report reads them.
+"""Results: what each variant and baseline reached on the test events and what it cost, as the report reads them.
 
-In: data/evaluations/<variant>/{metrics.json, ranks.parquet} and data/policies/<variant>/{curves.csv, training.json} of
-the variants in params.yaml, no more and no fewer. Out: a `Result` for each, and its change against its twin.
+In, of the variants and baselines in params.yaml, no more and no fewer: data/evaluations/<variant>/{metrics.json,
+ranks.parquet} with data/policies/<variant>/{curves.csv, training.json}, and data/baselines/<name>/{metrics.json,
+ranks.parquet, cost.json}. Out: a `Result` for each, and its change against its twin.
 
 A variant's supervised twin is the variant with the same backbone, method supervised and no part of the LE.
 """
@@ -9,7 +10,8 @@ A variant's supervised twin is the variant with the same backbone, method superv
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from lea_core.params import Variant
 from lea_core.tables import RANKS, read_table, to_numpy
 
 SELECTION = "NDCG@10"  # the column of curves.csv by which the training loop chooses the epoch
+BASELINE_SEEDS = (0,)  # nothing in a baseline is drawn
 
 
 @dataclass(frozen=True)
@@ -37,49 +40,101 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a baseline takes to serve: seconds for each user's list, and whether it needs the language model."""
+
+    seconds_per_user: float
+    needs_llm: bool
+
+
+@dataclass(frozen=True)
 class Result:
-    """A variant: what it uses, its test metrics by name, and the cost of its training."""
+    """A variant or a baseline: what it uses, its test metrics by name, and what it costs.
+
+    A baseline has no variant, no curve and no training, but a cost; a variant has no such cost.
+    """
 
     name: str
-    variant: Variant
+    variant: Variant | None
+    ranks: Path  # of its RANKS table
     events: int
     scores: dict[str, Score]
-    curve: list[dict[str, float]]  # a row per seed and evaluation: seed, epoch, validation NDCG@10
-    seconds: float  # of training, all seeds
-    best_epochs: list[int]
+    curve: list[dict[str, float]] = field(default_factory=list)  # per seed and evaluation: seed, epoch, SELECTION
+    seconds: float | None = None  # of training, all seeds
+    best_epochs: list[int] = field(default_factory=list)
+    cost: Cost | None = None
     by_event: dict[str, Result] = field(default_factory=dict)  # of more than one type of test events: of each alone
 
     @property
+    def sources(self) -> dict[str, str]:
+        """Where each part of the LE comes from: `none`, `le` or the name of a control. Empty for a baseline."""
+        if self.variant is None:
+            return {}
+        return {"state": self.variant.state, "reward": self.variant.reward, "actions": self.variant.actions}
+
+    @property
     def parts(self) -> str:
-        """The parts of the LE that it uses, in a word or two: none, state, state + actions, all."""
-        sources = {"state": self.variant.state, "reward": self.variant.reward, "actions": self.variant.actions}
-        used = [part for part, source in sources.items() if source != "none"]
-        return "all" if len(used) == len(sources) else " + ".join(used) or "none"
+        """The parts of the LE that it uses, in a word or two: none, state, state + actions, all. Of a baseline: LLM."""
+        if self.cost is not None:
+            return "LLM" if self.cost.needs_llm else "none"
+        used = [part for part, source in self.sources.items() if source != "none"]
+        return "all" if len(used) == len(self.sources) else " + ".join(used) or "none"
+
+    @property
+    def kind(self) -> str:
+        """`variant`, `baseline`, or `control`: a variant that takes something else in the LE's place."""
+        if self.variant is None:
+            return "baseline"
+        return "control" if set(self.sources.values()) - {"none", "le"} else "variant"
 
 
-def read_results(data: Path, variants: Mapping[str, Variant]) -> list[Result]:
-    """Read every variant, in the order of params.yaml; what else lies on disk is left alone.
+def read_results(
+    data: Path, variants: Mapping[str, Variant], seeds: Sequence[int], baselines: Sequence[str]
+) -> list[Result]:
+    """Read every variant and then every baseline, in the order of params.yaml; what else lies on disk is left alone.
 
-    Raises `LeaError` where a variant's file is missing or broken, a rank is not finite, or all ranks of a seed are
-    equal (a policy that prefers nothing).
+    Raises `LeaError` where a file is missing or broken, was made with other seeds than `seeds`, a rank or metric is not
+    finite, or all ranks of a seed are equal (a policy that prefers nothing).
     """
-    return [_read_result(data, name, variant) for name, variant in variants.items()]
+    found = [_read_variant(data, name, variant, seeds) for name, variant in variants.items()]
+    return found + [_read_baseline(data / "baselines" / name) for name in baselines]
 
 
-def _read_result(data: Path, name: str, variant: Variant) -> Result:
-    evaluation, policy = data / "evaluations" / name, data / "policies" / name
-    _check_ranks(evaluation / "ranks.parquet")
-    metrics = read_json(evaluation / "metrics.json")
+def _read_variant(data: Path, name: str, variant: Variant, seeds: Sequence[int]) -> Result:
+    policy = data / "policies" / name
+    result = replace(_read_metrics(data / "evaluations" / name, seeds), variant=variant)
     training = read_json(policy / "training.json")
     try:
-        result = Result(
-            name,
-            variant,
-            events=metrics["events"]["test"],
-            scores=_scores(metrics["test"]),
+        by_seed = {int(seed): values for seed, values in training["seeds"].items()}
+        _check_seeds(policy / "training.json", by_seed, seeds)
+        return replace(
+            result,
             curve=_read_curve(policy / "curves.csv"),
-            seconds=sum(seed["seconds"] for seed in training["seeds"].values()),
-            best_epochs=[seed["best_epoch"] for seed in training["seeds"].values()],
+            seconds=sum(values["seconds"] for values in by_seed.values()),
+            best_epochs=[values["best_epoch"] for values in by_seed.values()],
+            by_event={event: replace(own, variant=variant) for event, own in result.by_event.items()},
+        )
+    except (KeyError, TypeError) as error:
+        raise LeaError(f"{policy}: of another version ({error}): run `dvc repro`") from None
+
+
+def _read_baseline(folder: Path) -> Result:
+    result = _read_metrics(folder, BASELINE_SEEDS)
+    cost = read_json(folder / "cost.json")
+    try:
+        return replace(result, cost=Cost(**cost))
+    except TypeError as error:
+        raise LeaError(f"{folder / 'cost.json'}: of another version ({error}): run `dvc repro`") from None
+
+
+def _read_metrics(folder: Path, seeds: Sequence[int]) -> Result:
+    """What metrics.json and ranks.parquet of a folder say; both checked."""
+    _check_ranks(folder / "ranks.parquet", seeds)
+    path = folder / "metrics.json"
+    metrics = read_json(path)
+    try:
+        result = Result(
+            folder.name, None, folder / "ranks.parquet", metrics["events"]["test"], _scores(metrics["test"])
         )
         by_event = {
             event: replace(result, events=own["events"]["test"], scores=_scores(own["test"]))
@@ -87,8 +142,18 @@ def _read_result(data: Path, name: str, variant: Variant) -> Result:
             if own["events"]["test"]
         }
     except (KeyError, TypeError) as error:
-        raise LeaError(f"{evaluation} or {policy}: of another version ({error}): run `dvc repro`") from None
+        raise LeaError(f"{path}: of another version ({error}): run `dvc repro`") from None
+    for part in (result, *by_event.values()):
+        for name, score in part.scores.items():
+            if not all(math.isfinite(value) for value in (score.mean, score.sd or 0.0, *score.seeds)):
+                raise LeaError(f"{path}: {name} is no finite number: delete it and run `dvc repro`")
     return replace(result, by_event=by_event) if len(by_event) > 1 else result
+
+
+def _check_seeds(path: Path, found: Iterable[int], seeds: Sequence[int]) -> None:
+    if sorted(found) != sorted(seeds):
+        names = [", ".join(map(str, sorted(part))) for part in (found, seeds)]
+        raise LeaError(f"{path}: is of the seeds {names[0]}, not {names[1]}: run `dvc repro`")
 
 
 def _scores(metrics: Mapping[str, Any]) -> dict[str, Score]:
@@ -100,9 +165,10 @@ def _by_cutoff(metric: str) -> tuple[str, int]:
     return name, int(cutoff)
 
 
-def _check_ranks(path: Path) -> None:
-    table = read_table(path, RANKS)
+def _check_ranks(path: Path, wanted: Sequence[int]) -> None:
+    table = read_table(path, RANKS, columns=("seed", "rank"))
     seeds, ranks = to_numpy(table, "seed"), to_numpy(table, "rank")
+    _check_seeds(path, np.unique(seeds).tolist(), wanted)
     if not np.isfinite(ranks).all():
         row = int(np.argmin(np.isfinite(ranks)))
         raise LeaError(f"{path}: row {row}: rank is {ranks[row]}: delete it and run `dvc repro`")
@@ -124,9 +190,12 @@ def _read_curve(path: Path) -> list[dict[str, float]]:
 
 def twin(result: Result, results: Iterable[Result]) -> Result | None:
     """Return the supervised variant with the same backbone and no part of the LE; None where there is none."""
+    if result.variant is None:
+        return None
     for other in results:
-        same = other.variant.backbone == result.variant.backbone
-        if same and other.variant.method == "supervised" and not other.variant.uses_le:
+        if other.variant is None or other.variant.backbone != result.variant.backbone:
+            continue
+        if other.variant.method == "supervised" and not other.variant.uses_le:
             return other
     return None
 

@@ -81,7 +81,8 @@ ACTIONS: Schema = {
     "scores": Vector(pa.float32()),
     "rewards": Vector(pa.float32()),
 }
-# One row per seed, split (valid, test) and evaluated event: the 1-based rank of the event's item among all candidates.
+# One row per seed, split (valid, test) and evaluated event: the 1-based rank of the event's item among all candidates,
+# and the best candidates (evaluate.cutoffs has how many), best first, -1 where there are fewer.
 RANKS: Schema = {
     "seed": pa.int32(),
     "split": pa.string(),
@@ -90,6 +91,7 @@ RANKS: Schema = {
     "event": pa.string(),  # "" where the data has no event column
     "item": pa.int32(),
     "rank": pa.float32(),
+    "top": Vector(pa.int32()),
 }
 
 

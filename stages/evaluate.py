@@ -1,8 +1,8 @@
 """evaluate <variant>: interactions and data/policies/<variant>/ -> data/evaluations/<variant>/.
 
-ranks.parquet has the rank of every validation and test event under every seed; metrics.json their means over events,
-with mean and standard deviation over seeds, and by type of event where the data tells types apart. Alone:
-`python -m stages.evaluate snqn`.
+ranks.parquet has the rank of every validation and test event under every seed, and the best items there; metrics.json
+the ranks' means over events, with mean and standard deviation over seeds, and by type of event where the data tells
+types apart. Alone: `python -m stages.evaluate snqn`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ def main(argv: list[str]) -> None:
     folder = data / "policies" / argv[0]
     policies = {seed: load_policy(folder / f"seed-{seed}") for seed in params.train.seeds}
     events = read_table(data / "interactions" / "interactions.parquet", INTERACTIONS, columns=("event",))["event"]
-    table = rank_table(policies, sequences, events, params.evaluate.mask_seen, params.evaluate.batch_users)
-    summary = summarise(table, sequences, params.evaluate.cutoffs)
+    p = params.evaluate
+    table = rank_table(policies, sequences, events, p.mask_seen, p.batch_users, listed=max(p.cutoffs))
+    summary = summarise(table, sequences, p.cutoffs)
     with publish_folder(data / "evaluations" / argv[0]) as out:
         write_table(out / "ranks.parquet", table, RANKS)
         write_json(out / "metrics.json", summary)

@@ -22,8 +22,9 @@ def main(argv: list[str]) -> None:
     from lea_core import environment, llm, params, team
     from lea_core.artifacts import write_csv
     from lea_core.checkpoints import Checkpoint
-    from lea_core.finetune import Finetuning, choose_users
+    from lea_core.finetune import Finetuning
     from lea_core.le_quality import quality, worse_than_start
+    from lea_core.le_users import choose_users
     from lea_core.leaks import training_events
     from lea_core.sequences import read_sequences
     from lea_core.sources import file_sha256

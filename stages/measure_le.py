@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
 
     from lea_core import environment, le_plots, le_yardsticks, llm, params, tables
     from lea_core.artifacts import publish_folder, read_json, write_csv, write_json
-    from lea_core.finetune import choose_users
+    from lea_core.le_users import choose_users
     from lea_core.leaks import training_events
     from lea_core.sequences import read_sequences
 

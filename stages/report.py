@@ -1,8 +1,10 @@
-"""report: every variant's evaluation and training -> data/report/.
+"""report: every variant's evaluation and training, beside its twin and the baselines -> data/report/.
 
-In: data/evaluations/, data/policies/, data/le_quality/summary.json, params `report`, `variants`, `evaluate.mask_seen`.
-Out: report.md (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC metrics: one number per
-variant), curves.csv (DVC's line plot), chart.png. Alone: `python -m stages.report`.
+In: data/evaluations/, data/policies/, data/le_quality/summary.json, data/interactions/, data/item_tokens/items.parquet,
+params `report`, `variants`, `train.seeds`, `evaluate.cutoffs`, `evaluate.mask_seen`, `finetune_le.users_share`,
+`finetune_le.seed`. Out: report.md (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC
+metrics: one number per variant), curves.csv (DVC's line plot), comparisons.csv, slices.csv, lists.csv, chart.png.
+Alone: `python -m stages.report`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ DATA = Path("data")
 
 def main(argv: list[str]) -> None:
     """Write the report; takes no arguments."""
+    from lea_core.evidence import COMPARISON, comparison_rows, lists_of, read_log, slices_of, twin_pairs
     from lea_core.page.page import page
     from lea_core.report import draw, markdown, table_rows
     from lea_core.results import SELECTION, read_results
@@ -25,18 +28,27 @@ def main(argv: list[str]) -> None:
     no_arguments(argv)
     params = load()
     headline = params.report.metric
-    results = read_results(DATA, params.variants)
+    results = read_results(DATA, params.variants, params.train.seeds, baselines=())
     le_quality = read_json(DATA / "le_quality" / "summary.json")
+    rows = table_rows(results, headline)
+    log = read_log(DATA, params.finetune_le.users_share, params.finetune_le.seed)
+    comparisons = comparison_rows(twin_pairs(results), headline, log)
+    slices = slices_of(results, int(headline.partition("@")[2]), log)
+    lists = lists_of(results, params.evaluate.cutoffs, log)
     curves = [
         {"line": result.name, "seed": int(row["seed"]), "epoch": int(row["epoch"]), SELECTION: row[SELECTION]}
         for result in results
         for row in result.curve
     ]
+    scores = {result.name: result.scores[headline].mean for result in results if result.variant}
     with publish_folder(DATA / "report") as folder:
-        write_csv(folder / "table.csv", table_rows(results, headline))
-        text = markdown(results, headline, le_quality, params.evaluate.mask_seen)
+        write_csv(folder / "table.csv", rows)
+        write_csv(folder / "comparisons.csv", comparisons, COMPARISON)
+        write_csv(folder / "slices.csv", slices)
+        write_csv(folder / "lists.csv", lists)
+        text = markdown(results, headline, le_quality, params.evaluate.mask_seen, comparisons, slices, lists)
         (folder / "report.md").write_text(text, encoding="utf-8")
-        write_json(folder / "headline.json", {result.name: result.scores[headline].mean for result in results})
+        write_json(folder / "headline.json", scores)
         write_csv(folder / "curves.csv", curves)
         draw(results, headline, folder / "chart.png")
         page(folder, DATA, params)

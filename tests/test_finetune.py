@@ -16,8 +16,9 @@ import torch
 from lea_core import checkpoints, finetune
 from lea_core.checkpoints import Checkpoint
 from lea_core.errors import LeaError
-from lea_core.finetune import Finetuning, choose_users
+from lea_core.finetune import Finetuning
 from lea_core.le_quality import quality, worse_than_start
+from lea_core.le_users import choose_users
 from lea_core.sequences import Sequences
 from tests.lane import ROOT
 from tests.tiny_le import circle, finetuning, make, sequences, settings

@@ -12,9 +12,9 @@ from lea_core import environment, llm, tables
 from lea_core.cli import app
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
-from lea_core.finetune import choose_users
 from lea_core.inspect_le import choose_position, find_user, inspect
 from lea_core.le_quality import rank_next
+from lea_core.le_users import choose_users
 from lea_core.packing import packs
 from lea_core.params import load
 from lea_core.sequences import SPLITS, Sequences, windows

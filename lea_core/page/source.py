@@ -19,11 +19,9 @@ import pyarrow.compute as pc
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError
 from lea_core.metrics import hit_rate, mrr, ndcg
-from lea_core.tables import RANKS as WITHOUT_LISTS
-from lea_core.tables import Vector, read_table, to_numpy
+from lea_core.tables import RANKS, read_table, to_numpy
 
 Value = str | float | None
-RANKS = WITHOUT_LISTS | {"top": Vector(pa.int32())}  # the best candidates of every event, best first, -1 for none
 METRICS = {"HR": hit_rate, "NDCG": ndcg, "MRR": mrr}
 KINDS = {
     "le": "uses the LE",

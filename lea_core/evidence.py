@@ -1,0 +1,157 @@
+"""The evidence of a report: every variant compared with its twin, sliced by kinds of events, its lists judged.
+
+In: the `Result`s of variants and baselines (results.py) with their RANKS tables; data/interactions,
+data/item_tokens/items.parquet, the users that the LE learns from. Out: the rows of comparisons.csv, slices.csv and
+lists.csv. All are about the test events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lea_core.errors import LeaError
+from lea_core.le_users import choose_users
+from lea_core.leaks import training_events
+from lea_core.lists import list_rows
+from lea_core.metrics import by_name
+from lea_core.results import Result, twin
+from lea_core.sequences import Sequences, read_sequences
+from lea_core.significance import compare, holm, user_means
+from lea_core.slices import slice_rows, slices
+from lea_core.tables import ITEM_TOKENS, ITEMS, RANKS, read_table, to_numpy
+
+SEED = 0  # of the resampling: the same for every comparison, so that none depends on the others
+COMPARISON = (
+    "variant",
+    "other",
+    "metric",
+    "seeds",
+    "users",
+    "difference",
+    "low",
+    "high",
+    "p_randomisation",
+    "p_wilcoxon",
+    "p_holm",
+    "effect_size",
+    "better",
+    "worse",
+)
+
+
+@dataclass(frozen=True)
+class Log:
+    """What the test events are judged by: all sequences; of each item its training count and content vector.
+
+    counts: (I,).  content: (I, C).  le_users: those that the LE learns from.
+    """
+
+    sequences: Sequences
+    counts: np.ndarray
+    content: np.ndarray
+    le_users: np.ndarray
+
+
+def read_log(data: Path, users_share: float, seed: int) -> Log:
+    """Read it from `data`; share and seed are those of `finetune_le`, and draw its users again."""
+    sequences = read_sequences(data / "interactions")
+    items = read_table(data / "interactions" / "items.parquet", ITEMS, columns=("train_count",))
+    tokens = read_table(data / "item_tokens" / "items.parquet", ITEM_TOKENS, columns=("content",))
+    le_users, _ = choose_users(training_events(sequences), users_share, np.random.default_rng(seed))
+    return Log(sequences, to_numpy(items, "train_count"), to_numpy(tokens, "content"), le_users)
+
+
+def twin_pairs(results: Sequence[Result]) -> list[tuple[Result, Result]]:
+    """Every variant with its supervised twin, where it has one and both ran from two seeds or more."""
+    pairs = [(result, other) for result in results if (other := twin(result, results)) and other is not result]
+    return [pair for pair in pairs if all(len(_seeds(result)) > 1 for result in pair)]
+
+
+def _seeds(result: Result) -> list[float]:
+    return next(iter(result.scores.values())).seeds
+
+
+def comparison_rows(pairs: Iterable[tuple[Result, Result]], metric: str, log: Log) -> list[dict[str, Any]]:
+    """The rows of comparisons.csv: the first of each pair minus the other, user by user.
+
+    A user's score is the mean over the user's test events and over the seeds. Holm corrects the randomisation test's p
+    for all pairs together. Raises `LeaError` where a table has other events than the log.
+    """
+    users, _ = log.sequences.targets("test")
+    scores: dict[str, np.ndarray] = {}
+    rows: list[dict[str, Any]] = []
+    for pair in pairs:
+        for result in pair:
+            if result.name not in scores:
+                scores[result.name] = user_means(by_name(metric, _ranks(result, log)).mean(axis=0), users)
+        own, other = (scores[result.name] for result in pair)
+        found = {
+            "variant": pair[0].name,
+            "other": pair[1].name,
+            "metric": metric,
+            "seeds": min(len(_seeds(result)) for result in pair),
+            "users": len(own),
+        }
+        rows.append(found | asdict(compare(own, other, np.random.default_rng(SEED))))
+    corrected = holm([row["p_randomisation"] for row in rows])
+    for row, p in zip(rows, corrected, strict=True):
+        row["p_holm"] = p
+    return [{name: row[name] for name in COMPARISON} for row in rows]
+
+
+def slices_of(results: Sequence[Result], cutoff: int, log: Log) -> list[dict[str, Any]]:
+    """The rows of slices.csv: HR and NDCG at the cutoff of every variant and baseline in every band of every slice.
+
+    Raises `LeaError` where a table has other events than the log.
+    """
+    users, positions = log.sequences.targets("test")
+    bands = slices(log.sequences, users, positions, log.counts, log.le_users)
+    return [
+        {"variant": result.name} | row for result in results for row in slice_rows(bands, _ranks(result, log), cutoff)
+    ]
+
+
+def lists_of(results: Sequence[Result], cutoffs: Sequence[int], log: Log) -> list[dict[str, Any]]:
+    """The rows of lists.csv: the worth of every variant's and baseline's lists at every cutoff.
+
+    Raises `LeaError` where lists are shorter than a cutoff or name an item that is none.
+    """
+    rows = []
+    for result in results:
+        lists = [to_numpy(part, "top") for part in _test(result, ("seed", "split", "top"))]
+        if any(own.shape[1] < max(cutoffs) for own in lists):
+            raise LeaError(f"{result.ranks}: has lists of {lists[0].shape[1]}, not {max(cutoffs)}: run `dvc repro`")
+        if any(own.max(initial=-1) >= len(log.counts) for own in lists):
+            raise LeaError(f"{result.ranks}: column 'top' has an item that is none: delete it and run `dvc repro`")
+        rows += [{"variant": result.name} | row for row in list_rows(lists, cutoffs, log.counts, log.content)]
+    return rows
+
+
+def _ranks(result: Result, log: Log) -> np.ndarray:
+    """(S, N) ranks of the log's test events, in its order, a row for every seed."""
+    users, positions = log.sequences.targets("test")
+    wanted = {
+        "user": users,
+        "position": positions,
+        "item": log.sequences.items[log.sequences.offsets[users] + positions],
+    }
+    parts = _test(result, ("seed", "split", "user", "position", "item", "rank"))
+    for part in parts:
+        for column, values in wanted.items():
+            if not np.array_equal(to_numpy(part, column), values):
+                raise LeaError(f"{result.ranks}: column {column!r} is of other events than the log: run `dvc repro`")
+    return np.stack([to_numpy(part, "rank") for part in parts])
+
+
+def _test(result: Result, columns: Sequence[str]) -> list[pa.Table]:
+    """The test rows of a RANKS table, those of every seed by themselves."""
+    table = read_table(result.ranks, RANKS, columns=columns)
+    table = table.filter(pc.field("split") == "test")
+    return [table.filter(pc.field("seed") == int(seed)) for seed in np.unique(to_numpy(table, "seed"))]

@@ -1,0 +1,25 @@
+"""Whom the LE learns from: a share of the users, drawn by a seed; all others judge it.
+
+In: the training events, the share, a generator. Out: two groups of users. A pure function of these, so that every stage
+that needs the groups draws them again and gets the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lea_core.errors import LeaError
+from lea_core.sequences import Sequences
+
+
+def choose_users(train: Sequences, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Training users drawn for the LE, and all other users; both sorted. Raises `LeaError` where it gets none."""
+    able = np.flatnonzero(np.diff(train.offsets) >= 2)
+    count = round(share * len(able))
+    if count < 1:
+        raise LeaError(
+            f"params.yaml: finetune_le.users_share {share} of {len(able)} users with two training events leaves the LE "
+            "none to learn from: raise it"
+        )
+    chosen = np.sort(rng.permutation(able)[:count])
+    return chosen, np.setdiff1d(np.arange(train.num_users), chosen)
