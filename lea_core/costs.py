@@ -1,8 +1,8 @@
 """What each stage cost when it last ran: seconds, peak memory, tokens that the LLM read.
 
-In: a stage's run, from `errors.run`; tokens from the stages that count them. Out: costs/<repository>/<stage>.json in the cache
-folder, beyond DVC's reach: a stage that DVC restores from its cache keeps the cost of its last real run. What can't be
-measured or written is left out; it never fails a stage.
+In: a stage's run, from `errors.run`; tokens from the stages that count them. Out: costs/<repository>/<stage>.json in the
+cache folder, beyond DVC's reach: a stage that DVC restores from its cache keeps the cost of its last real run. What
+cannot be measured or written is left out; it never fails a stage.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def stage_name() -> str | None:
 
 
 def peak_mb() -> float | None:
-    """Most memory that a process of this stage held, its own or one that it waited for, in MB; None without getrusage."""
+    """Most memory that one process of this stage held, its own or one that it waited for, in MB; None if unknown."""
     try:
         from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
     except ImportError:

@@ -1,7 +1,7 @@
 """Charts as inline SVG: scales with round ticks, rows of bars or intervals, lines, points, distributions.
 
-In: numbers and labels. Out: SVG text that fits the width it is given; colours are classes of style.py, so a chart follows
-the page from light to dark. Text is measured by a table of letter widths on the wide side and cut with an ellipsis (the
+In: numbers and labels. Out: SVG that fits the width it is given; colours are classes of style.py, so a chart follows the
+page from light to dark. Text is measured by a table of letter widths on the wide side and cut with an ellipsis (the
 whole stands in the mark's <title>), rows have a line of their own for text on a narrow screen, labels of lines are
 pushed apart: no text lies on another.
 """
@@ -15,7 +15,8 @@ from html import escape
 
 WIDE, NARROW = 540, 350  # px: a chart on a desktop and on a phone; each is drawn for its width, none is scaled
 SIZE = 12  # px, of all text
-_THIN, _BROAD = "iljtfrI.,:;'|!()[] -", "mwMW@%&"
+MINUS = "\N{MINUS SIGN}"
+_THIN, _BROAD, _SIGNS = "iljtfrI.,:;'|!()[] -", "mwMW@%&…", f"{MINUS}+=<>"
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,16 @@ class Line:
     kind: str = "plain"
 
 
+def minus(number: str) -> str:
+    """A number in words, with a true minus."""
+    return number.replace("-", MINUS)
+
+
 def text_width(text: str, size: float = SIZE) -> float:
     """About how wide a text is, in px; of most sans-serif fonts rather more."""
-    units = sum(0.4 if c in _THIN else 0.98 if c in _BROAD else 0.72 if c.isupper() else 0.62 for c in text)
+    units = sum(
+        0.4 if c in _THIN else 0.98 if c in _BROAD else 0.84 if c in _SIGNS or c.isupper() else 0.64 for c in text
+    )
     return units * size
 
 
@@ -56,8 +64,7 @@ def fit(text: str, width: float, size: float = SIZE) -> str:
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
-    """At most `count` + 2 multiples of 1, 2 or 5 times a power of ten, the first not above `low`, the last not below
-    `high`; at least two."""
+    """Two to `count` + 2 multiples of 1, 2 or 5 times a power of ten, which hold `low` and `high` between them."""
     if not high > low:
         low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
     rough = (high - low) / max(count, 1)
@@ -71,7 +78,7 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     """Ticks as text, with as many decimals as their step needs."""
     step = values[1] - values[0]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    return [f"{value or 0.0:,.{decimals}f}".replace("-", "−") for value in values]
+    return [minus(f"{value or 0.0:,.{decimals}f}") for value in values]
 
 
 @dataclass(frozen=True)
@@ -188,8 +195,7 @@ def _grid_down(y: Scale, left: float, right: float) -> str:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places at least `gap` apart, as near to the wanted ones as going down the list once and up once gets, and within
-    `low` and `high` while there is room."""
+    """Places at least `gap` apart near the wanted ones: going down once, then up once; within the ends where they fit."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     placed = [0.0] * len(wanted)
     before = low - gap
@@ -201,11 +207,13 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return placed
 
 
-def lines(data: Sequence[Line], size: tuple[float, float], title: str, axes: tuple[str, str], y_values: Sequence[float] = ()) -> str:
-    """Lines with their names at their ends. size: width and height; axes: names of x and y; y_values: to be held, too."""
+def lines(
+    data: Sequence[Line], size: tuple[float, float], title: str, axes: tuple[str, str], y_values: Sequence[float] = ()
+) -> str:
+    """Lines with their names at their ends. size: width, height; axes: names of x and y; y_values: held by y, too."""
     width, height = size
     ys = [point[1] for line in data for point in line.points]
-    top, bottom = (24.0 if axes[1] else 8.0), height - (36 if axes[0] else 20)
+    top, bottom = (24.0 if axes[1] else 8.0), height - (38 if axes[0] else 22)
     y = scale([*ys, *y_values], bottom, top, across=False)
     left = max(map(text_width, y.labels)) + 10
     right = width - max([14.0, *(text_width(line.label) + 10 for line in data if line.label)])
@@ -224,16 +232,16 @@ def lines(data: Sequence[Line], size: tuple[float, float], title: str, axes: tup
 
 def _x_labels(x: Scale, bottom: float, axis: str, width: float) -> str:
     marks = [
-        text(label, min(x(value), width - text_width(label) / 2), bottom + 15, "middle", "tick")
+        text(label, min(x(value), width - text_width(label) / 2), bottom + 18, "middle", "tick")
         for value, label in zip(x.ticks, x.labels, strict=True)
     ]
-    return "".join(marks) + (text(axis, x.end, bottom + 31, "end", "tick") if axis else "")
+    return "".join(marks) + (text(axis, x.end, bottom + 33, "end", "tick") if axis else "")
 
 
 def points(data: Sequence[tuple[float, float, float]], width: float, title: str, axes: tuple[str, str]) -> str:
     """Observed against predicted shares with the diagonal: (x, y, weight) each; the area of a point is its weight."""
     height = width * 0.72
-    y = scale([0.0, 1.0], height - 36, 24, across=False)
+    y = scale([0.0, 1.0], height - 38, 24, across=False)
     left = max(map(text_width, y.labels)) + 10
     x = scale([0.0, 1.0], left, width - 16)
     largest = max(weight for *_, weight in data)
@@ -246,7 +254,9 @@ def points(data: Sequence[tuple[float, float, float]], width: float, title: str,
     return svg(width, height, title, body)
 
 
-def ridges(data: Sequence[tuple[str, str, Sequence[float], float]], edges: Sequence[float], width: float, title: str, axis: str) -> str:
+def ridges(
+    data: Sequence[tuple[str, str, Sequence[float], float]], edges: Sequence[float], width: float, title: str, axis: str
+) -> str:
     """Distributions one below the other on the same axes: (label, kind, share in each bin, median) each.
 
     edges: the B + 1 borders of the B bins.
@@ -265,7 +275,7 @@ def ridges(data: Sequence[tuple[str, str, Sequence[float], float]], edges: Seque
         path.append(f"{x(edges[-1]):.1f},{base:.1f}")
         body.append(f'<g class="{escape(kind)}"><polygon class="area" points="{" ".join(path)}"/>')
         body.append(_segment("median", x(median), base - height, x(median), base) + "</g>")
-        words = f"median {median:.2f}".replace("-", "−")
+        words = minus(f"median {median:.2f}")
         body.append(text(fit(label, width - text_width(words) - 16), 2, base - height - 8))
         body.append(text(words, width - 2, base - height - 8, "end", "number"))
     return svg(width, bottom + 36, title, body)

@@ -12,7 +12,7 @@ from typing import Any
 from lea_core import costs
 from lea_core.page import charts
 from lea_core.page.charts import Row
-from lea_core.page.html import figure, missing, paragraph, section, table
+from lea_core.page.html import figure, grid, missing, paragraph, section, table
 from lea_core.params import read_yaml
 from lea_core.progress import duration
 
@@ -21,8 +21,10 @@ READS_LLM = ("tokenize_items", "finetune_le", "annotate", "augment", "measure_le
 
 
 def cost_rows(pipeline: Path) -> list[dict[str, Any]]:
-    """Rows of costs.csv in the order of the stages in dvc.yaml at `pipeline`, each variant of a stage its own; the report's
-    own cost, which is not known yet, is left out. A stage without a record has a row of its name alone."""
+    """Rows of costs.csv in the order of the stages in dvc.yaml at `pipeline`, each variant of a stage its own.
+
+    The report's own cost is not known yet and left out. A stage without a record has a row of its name alone.
+    """
     found = costs.read()
     names = [name for name in _stages(pipeline) if name != "report"] or sorted(found)
     rows: list[dict[str, Any]] = []
@@ -60,15 +62,21 @@ def costs_section(rows: Sequence[dict[str, Any]]) -> str:
         )
     total = duration(sum(row["seconds"] for row in known))
     name = f"Time of each stage, {total} in all"
-    note = "The other colour: stages in which the LLM runs. Memory is that of a stage's largest process; tokens are those that "
-    note += "the LLM's passes read."
-    drawn = charts.responsive(lambda width: charts.rows(bars, width, name, axis="seconds"), 720)
+    note = (
+        "The LLM runs in the stages of the LE's colour. Memory is that of a stage's largest process; tokens are those "
+    )
+    note += "that the LLM's passes read."
+    drawn = charts.responsive(lambda width: charts.rows(bars, width, name, axis="seconds"))
     silent = [row["stage"] for row in rows if row["seconds"] is None]
     rest = paragraph(f"Nothing is known of {', '.join(silent)}: not run on this machine yet.", "note") if silent else ""
-    lead = "Each stage's last real run on this machine: what DVC took from its cache keeps the cost of when it was made. A run "
-    lead += "that went on where a killed one had stopped counts its own time alone."
+    lead = (
+        "Each stage's last real run on this machine: what DVC took from its cache keeps the cost of when it was made. "
+    )
+    lead += "A run that went on where a killed one had stopped counts its own time alone."
     numbers = table(["stage", "time", "peak memory", "tokens"], cells)
-    return section("costs", title, figure(name, drawn, note=note) + numbers + rest, lead)
+    return section(
+        "costs", title, grid([figure(name, drawn, note=note), figure("Time, memory, tokens", numbers + rest)]), lead
+    )
 
 
 def _all(rows: Iterable[dict[str, Any]], key: str) -> list[float]:

@@ -1,8 +1,7 @@
 """Example users in words: what they took, what came next, and what the twin and the best LEA variant would have shown.
 
-In: ranks.parquet of both (with the lists, column `top`), item texts, the LE's rewards and proposals. Out: examples.json,
-and its section of the page. The users are chosen by rule: as many where the LE's variant is far ahead, where the twin is,
-and by lot.
+In: ranks.parquet of both, item texts, the LE's rewards and proposals. Out: examples.json, and its section of the page. The
+users are chosen by rule: as many where the LE's variant is far ahead, where the twin is, and by lot.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lea_core.page.html import grid, missing, section
+from lea_core.page.html import grid, missing, section, signed
 from lea_core.page.source import Source, read_test_ranks
 from lea_core.params import Variant
 from lea_core.sequences import Sequences, read_sequences
@@ -45,7 +44,7 @@ def choose(source: Source, variants: Mapping[str, Variant]) -> tuple[str, str] |
 
 
 def examples(source: Source, variants: Mapping[str, Variant]) -> dict[str, Any]:
-    """What examples.json holds: `variants` by role and `users`; `users` is empty, with a reason, where there is nothing."""
+    """What examples.json holds: `variants` by role, `seed` and `users`; without users there is only the reason, `why`."""
     chosen = choose(source, variants)
     if chosen is None:
         return {"users": [], "why": "no variant uses the LE and has a supervised twin with the same backbone."}
@@ -70,7 +69,11 @@ def examples(source: Source, variants: Mapping[str, Variant]) -> dict[str, Any]:
             for role in ("lea", "twin")
         }
         users.append({"rule": rule, **looked_up.history(row), **lists})
-    return {"variants": {"lea": chosen[0], "twin": chosen[1]}, "users": users}
+    return {
+        "variants": {"lea": chosen[0], "twin": chosen[1]},
+        "seed": int(to_numpy(tables["lea"], "seed")[0]),
+        "users": users,
+    }
 
 
 def pick(lea: np.ndarray, twin: np.ndarray) -> list[tuple[str, int]]:
@@ -110,9 +113,7 @@ class _Texts:
         return {
             "user": self._ids[user],
             "events": position,
-            "history": [
-                {"text": self._texts[items[place]], "reward": _rounded(rewards.get(place))} for place in shown
-            ],
+            "history": [{"text": self._texts[items[place]], "reward": _rounded(rewards.get(place))} for place in shown],
             "next": {"text": self._texts[row["item"]], "reward": _rounded(rewards.get(position))},
         }
 
@@ -121,7 +122,7 @@ class _Texts:
         found = {"text": self._texts[item], "hit": item == row["item"], "reward": None}
         if self._actions is not None:
             own = self._actions.filter(pc.field("user") == row["user"])
-            places, slots = np.nonzero(to_numpy(own, "actions") == item) if own.num_rows else ((), ())
+            places, slots = np.nonzero(to_numpy(own, "actions") == item)
             if len(places):
                 found["reward"] = _rounded(float(to_numpy(own, "rewards")[places[-1], slots[-1]]))
                 found["events_ago"] = row["position"] - 1 - own["position"][int(places[-1])].as_py()
@@ -146,16 +147,18 @@ def examples_section(found: Mapping[str, Any]) -> str:
     for user in found["users"]:
         older = user["events"] - len(user["history"])
         columns = [_list("Newest events, the last one last" + (f" ({older} older)" if older else ""), user["history"])]
-        for role in ("twin", "lea"):
-            columns.append(_list(f"{names[role]}: next item at rank {user[role]['rank']:g}", user[role]["top"]))
+        columns += [
+            _list(f"{names[role]}: next item at rank {user[role]['rank']:g}", user[role]["top"])
+            for role in ("twin", "lea")
+        ]
         cards.append(
             f'<article class="card"><h3>User {escape(user["user"])} <span>{escape(user["rule"])}</span></h3>'
             f'<p class="next">Came next: <b>{escape(user["next"]["text"])}</b></p>'
             f'<div class="lists">{"".join(columns)}</div></article>'
         )
     lead = (
-        f"The first {TOP} items of {names['twin']} and of {names['lea']}, the LE's best variant on validation, at a test "
-        f"event; seed {found.get('seed', 'of the lowest number')}. Chosen by rule, not by hand. A number is the LE's reward "
+        f"The first {TOP} items of {names['twin']} and of {names['lea']}, the LE's best variant on validation, at "
+        f"a test event; seed {found['seed']}. Chosen by rule, not by hand. A number is the LE's reward "
         "of that item: in the history when it was taken, in the lists when the LE last proposed it."
     )
     return section("examples", title, grid(cards, "cards"), lead)
@@ -166,7 +169,7 @@ def _list(title: str, items: list[dict[str, Any]]) -> str:
     for item in items:
         reward = item.get("reward")
         ago = f", {item['events_ago']} events ago" if item.get("events_ago") else ""
-        small = "" if reward is None else f"<small>{reward:+.2f}{ago}</small>".replace("-", "−")
+        small = "" if reward is None else f"<small>{signed(reward, 2)}{ago}</small>"
         kind = "hit" if item.get("hit") else ""
         lines.append(f'<li class="{kind}"><span>{escape(item["text"])}</span>{small}</li>')
     return f'<div><h4>{escape(title)}</h4><ol class="items">{"".join(lines)}</ol></div>'

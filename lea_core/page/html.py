@@ -8,10 +8,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from lea_core.page.charts import minus
+
+KINDS = {
+    "le": "uses the LE",
+    "plain": "without the LE",
+    "baseline": "baseline",
+    "control": "control in the place of the LE",
+}
+
 
 def signed(value: float, decimals: int = 4) -> str:
     """A number with its sign; a true minus."""
-    return f"{value:+.{decimals}f}".replace("-", "−")
+    return minus(f"{value:+.{decimals}f}")
+
+
+def p_value(value: float | None, name: str = "p ") -> str:
+    """A p-value in words, with its name before it; empty where there is none."""
+    if value is None:
+        return ""
+    return f"{name}< 0.001" if value < 0.001 else f"{name}{'' if not name else '= '}{value:.3f}"
+
+
+def legend(kinds: set[str]) -> str:
+    """What the colours say, of the kinds that are there."""
+    items = [f'<li><i class="mark {kind}"></i>{words}</li>' for kind, words in KINDS.items() if kind in kinds]
+    return f'<ul class="legend">{"".join(items)}</ul>'
 
 
 def section(name: str, title: str, body: str, lead: str = "") -> str:
@@ -46,17 +68,18 @@ def table(
     header: Sequence[str],
     cells: Iterable[Sequence[str]],
     left: int = 1,
+    words: Sequence[int] = (),
     kind: str = "",
     hidden: Sequence[int] = (),
     kinds: Sequence[str] = (),
 ) -> str:
-    """A table whose first `left` columns are text and whose others are numbers.
+    """A table whose first `left` columns and `words` are text and whose others are numbers.
 
     hidden: columns that a narrow screen leaves out; kinds: of each row, a class for the mark before its name.
     """
 
     def classes(place: int) -> str:
-        return " ".join(["t" if place < left else "n", *(["extra"] if place in hidden else [])])
+        return " ".join(["t" if place < left or place in words else "n", *(["extra"] if place in hidden else [])])
 
     head = "".join(f'<th scope="col" class="{classes(i)}">{escape(name)}</th>' for i, name in enumerate(header))
     lines = []
@@ -88,7 +111,7 @@ def heat(
     columns = list(zip(*cells.values(), strict=True))
     found = [[value for value in column if value is not None] for column in columns]
     means = [sum(column) / len(column) if column else None for column in found]
-    base = cells[reference] if reference in cells else means
+    base = means if reference is None else cells.get(reference, means)
     lines = []
     for name, values in cells.items():
         line = [f'<th scope="row" class="t"><i class="mark {escape(marks.get(name, "plain"))}"></i>{escape(name)}</th>']

@@ -1,7 +1,7 @@
 """The sections on the LE by itself: its yardsticks, and its rewards of logged, sampled and proposed actions.
 
-In: data/le_quality/, data/le_curve.csv, data/rewards/le.parquet, data/actions/le.parquet. Out: a section each, or the line
-that says why it is not there.
+In: data/le_quality/, data/le_curve.csv, data/rewards/le.parquet, data/actions/le.parquet. Out: a section each, or the
+line that says why it is not there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from lea_core.page import charts
-from lea_core.page.charts import Line, Row
+from lea_core.page.charts import Line, Row, minus
 from lea_core.page.html import figure, grid, missing, paragraph, section, table
 from lea_core.page.source import Source, number, read_csv
 from lea_core.tables import ACTIONS, REWARDS, read_table, to_numpy
@@ -23,7 +23,14 @@ def yardsticks(source: Source) -> str:
     """Each role of the LE beside cheap replacements, and its training."""
     figures = [
         part
-        for part in (_states(source), _rewards(source), _reliability(source), _proposals(source), _curve(source))
+        for part in (
+            _states(source),
+            _proposals(source),
+            _rewards(source),
+            _reliability(source),
+            _curve(source, "ndcg10", "state", "NDCG@10"),
+            _curve(source, "reward_accuracy", "reward", "accuracy"),
+        )
         if part
     ]
     title = "The LE by itself"
@@ -81,8 +88,8 @@ def _rewards(source: Source) -> str:
         title,
         charts.responsive(lambda width: charts.rows(found, width, title)),
         numbers,
-        "By how the other item was drawn: as popular as the taken one, of similar text, or uniformly. 0.5 is chance; the "
-        "content start is the LE before its training.",
+        "By how the other item was drawn: as popular as the taken one, of similar text, or uniformly. 0.5 is chance; "
+        "the content start is the LE before its training.",
     )
 
 
@@ -92,7 +99,9 @@ def _reliability(source: Source) -> str:
         return ""
     data = [tuple(number(row, key) or 0.0 for key in ("predicted", "observed", "count")) for row in entries]
     title = "Reward: do its probabilities hold?"
-    numbers = table(["predicted", "observed", "pairs"], [[f"{a:.3f}", f"{b:.3f}", f"{c:,.0f}"] for a, b, c in data], left=0)
+    numbers = table(
+        ["predicted", "observed", "pairs"], [[f"{a:.3f}", f"{b:.3f}", f"{c:,.0f}"] for a, b, c in data], left=0
+    )
     axes = ("predicted share of pairs", "observed share")
     return figure(
         title,
@@ -109,24 +118,25 @@ def _proposals(source: Source) -> str:
     return _bars("Actions: proposals that come true", found, note, 3) if found else ""
 
 
-def _curve(source: Source) -> str:
+def _curve(source: Source, column: str, role: str, axis: str) -> str:
+    """Validation of a role by epoch of the LE's training."""
     entries = read_csv(source.data / "le_curve.csv")
+    entries = [row for row in entries or [] if number(row, column) is not None]
     if not entries:
         return ""
     phases = list(dict.fromkeys(str(row["phase"]) for row in entries))
-    data = [(number(row, "epoch") or 0.0, number(row, "ndcg10") or 0.0) for row in entries]
-    title = "Its training: validation NDCG@10 of its states by epoch"
+    data = [(number(row, "epoch") or 0.0, number(row, column) or 0.0) for row in entries]
+    title = f"Its training: {role}, validation {axis} by epoch"
     numbers = table(
-        ["phase", "epoch", "NDCG@10", "reward accuracy"],
+        ["phase", "epoch", axis],
         [
-            [str(row["phase"]), f"{number(row, 'epoch') or 0:.0f}"]
-            + ["" if (v := number(row, key)) is None else f"{v:.4f}" for key in ("ndcg10", "reward_accuracy")]
+            [str(row["phase"]), f"{number(row, 'epoch') or 0:.0f}", f"{number(row, column) or 0.0:.4f}"]
             for row in entries
         ],
     )
     note = f"Phases: {', then '.join(phases)}. Epoch 0 is the start from the item texts alone."
     drawn = charts.responsive(
-        lambda width: charts.lines([Line(data, "LE", "le")], (width, 250), title, ("epoch", "NDCG@10"), [0.0])
+        lambda width: charts.lines([Line(data, "LE", "le")], (width, 250), title, ("epoch", axis), [0.0])
     )
     return figure(title, drawn, numbers, note)
 
@@ -141,12 +151,12 @@ def rewards(source: Source) -> str:
     logged, sampled = to_numpy(read, "reward"), to_numpy(read, "sampled_rewards")
     if not len(logged):
         return missing("rewards", title, "data/rewards/le.parquet has no row.")
-    groups = [("Logged: what the user took next", "le", logged)]
+    groups = [("Logged: what the user took next", "plain", logged)]
     groups.append(("Sampled: any other item", "baseline", sampled.ravel()))
     path = source.data / "actions" / "le.parquet"
     if path.exists():
         proposed = to_numpy(read_table(path, ACTIONS, columns=("rewards",)), "rewards").ravel()
-        groups.append(("Proposed: the LE's own actions", "control", proposed))
+        groups.append(("Proposed: the LE's own actions", "le", proposed))
     groups = [(name, kind, found[np.isfinite(found)]) for name, kind, found in groups]
     low, high = np.quantile(np.concatenate([found for *_, found in groups]), [OUTSIDE, 1 - OUTSIDE])
     edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
@@ -158,15 +168,18 @@ def rewards(source: Source) -> str:
     numbers = table(
         ["", "count", "5 %", "25 %", "median", "75 %", "95 %"],
         [
-            [name, f"{len(found):,}", *(f"{v:.2f}" for v in np.quantile(found, [0.05, 0.25, 0.5, 0.75, 0.95]))]
+            [name.partition(":")[0], f"{len(found):,}"]
+            + [minus(f"{v:.2f}") for v in np.quantile(found, [0.05, 0.25, 0.5, 0.75, 0.95])]
             for name, _, found in groups
         ],
+        hidden=[1, 2, 6],
     )
     name = "Distribution of the rewards of training positions"
-    drawn = charts.responsive(lambda width: charts.ridges(data, edges.tolist(), width, name, "reward"), 720)
-    note = f"{100 * OUTSIDE:g} % of all rewards lie beyond each end of the axis. Only differences of rewards mean something."
+    drawn = charts.responsive(lambda width: charts.ridges(data, edges.tolist(), width, name, "reward"))
+    note = f"{100 * OUTSIDE:g} % of all rewards lie beyond each end of the axis. Only differences mean something."
     words = paragraph(
-        f"The logged action has more reward than an item sampled at the same position in {100 * wins:.1f} % of the pairs; "
-        "half would be chance. These positions are the training data, the LE's own learning users among them."
+        f"The logged action has more reward than an item sampled at the same position in {100 * wins:.1f} % of the "
+        "pairs; half would be chance. These positions are the training data, the LE's own learning users among them."
     )
-    return section("rewards", title, words + figure(name, drawn, numbers, note))
+    whole = figure(name, drawn, note=note)
+    return section("rewards", title, words + grid([whole, figure("The same in numbers", numbers)]))

@@ -1,7 +1,7 @@
 """The report as one page: report.html, with examples.json and costs.csv, from a report folder.
 
-In: the CSV files of data/report/, a few files of data/, params. Out: one HTML file that asks for nothing from outside, reads
-in light and dark, on a phone and on a desktop, and without JavaScript. Where an input is not there, one line says so.
+In: the CSV files of data/report/, a few files of data/, params. Out: one HTML file that asks for nothing from outside,
+reads in light and dark, on a phone and on a desktop, and without JavaScript. Where an input is not there, one line says so.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from lea_core.page.costs import COLUMNS, cost_rows, costs_section
 from lea_core.page.examples import choose, examples, examples_section
 from lea_core.page.html import signed
 from lea_core.page.le import rewards, yardsticks
-from lea_core.page.results import curves, headline, parts, results_table, slices, values
+from lea_core.page.parts import parts
+from lea_core.page.results import headline, results_table
+from lea_core.page.slices import curves, slices
 from lea_core.page.source import Source, number
 from lea_core.page.style import CSS, SCRIPT
+from lea_core.page.value import values
 from lea_core.params import Params, Tables, Variant
 
 NAV = {
@@ -89,7 +92,7 @@ def provenance(params: Params) -> tuple[str, dict[str, str]]:
         "Kept": f"{rating}, {kept.k_core}-core, split {kept.split.method.replace('_', ' ')}",
         "Item text": dataset.text,
         "LLM": f"{params.llm.source.rpartition('/')[2]}, {params.llm.layers or 'all'} layers",
-        "LE": f"fine-tuned on {100 * params.finetune_le.users_share:g} % of the users, {params.tokenize_items.method} item tokens",
+        "LE": f"learns from {100 * params.finetune_le.users_share:g} % of users, {params.tokenize_items.method} tokens",
         "Seeds": seeds,
         "Ranked": "all items" + (" but those seen before" if params.evaluate.mask_seen else ""),
     }
@@ -123,9 +126,12 @@ def finding(source: Source, variants: dict[str, Variant]) -> str:
     value = {str(row["variant"]): number(row, "value") for row in source.table}
     if chosen is None or any(value.get(name) is None for name in chosen):
         best = max(value, key=lambda name: value[name] or 0.0)
-        return f"{best} has the highest test {source.metric}, {value[best] or 0.0:.4f}. No variant uses the LE beside a twin."
+        words = f"{best} has the highest test {source.metric}, {value[best] or 0.0:.4f}."
+        return f"{words} No variant uses the LE beside a supervised twin."
     lea, twin = chosen
-    words = f"{lea}, the best variant with the LE on validation, has test {source.metric} {value[lea]:.4f}; its supervised "
+    words = (
+        f"{lea}, the best variant with the LE on validation, has test {source.metric} {value[lea]:.4f}; its supervised "
+    )
     words += f"twin without the LE has {value[twin]:.4f}."
     for row in source.csv("comparisons.csv") or []:
         if (row["variant"], row["other"], row["metric"]) == (lea, twin, source.metric):

@@ -23,12 +23,6 @@ from lea_core.tables import RANKS, read_table, to_numpy
 
 Value = str | float | None
 METRICS = {"HR": hit_rate, "NDCG": ndcg, "MRR": mrr}
-KINDS = {
-    "le": "uses the LE",
-    "plain": "without the LE",
-    "baseline": "baseline",
-    "control": "control in the place of the LE",
-}
 
 
 @dataclass(frozen=True)
