@@ -35,7 +35,7 @@ def no_arguments(argv: list[str]) -> None:
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Call `main(argv)`, note its cost; turn a user's mistake, a full disk or Ctrl-C into one line and exit status 1."""
+    """Call `main(argv)`, note its cost; turn a user's mistake, a full disk or Ctrl-C into one line and status 1."""
     try:
         with recorded():
             main(sys.argv[1:])

@@ -1,7 +1,7 @@
 """Charts as inline SVG: scales with round ticks, rows of bars or intervals, lines, points, distributions.
 
-In: numbers and labels. Out: SVG that fits the width it is given; colours are classes of style.py, so a chart follows the
-page from light to dark. Text is measured by a table of letter widths on the wide side and cut with an ellipsis (the
+In: numbers and labels. Out: SVG that fits the width it is given; colours are classes of style.py, so a chart follows
+the page from light to dark. Text is measured by a table of letter widths on the wide side and cut with an ellipsis (the
 whole stands in the mark's <title>), rows have a line of their own for text on a narrow screen, labels of lines are
 pushed apart: no text lies on another.
 """
@@ -195,7 +195,7 @@ def _grid_down(y: Scale, left: float, right: float) -> str:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places at least `gap` apart near the wanted ones: going down once, then up once; within the ends where they fit."""
+    """Places at least `gap` apart near the wanted ones, going down once and up once; within the ends if they fit."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     placed = [0.0] * len(wanted)
     before = low - gap

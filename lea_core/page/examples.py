@@ -1,7 +1,7 @@
 """Example users in words: what they took, what came next, and what the twin and the best LEA variant would have shown.
 
-In: ranks.parquet of both, item texts, the LE's rewards and proposals. Out: examples.json, and its section of the page. The
-users are chosen by rule: as many where the LE's variant is far ahead, where the twin is, and by lot.
+In: ranks.parquet of both, item texts, the LE's rewards and proposals. Out: examples.json, and its section of the page.
+The users are chosen by rule: as many where the LE's variant is far ahead, where the twin is, and by lot.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def choose(source: Source, variants: Mapping[str, Variant]) -> tuple[str, str] |
 
 
 def examples(source: Source, variants: Mapping[str, Variant]) -> dict[str, Any]:
-    """What examples.json holds: `variants` by role, `seed` and `users`; without users there is only the reason, `why`."""
+    """What examples.json holds: `variants` by role, `seed` and `users`; without users the reason, `why`."""
     chosen = choose(source, variants)
     if chosen is None:
         return {"users": [], "why": "no variant uses the LE and has a supervised twin with the same backbone."}

@@ -1,7 +1,7 @@
 """The report as one page: report.html, with examples.json and costs.csv, from a report folder.
 
 In: the CSV files of data/report/, a few files of data/, params. Out: one HTML file that asks for nothing from outside,
-reads in light and dark, on a phone and on a desktop, and without JavaScript. Where an input is not there, one line says so.
+in light and dark, for phone and desktop, whole without JavaScript. Where an input is not there, one line says so.
 """
 
 from __future__ import annotations
@@ -84,12 +84,13 @@ def provenance(params: Params) -> tuple[str, dict[str, str]]:
         origin, pinned = file.source, file.sha256
     else:
         name, origin, pinned = dataset.name, dataset.source, dataset.sha256
-    kept = params.preprocess
-    rating = "all events" if kept.min_rating is None else f"rated {kept.min_rating:g} or more"
+    least = params.preprocess.min_rating
+    rating = "all events" if least is None else f"rated {least:g} or more"
     seeds = ", ".join(map(str, params.train.seeds))
+    method = params.preprocess.split.method.replace("_", " ")
     return name, {
         "Data": f"{origin}{'' if pinned else ' (not pinned)'}",
-        "Kept": f"{rating}, {kept.k_core}-core, split {kept.split.method.replace('_', ' ')}",
+        "Kept": f"{rating}, {params.preprocess.k_core}-core, split {method}",
         "Item text": dataset.text,
         "LLM": f"{params.llm.source.rpartition('/')[2]}, {params.llm.layers or 'all'} layers",
         "LE": f"learns from {100 * params.finetune_le.users_share:g} % of users, {params.tokenize_items.method} tokens",

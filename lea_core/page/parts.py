@@ -49,7 +49,6 @@ def parts(source: Source) -> str:
             ],
             left=3,
             hidden=[1, 2, 3, 7],
-            hidden=[1, 2, 3, 7],
         )
         name = f"{part}: change of {source.metric}"
         drawn = (

@@ -130,7 +130,8 @@ def _lists(source: Source) -> str:
         f"What the first {cutoff:.0f} items of the lists are made of",
         table(["", *names], cells, kind="sortable full", hidden=[3, 4], kinds=kinds),
         note="Coverage: share of the catalogue that anybody is shown. Gini: how unequally, 0 all items alike. Novelty: "
-        f"mean of {charts.MINUS}log2 of an item's popularity. Popularity: mean training count. Distance: of the texts within a list.",
+        f"mean of {charts.MINUS}log2 of an item's popularity. Popularity: mean training count. Distance: of the texts "
+        "within a list.",
     )
 
 

@@ -47,6 +47,7 @@ def values(source: Source) -> str:
                 + ["" if (v := number(row, "clipped_share")) is None else f"{100 * v:.1f} %"]
                 for row in own
             ],
+            hidden=[2, 3],
         )
 
         def draw(width: float, rows: list[Row] = rows, estimator: str = estimator) -> str:
