@@ -1,9 +1,9 @@
 """report: every variant's evaluation and training, beside its twin and the baselines -> data/report/.
 
-In: data/evaluations/, data/policies/, data/le_quality/, data/interactions/, data/item_tokens/items.parquet, the LE's curve,
-rewards and actions; params as dvc.yaml lists them. Out: report.md (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC
-metrics: one number per variant), curves.csv (DVC's line plot), comparisons.csv, slices.csv, lists.csv, chart.png;
-and by page.py report.html, examples.json, costs.csv. Alone: `python -m stages.report`.
+In: data/evaluations/, data/policies/, data/le_quality/, data/interactions/, data/item_tokens/items.parquet, the LE's
+curve, rewards and actions; params as dvc.yaml lists them. Out: report.md and report.html (for people), table.csv (for
+`lea report` and DVC's bar plot), headline.json (DVC metrics: one number per variant), curves.csv (DVC's line plot),
+comparisons.csv, slices.csv, lists.csv, costs.csv, examples.json, chart.png. Alone: `python -m stages.report`.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def scale(values: Iterable[float], start: float, end: float, across: bool = True
     for count in range(max(2, int(room // (70 if across else 34))), 0, -1):
         places = ticks(low, high, count)
         labels = tick_labels(places)
-        needed = max(map(text_width, labels)) + 12 if across else SIZE + 6
+        needed = max(map(text_width, labels)) + 20 if across else SIZE + 6
         if needed <= room / (len(places) - 1):
             break
     return Scale(places, labels, start, end)

@@ -100,12 +100,13 @@ def heat(
     cells: Mapping[str, Sequence[float | None]],
     marks: Mapping[str, str],
     reference: str | None,
+    uncoloured: Sequence[int] = (),
     limit: float = 0.3,
 ) -> str:
     """A heat table: of each row its name and values; the colour is the change against the reference's value above it.
 
     marks: kind of each row. reference: a row's name, or None for the column's mean. A change of `limit` (a share) or
-    more has the full colour.
+    more has the full colour; the columns `uncoloured` have none.
     """
     head = "".join(f'<th scope="col" class="n">{escape(name)}</th>' for name in header[1:])
     columns = list(zip(*cells.values(), strict=True))
@@ -115,11 +116,11 @@ def heat(
     lines = []
     for name, values in cells.items():
         line = [f'<th scope="row" class="t"><i class="mark {escape(marks.get(name, "plain"))}"></i>{escape(name)}</th>']
-        for value, other in zip(values, base, strict=True):
+        for place, (value, other) in enumerate(zip(values, base, strict=True)):
             if value is None:
                 line.append('<td class="n"></td>')
                 continue
-            share = (value / other - 1) / limit if other else 0.0
+            share = (value / other - 1) / limit if other and place not in uncoloured else 0.0
             colour = "up" if share > 0 else "down"
             line.append(f'<td class="n heat {colour}" style="--h:{min(abs(share), 1):.2f}">{value:.3f}</td>')
         lines.append(f"<tr>{''.join(line)}</tr>")

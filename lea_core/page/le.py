@@ -28,8 +28,8 @@ def yardsticks(source: Source) -> str:
             _proposals(source),
             _rewards(source),
             _reliability(source),
-            _curve(source, "ndcg10", "state", "NDCG@10"),
-            _curve(source, "reward_accuracy", "reward", "accuracy"),
+            _curve(source, "ndcg10", "state", "NDCG@10", 0.0),
+            _curve(source, "reward_accuracy", "reward", "accuracy", 0.5),
         )
         if part
     ]
@@ -118,8 +118,8 @@ def _proposals(source: Source) -> str:
     return _bars("Actions: proposals that come true", found, note, 3) if found else ""
 
 
-def _curve(source: Source, column: str, role: str, axis: str) -> str:
-    """Validation of a role by epoch of the LE's training."""
+def _curve(source: Source, column: str, role: str, axis: str, floor: float) -> str:
+    """Validation of a role by epoch of the LE's training; `floor` is on the axis."""
     entries = read_csv(source.data / "le_curve.csv")
     entries = [row for row in entries or [] if number(row, column) is not None]
     if not entries:
@@ -136,7 +136,7 @@ def _curve(source: Source, column: str, role: str, axis: str) -> str:
     )
     note = f"Phases: {', then '.join(phases)}. Epoch 0 is the start from the item texts alone."
     drawn = charts.responsive(
-        lambda width: charts.lines([Line(data, "LE", "le")], (width, 250), title, ("epoch", axis), [0.0])
+        lambda width: charts.lines([Line(data, "LE", "le")], (width, 250), title, ("epoch", axis), [floor])
     )
     return figure(title, drawn, numbers, note)
 

@@ -28,7 +28,7 @@ def parts(source: Source) -> str:
         own = sorted(group, key=lambda row: (_is_control(row), -(number(row, "difference") or 0.0)))
         rows = [
             Row(
-                f"{_source(row)} ({row['variant']})",
+                _label(row, own),
                 number(row, "difference") or 0.0,
                 number(row, "low"),
                 number(row, "high"),
@@ -63,6 +63,12 @@ def parts(source: Source) -> str:
 
 def _source(row: dict[str, Value]) -> str:
     return "LE" if row["source"] == "le" else str(row["source"]).replace("_", " ")
+
+
+def _label(row: dict[str, Value], rows: list[dict[str, Value]]) -> str:
+    """The source, with the variant where another row has the same source."""
+    alone = sum(other["source"] == row["source"] for other in rows) == 1
+    return _source(row) if alone else f"{_source(row)} ({row['variant']})"
 
 
 def _is_control(row: dict[str, Value]) -> bool:

@@ -7,8 +7,17 @@ from __future__ import annotations
 
 from lea_core.page import charts
 from lea_core.page.charts import Line
-from lea_core.page.html import figure, grid, heat, missing, section
+from lea_core.page.html import figure, grid, heat, missing, paragraph, section
 from lea_core.page.source import Source, Value, number
+
+FEW = 50  # events of a band below which its differences are not coloured
+TITLES = {
+    "history": "Events before it",
+    "item": "Popularity of the item",
+    "training": "The item in training",
+    "repeat": "The item before",
+    "le": "The user and the LE",
+}
 
 
 def slices(source: Source) -> str:
@@ -17,21 +26,25 @@ def slices(source: Source) -> str:
     entries = source.csv("slices.csv")
     if not entries or source.metric not in entries[0]:
         return missing("slices", title, f"no slices.csv with {source.metric}: run `dvc repro`.")
-    figures = []
+    figures, alone = [], []
     for name in dict.fromkeys(str(row["slice"]) for row in entries):
         own = [row for row in entries if row["slice"] == name]
         bands = list(dict.fromkeys(_band(row["band"]) for row in own))
+        if len(bands) < 2:
+            alone.append(f"{TITLES.get(name, name)}: {bands[0]} only.")
+            continue
         events = {_band(row["band"]): number(row, "events") or 0.0 for row in own}
         found = {(str(row["variant"]), _band(row["band"])): number(row, source.metric) for row in own}
         variants = list(dict.fromkeys(str(row["variant"]) for row in own))
         cells = {variant: [found.get((variant, band)) for band in bands] for variant in variants}
         counts = ", ".join(f"{band}: {events[band]:,.0f}" for band in bands)
-        body = heat(["", *bands], cells, source.kinds, source.reference)
-        figures.append(figure(name.replace("_", " ").capitalize(), body, note=f"Events: {counts}."))
+        small = [place for place, band in enumerate(bands) if events[band] < FEW]
+        body = heat(["", *bands], cells, source.kinds, source.reference, small)
+        figures.append(figure(TITLES.get(name, name.replace("_", " ").capitalize()), body, note=f"Events: {counts}."))
     against = source.reference or "the mean of a column"
     lead = f"{source.metric} by slice of the test events. Green is better than {against} there, red worse; all of the "
-    lead += "colour at 30 %."
-    return section("slices", title, grid(figures), lead)
+    lead += f"colour at 30 %, none of it where a band has fewer than {FEW} events."
+    return section("slices", title, grid(figures) + paragraph(" ".join(alone), "note"), lead)
 
 
 def _band(value: Value) -> str:

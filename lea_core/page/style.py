@@ -84,7 +84,8 @@ ol.items { margin: 0; padding: 0; font-size: 14px; line-height: 1.4; } .items li
 @media (max-width: 620px) { .wide { display: none; } .narrow { display: block; } .extra { display: none; }
   main { padding-top: 24px; } section { margin-top: 40px; } .verdict { font-size: 18px; }
   table { font-size: 13px; } th, td { padding-right: 9px; } .heated th, .heated td { padding: 5px 4px; }
-  th.t { overflow-wrap: anywhere; min-width: 112px; } .card { padding: 14px; } .facts { grid-template-columns:
+  th.t { overflow-wrap: anywhere; min-width: 112px; } details th.t { min-width: 64px; }
+  .card { padding: 14px; } .facts { grid-template-columns:
   repeat(3, 1fr); } }
 """
 
