@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lea_core.costs import recorded
+
 # EFBIG: the file is larger than the file system or the process's limit allows.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -33,9 +35,10 @@ def no_arguments(argv: list[str]) -> None:
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Call `main(argv)`; turn a user's mistake, a full disk or Ctrl-C into one line and exit status 1."""
+    """Call `main(argv)`, note its cost; turn a user's mistake, a full disk or Ctrl-C into one line and status 1."""
     try:
-        main(sys.argv[1:])
+        with recorded():
+            main(sys.argv[1:])
     except LeaError as error:
         raise SystemExit(_one_line(str(error))) from None
     except KeyboardInterrupt:

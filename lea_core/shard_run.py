@@ -22,6 +22,7 @@ from pathlib import Path
 
 from lea_core import engines, shard_files, shards
 from lea_core.artifacts import read_json, read_tensors, write_json
+from lea_core.costs import note_tokens
 from lea_core.errors import LeaError
 from lea_core.llm import choose_device_and_dtype
 from lea_core.params import Params
@@ -142,6 +143,7 @@ def _write_manifest(job: Job) -> None:
     totals = {
         name: sum(record[name] for record in present) for name in ("tokens", "windows", "windows_known", "seconds")
     }
+    note_tokens(totals["tokens"])
     write_json(job.run / MANIFEST, {"run": job.name, "total": totals, "shards": present})
     known = f", {totals['windows_known']:,} of them known from earlier runs" if totals["windows_known"] else ""
     print(f"{job.kind.name}: {totals['windows']:,} windows{known}; {totals['tokens']:,} tokens passed", file=sys.stderr)

@@ -44,7 +44,7 @@ def cache_folder() -> Path:
     experiment shares one cache.
     """
     chosen = os.environ.get("LEA_CACHE")
-    return Path(chosen) if chosen else _root() / ".dvc" / "tmp" / "lea"
+    return Path(chosen) if chosen else repository() / ".dvc" / "tmp" / "lea"
 
 
 def fetch_file(source: str, sha256: str | None, cache: Path, name: str) -> Path:
@@ -166,7 +166,7 @@ def _download(kind: str, location: str, folder: Path, name: str) -> None:
 
 def local_path(location: str) -> Path:
     """The path of a local source; a relative one starts at the repository, or else at the current folder."""
-    return _root() / Path(location.removeprefix("file:").removeprefix("//")).expanduser()
+    return repository() / Path(location.removeprefix("file:").removeprefix("//")).expanduser()
 
 
 def _local(location: str, name: str) -> Path:
@@ -191,7 +191,7 @@ def _check(file: Path, location: str, sha256: str | None, name: str) -> str:
     return digest
 
 
-def _root() -> Path:
+def repository() -> Path:
     """Return the repository's root inside a DVC stage, the current folder elsewhere."""
     return Path(os.environ.get("DVC_ROOT", ""))
 

@@ -1,15 +1,16 @@
 """report: every variant's evaluation and training, beside its twin and the baselines -> data/report/.
 
-In: data/evaluations/, data/policies/, data/le_quality/summary.json, data/interactions/, data/item_tokens/items.parquet,
-params `report`, `variants`, `train.seeds`, `evaluate.cutoffs`, `evaluate.mask_seen`, `finetune_le.users_share`,
-`finetune_le.seed`. Out: report.md (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC
-metrics: one number per variant), curves.csv (DVC's line plot), comparisons.csv, slices.csv, lists.csv, chart.png,
-parts.csv and, where there are controls or parts alone, parts.png (what_bought_what.py). Alone:
-`python -m stages.report`.
+In: data/evaluations/, data/policies/, data/baselines/, data/le_quality/, data/interactions/,
+data/item_tokens/items.parquet, the LE's curve, rewards and actions, data/value/; params as dvc.yaml lists them. Out:
+report.md and report.html (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC metrics: one
+number per variant), curves.csv (DVC's line plot), comparisons.csv, slices.csv, lists.csv, value.csv, costs.csv,
+examples.json, chart.png, parts.csv and, where there are controls or parts alone, parts.png (what_bought_what.py).
+Alone: `python -m stages.report`.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from lea_core.artifacts import publish_folder, read_json, write_csv, write_json
@@ -23,6 +24,7 @@ def main(argv: list[str]) -> None:
     """Write the report; takes no arguments."""
     from lea_core import what_bought_what
     from lea_core.evidence import COMPARISON, comparison_rows, lists_of, read_log, slices_of, twin_pairs
+    from lea_core.page.page import page
     from lea_core.report import draw, markdown, table_rows
     from lea_core.results import SELECTION, read_results
 
@@ -58,6 +60,8 @@ def main(argv: list[str]) -> None:
         write_json(folder / "headline.json", scores)
         write_csv(folder / "curves.csv", curves)
         draw(results, headline, folder / "chart.png")
+        shutil.copyfile(DATA / "value" / "value.csv", folder / "value.csv")
+        page(folder, DATA, params)
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ ABOVE_TRAINING: Table = [
     ({"annotate.seed": 1}, {"annotate"} | SNQN_LEA),
     # Nobody reads the LE's actions now ...
     ({"variants.snqn-lea.actions": "none"}, SNQN_LEA),
-    # ... so other ones end there; what the LE is worth by itself is measured on its states.
-    ({"augment.actions": 1}, {"augment"}),
+    # ... but the report shows their rewards; what the LE is worth by itself is measured on its states.
+    ({"augment.actions": 1}, {"augment", "report"}),
     # The pooled method reads no setting of the learned one, and a leave-one-out split no seed: the same bytes.
     ({"tokenize_items.learned.steps": 3}, {"tokenize_items"}),
     ({"preprocess.split.seed": 1}, {"preprocess"}),

@@ -63,7 +63,7 @@ RANKED = {
 def write_evaluation(folder: Path, ndcg: list[float], hit_rate: list[float], ranks: list[float]) -> None:
     test = {"HR@10": score(hit_rate), "NDCG@10": score(ndcg)}
     folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text(json.dumps({"events": {"test": 7}, "test": test}))
+    (folder / "metrics.json").write_text(json.dumps({"events": {"test": 7}, "test": test, "valid": test}))
     users, positions = LOG.targets("test")
     count = len(ranks) // len(users)
     columns = {
@@ -106,6 +106,11 @@ def data(tmp_path: Path) -> Path:
         write_variant(folder, name, ndcg, hit_rate, RANKED[name])
     (folder / "le_quality").mkdir()
     (folder / "le_quality" / "summary.json").write_text(json.dumps(QUALITY))
+    (folder / "value").mkdir()
+    (folder / "value" / "value.csv").write_text(
+        "variant,estimator,value,low,high,effective_sample_size,clipped_share\nsnqn,ips,0.5,0.4,0.6,5.0,0.1\n"
+    )
+    (folder / "value" / "behaviour.json").write_text(json.dumps({"in_words": ["The mean weight is 5."]}))
     write_log(tmp_path, LOG)
     write_tokens(tmp_path)
     return folder
@@ -320,7 +325,8 @@ def test_stage_and_command_line(data: Path) -> None:
     """The files of the stage agree with each other, and `lea report` shows the same numbers."""
     folder = data.parent
     shutil.copy(ROOT / "params.yaml", folder)
-    change_params(folder, {"variants": {name: variant.model_dump() for name, variant in VARIANTS.items()}})
+    variants = {name: variant.model_dump() for name, variant in VARIANTS.items()}
+    change_params(folder, {"variants": variants, "baselines.names": []})
     lea(folder, "stages.report")
     report = data / "report"
 

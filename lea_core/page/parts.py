@@ -1,0 +1,105 @@
+"""The section on what bought what: each part of the LE beside its controls, with a verdict in words.
+
+In: parts.csv. Out: the section, or the line that says why it is not there.
+"""
+
+from __future__ import annotations
+
+from lea_core.page import charts
+from lea_core.page.charts import Row
+from lea_core.page.html import figure, grid, legend, missing, p_value, paragraph, section, signed, table
+from lea_core.page.source import Source, Value, number
+
+
+def parts(source: Source) -> str:
+    """Each part of the LE beside its controls, with a verdict in words."""
+    title = "What bought what"
+    entries = [row for row in source.csv("parts.csv") or [] if row["metric"] == source.metric]
+    if not entries:
+        return missing(
+            "parts",
+            title,
+            "no parts.csv: no variant stands alone for a part of the LE. Add variants that use one part and controls "
+            "in its place to params.yaml, then run `dvc repro`.",
+        )
+    figures = []
+    for part in dict.fromkeys(str(row["part"]) for row in entries):
+        group = [row for row in entries if row["part"] == part]
+        own = sorted(group, key=lambda row: (_is_control(row), -(number(row, "difference") or 0.0)))
+        rows = [
+            Row(
+                _label(row, own),
+                number(row, "difference") or 0.0,
+                number(row, "low"),
+                number(row, "high"),
+                kind="control" if _is_control(row) else "le",
+                text=signed(number(row, "difference") or 0.0),
+            )
+            for row in own
+            if number(row, "difference") is not None
+        ]
+        numbers = table(
+            ["source", "variant", "against", "value", "difference", "95 % low", "95 % high", "p (Holm)"],
+            [
+                [_source(row), str(row["variant"]), str(row["other"] or "")]
+                + ["" if (v := number(row, "value")) is None else f"{v:.4f}"]
+                + ["" if (v := number(row, key)) is None else signed(v) for key in ("difference", "low", "high")]
+                + [p_value(number(row, "p_holm"), "")]
+                for row in own
+            ],
+            left=3,
+            hidden=[1, 2, 3, 7],
+        )
+        name = f"{part}: change of {source.metric}"
+        drawn = (
+            charts.responsive(lambda width, rows=rows, name=name: charts.rows(rows, width, name, filled=False))  # type: ignore[misc]
+            if rows
+            else ""
+        )
+        figures.append(figure(part.capitalize(), paragraph(verdict(part, own, source.metric)) + drawn, numbers))
+    lead = "A part of the LE earns its price when it beats what costs nothing in its place: the controls."
+    return section("parts", title, legend({"le", "control"}) + grid(figures), lead)
+
+
+def _source(row: dict[str, Value]) -> str:
+    return "LE" if row["source"] == "le" else str(row["source"]).replace("_", " ")
+
+
+def _label(row: dict[str, Value], rows: list[dict[str, Value]]) -> str:
+    """The source, with the variant where another row has the same source."""
+    alone = sum(other["source"] == row["source"] for other in rows) == 1
+    return _source(row) if alone else f"{_source(row)} ({row['variant']})"
+
+
+def _is_control(row: dict[str, Value]) -> bool:
+    return str(row["control"]).lower() in ("true", "1", "1.0")
+
+
+def verdict(part: str, rows: list[dict[str, Value]], metric: str) -> str:
+    """What the rows of a part of parts.csv show, in plain words; no more than their intervals and p-values allow."""
+    le = [row for row in rows if not _is_control(row) and number(row, "difference") is not None]
+    controls = [row for row in rows if _is_control(row) and number(row, "difference") is not None]
+    if not le:
+        return f"No variant uses the LE's {part}: nothing to judge."
+    best = max(le, key=lambda row: number(row, "difference") or 0.0)
+    gain, low, high = (number(best, key) for key in ("difference", "low", "high"))
+    p = number(best, "p_holm")
+    if gain is None or low is None or high is None:
+        return f"The LE's {part} changed {metric} by {signed(gain or 0.0)}; without an interval that shows nothing."
+    size = f"{signed(gain)} {metric} (95 % {signed(low)} to {signed(high)})"
+    sure = p is None or p < 0.05
+    if high < 0 and sure:
+        words = f"The LE's {part} costs: {size}."
+    elif low > 0 and sure:
+        words = f"The LE's {part} bought {size}."
+    else:
+        words = f"Not shown that the LE's {part} buys anything: {size}."
+    if not controls:
+        return words + " It has no control."
+    rival = max(controls, key=lambda row: number(row, "difference") or 0.0)
+    other = number(rival, "difference") or 0.0
+    name = _source(rival)
+    if other >= gain:
+        return f"{words} The control {name} does as well or better ({signed(other)})."
+    within = "; that is within the interval, so the gain is not shown to be the LE's own" if other >= low else ""
+    return f"{words} The best control, {name}, has {signed(other)}{within}."
