@@ -3,6 +3,10 @@
 In: histories of item indices. Out: a score for every item. On disk a folder with policy.json (which backbone, its
 settings, catalogue size, history) and policy.safetensors (weights). Imports neither transformers nor peft nor the LE.
 
+With `repeat_bias` a learned number is added to the logits of the items that the policy reads: where users seldom repeat
+and seen items stay in the ranking, attention puts what it has just read on top, and a linear head cannot take it off
+(RepeatNet, AAAI'19, arXiv 1812.02646, gives repeating a mode of its own; this is the least that does).
+
 The actor is a linear head of its own, as in the papers. Logits tied to the item embeddings were tried and were no
 better within the noise of the seeds.
 """
@@ -31,6 +35,10 @@ class PolicyConfig:
     settings: dict[str, Any]
     num_items: int
     history: int
+    repeat_bias: bool = False  # one learned number is added to the logits of the items that the policy reads
+
+
+REPEAT_STEP = 10.0  # the learned number counts so many times: it has far to go, and moves like any other weight
 
 
 class Policy(nn.Module):
@@ -41,6 +49,7 @@ class Policy(nn.Module):
         self.config = config
         self.backbone = BACKBONES[config.backbone](config.num_items, config.history, **config.settings)
         self.actor = nn.Linear(self.width, config.num_items)
+        self.repeat_bias = nn.Parameter(torch.zeros(())) if config.repeat_bias else None
         self.sparse = False
 
     def use_sparse_gradients(self) -> None:
@@ -65,6 +74,17 @@ class Policy(nn.Module):
         logits: Tensor = self.actor(states)
         return logits
 
+    def scored(self, states: Tensor, items: Tensor, events: Tensor) -> Tensor:
+        """States (P, D) of these events, numbered in items.flatten(), (P,) -> (P, I) logits, the repeat bias in them.
+
+        items: (B, T), -1 for none. An event's history is all of its row up to it.
+        """
+        logits = self.logits(states)
+        if self.repeat_bias is None:
+            return logits
+        owner, seen = read_items(items, events)
+        return logits.index_put((owner, seen), (REPEAT_STEP * self.repeat_bias).expand(len(seen)), accumulate=True)
+
     def logits_of(self, states: Tensor, actions: Tensor) -> Tensor:
         """(P, D) states, (P, A) int64 items -> (P, A) logits of these alone."""
         weight, bias = table_rows(self.actor, actions, self.sparse)  # (P, A, D), (P, A)
@@ -85,7 +105,8 @@ class Policy(nn.Module):
         training = self.training
         self.eval()
         items = torch.from_numpy(histories[:, -self.config.history :]).to(self.actor.weight.device)
-        scores = self.logits(self(items)[:, -1])
+        last = torch.arange(1, len(items) + 1, device=items.device) * items.shape[1] - 1
+        scores = self.scored(self(items)[:, -1], items, last)
         self.train(training)
         return scores
 
@@ -94,6 +115,20 @@ class Policy(nn.Module):
         write_json(folder / "policy.json", asdict(self.config))
         weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
         write_tensors(folder / "policy.safetensors", weights)
+
+
+def read_items(items: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct items of each event's history, the event itself among them: (M,) pairs (index of the event, item).
+
+    items: (B, T), -1 for none. events: (P,), numbered in items.flatten().
+    """
+    time = torch.arange(items.shape[1], device=items.device)
+    earlier = time[:, None] > time  # (T, T)
+    again = ((items[:, :, None] == items[:, None, :]) & earlier).any(dim=2)  # (B, T): there before in its row
+    row, place = events // items.shape[1], events % items.shape[1]
+    read = ((items >= 0) & ~again)[row] & (time <= place[:, None])  # (P, T)
+    owner = read.nonzero()[:, 0]
+    return owner, items[row][read]
 
 
 def table_rows(head: nn.Linear, items: Tensor, sparse: bool) -> tuple[Tensor, Tensor]:

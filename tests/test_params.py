@@ -144,7 +144,7 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, key: str, valu
 
 def test_several_mistakes_are_counted(tmp_path: Path) -> None:
     path = changed(tmp_path, "train", {"epochs": 1})
-    with pytest.raises(LeaError, match=r"train\.seeds is missing: add it \(and 12 more mistakes\)"):
+    with pytest.raises(LeaError, match=r"train\.seeds is missing: add it \(and 13 more mistakes\)"):
         load(path)
 
 

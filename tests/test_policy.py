@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lea_core.errors import LeaError
-from lea_core.policy import Policy, PolicyConfig, load_policy
+from lea_core.policy import REPEAT_STEP, Policy, PolicyConfig, load_policy, read_items
 
 SETTINGS = {
     "sasrec": {"width": 8, "layers": 1, "heads": 2, "dropout": 0.5},
@@ -73,3 +73,27 @@ def test_it_needs_no_language_model() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_items_that_are_read_by_hand() -> None:
+    """Of each event its row up to it, every item once, padding wherever it stands left out."""
+    items = torch.tensor([[-1, 4, 2, 4], [3, 3, -1, -1]])
+    owner, read = read_items(items, torch.tensor([3, 1, 5, 4]))
+    pairs = sorted(zip(owner.tolist(), read.tolist(), strict=True))
+    assert pairs == [(0, 2), (0, 4), (1, 4), (2, 3), (3, 3)]
+
+
+def test_the_repeat_bias_moves_what_was_read_and_nothing_else() -> None:
+    one = policy()
+    config = PolicyConfig("sasrec", SETTINGS["sasrec"], 6, 3, repeat_bias=True)
+    two = Policy(config)
+    two.load_state_dict(one.state_dict() | {"repeat_bias": torch.tensor(-0.7)})
+    expected = one.scores(HISTORIES).clone()
+    expected[0, [3, 4]] -= 0.7 * REPEAT_STEP
+    expected[1, [2, 3, 4]] -= 0.7 * REPEAT_STEP  # item 1 is beyond what is read
+    torch.testing.assert_close(two.scores(HISTORIES), expected)
+    two.scored(two(torch.tensor([[1, 1]]))[:, -1], torch.tensor([[1, 1]]), torch.tensor([1])).log_softmax(1)[
+        0, 2
+    ].backward()
+    assert two.repeat_bias is not None
+    assert float(two.repeat_bias.grad) < 0  # item 2, never read, gets likelier as the bias falls

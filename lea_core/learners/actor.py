@@ -58,6 +58,6 @@ def _further(batch: Batch, toward: Callable[[Tensor], Tensor]) -> tuple[Tensor |
 
 
 def _softmax(policy: Policy, states: Tensor, batch: Batch, smoothing: float) -> ActorTerms:
-    log_policy = policy.logits(states).log_softmax(dim=1)  # (P, I)
+    log_policy = policy.scored(states, batch.items, batch.events[batch.source]).log_softmax(dim=1)  # (P, I)
     loss = cross_entropy(log_policy, batch.action, smoothing)
     return ActorTerms(loss, *_further(batch, lambda items: -log_policy.gather(1, items)), -loss.detach())

@@ -74,7 +74,9 @@ def _train_seed(
 ) -> Trained:
     variant, train = params.variant(name), params.train
     settings = getattr(params.backbones, variant.backbone).model_dump()
-    policy = Policy(PolicyConfig(variant.backbone, settings, sequences.num_items, train.history)).to(device)
+    policy = Policy(PolicyConfig(variant.backbone, settings, sequences.num_items, train.history, train.repeat_bias)).to(
+        device
+    )
     start_items(policy, supervision, train)
     learner = build_learner(variant, params, policy, supervision)
     method = getattr(params.methods, variant.method)

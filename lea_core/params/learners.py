@@ -203,6 +203,7 @@ class TrainParams(Section):
     loss: Annotated[Loss, Field(discriminator="name")]  # the supervised part of every method
     greedy_items: Count | None  # so many sampled items are searched for the greedy action; null: all items
     sparse: bool  # a step costs the rows of the item tables that its batch reads, not all (learners/rows.py)
+    repeat_bias: bool  # the policy learns how much less, or more, it wants the items that it reads; loss softmax alone
     learning_rate: Positive
     weight_decay: NotNegative
     gradient_clip: Positive
@@ -211,6 +212,8 @@ class TrainParams(Section):
 
     @model_validator(mode="after")
     def _samples(self) -> TrainParams:
+        if self.repeat_bias and not isinstance(self.loss, SoftmaxLoss):
+            raise ValueError("repeat_bias: true changes the scores of all items: use loss softmax, or set it to false")
         if self.sparse and (isinstance(self.loss, SoftmaxLoss) or self.greedy_items is None or self.weight_decay):
             raise ValueError(
                 "sparse: true reads and changes a sample of the items: "
