@@ -112,6 +112,7 @@ def variant_params(data: Data, system: str, settings: Mapping[str, float], epoch
         f"backbones.{backbone}.layers": LAYERS,
         f"backbones.{backbone}.dropout": settings["dropout"],
         "train.learning_rate": settings["learning_rate"],
+        "train.repeat_bias": False,  # which the peers do not have
         "train.epochs": epochs or EPOCHS,
         "train.evaluate_every": 1 if epochs else EVALUATE_EVERY,
         "train.patience": epochs or PATIENCE // EVALUATE_EVERY,

@@ -58,6 +58,7 @@ def params(changes: dict[str, Any] | None = None) -> Params:
         "train.learning_rate": 0.01,
         "train.event_rewards": {"": 1.0, "buy": 5.0},
         "train.le.state_alignment": 0.1,
+        "train.repeat_bias": False,
         "preprocess.repeats": True,
     }
     for key, value in {**small, **(changes or {})}.items():
