@@ -7,8 +7,8 @@ of benchmark.yaml. Out, in benchmarks/results/:
   benchmark.md   tables, beside what others have published
   summary.json   by data set: the best variant with LE parts, chosen by validation NDCG@10, against its supervised twin
 
-Differences are by user, a user's score the mean over the seeds; p is that of the paired randomisation test, corrected by
-Holm over all variants of the data set that have a twin (lea_core/evidence.py).
+Differences are by user, a user's score the mean over the seeds; p is that of the paired randomisation test, corrected
+by Holm over all variants of the data set that have a twin (lea_core/evidence.py).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Found:
     results: list[Result]  # in the order of params.yaml; baselines last
     valid: dict[str, dict[str, float]]
     notes: list[dict[str, Any]]  # data/cells/<variant>.json of each variant
+    seconds: float  # of all stages but the cells
     comparisons: dict[str, dict[str, Any]]  # of each variant with a twin and two seeds or more
     parts: list[dict[str, Any]]
     beats: dict[str, dict[str, Any]]  # by part of the LE
@@ -74,9 +75,10 @@ def collect(name: str, params: Params, folder: Path) -> Found:
         results,
         valid,
         list(notes.values()),
+        sum(read_json(file)["seconds"] for file in (data / "seconds").glob("*.json")),
         compared,
         rows(data, alike, NDCG),
-        beats_its_controls(data, alike),
+        beats_its_controls(data, params, alike),
     )
 
 
@@ -105,8 +107,10 @@ def without_le_settings(result: Result) -> Result:
     return replace(result, variant=result.variant.model_copy(update={"set": own}))
 
 
-def beats_its_controls(data: Path, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
+def beats_its_controls(data: Path, params: Params, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
     """For each part that ran beside controls: whether it is better than the best of those that have run."""
+    wanted = [list(variant.sources) for variant in params.variants.values() if variant.is_control]
+    have = [list(result.sources) for result in results if result.kind == "control"]
     found = {}
     for verdict in verdicts(data, results, NDCG):
         if verdict.part in FOLDERS and verdict.comparison is not None:
@@ -114,6 +118,8 @@ def beats_its_controls(data: Path, results: Sequence[Result]) -> dict[str, dict[
                 "beats_its_controls": verdict.beats,
                 "variant": verdict.variant,
                 "best_control": verdict.control,
+                "controls_run": have.count([verdict.part]),
+                "controls": wanted.count([verdict.part]),
                 "difference": verdict.comparison.difference,
                 "low": verdict.comparison.low,
                 "high": verdict.comparison.high,
@@ -188,17 +194,18 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
     notes = [note for found in all_found for note in found.notes]
     commits = sorted({note["where"]["commit"][:10] for note in notes})
     machines = sorted({machine(note["where"]) for note in notes})
-    hours = sum(note["seconds"] for note in notes) / 3600
+    hours, more = sum(note["seconds"] for note in notes) / 3600, sum(found.seconds for found in all_found) / 3600
     lines = [
         "# The paper-scale benchmark",
         "",
         f"`make benchmark`; cells ran at {', '.join(commits) or 'no commit yet'}, collected at {place['commit'][:10]}; "
-        f"{'; '.join(machines) or machine(place)}; {hours:.1f} h of training and ranking, all seeds, without the LE.",
+        f"{'; '.join(machines) or machine(place)}; {hours:.1f} h of training and ranking, all seeds, "
+        f"{more:.1f} h of all else, mostly the LE.",
         "",
-        "Test split. ± is the standard deviation over seeds. The difference is of NDCG@10 by user from the supervised twin "
-        "of the same backbone without the LE (95 %, bootstrap over users), p of a paired randomisation test, corrected by "
-        "Holm over the data set's variants with a twin. Published rows are others' numbers on the same data, split and "
-        "ranking, and not ours.",
+        "Test split. ± is the standard deviation over seeds. The difference is of NDCG@10 by user from the supervised "
+        "twin of the same backbone without the LE (95 %, bootstrap over users), p of a paired randomisation test, "
+        "corrected by Holm over the data set's variants with a twin. Published rows are others' numbers on the same "
+        "data, split and ranking, and not ours.",
         "",
     ]
     for found in all_found:
@@ -220,7 +227,8 @@ def said(verdict: Mapping[str, Any]) -> str:
     """A verdict in words."""
     word = "beats its controls" if verdict["beats_its_controls"] else "does not beat its controls"
     interval = f"{verdict['difference']:+.4f} ({verdict['low']:+.4f} to {verdict['high']:+.4f})"
-    return f"{word} ({verdict['variant']} against the best, {verdict['best_control']}: {interval})"
+    rivals = f"the best of {verdict['controls_run']} of {verdict['controls']}, {verdict['best_control']}"
+    return f"{word} ({verdict['variant']} against {rivals}: {interval})"
 
 
 def table(found: Found, published: Mapping[str, Any]) -> list[str]:
@@ -234,7 +242,11 @@ def table(found: Found, published: Mapping[str, Any]) -> list[str]:
     shown = sorted(found.results, key=lambda result: result.variant is not None)  # baselines first, the rest in order
     for result in shown:
         row = found.comparisons.get(result.name)
-        against = f"{row['difference']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f}) | {row['p_holm']:.4f}" if row else " | "
+        against = (
+            f"{row['difference']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f}) | {row['p_holm']:.4f}"
+            if row
+            else " | "
+        )
         scores = f"{result.scores[HR]} | {result.scores[NDCG]} | {found.valid[result.name][NDCG]:.4f}"
         kind = {"variant": "ours", "control": "ours, control", "baseline": "ours, baseline"}[result.kind]
         lines.append(f"| {result.name} | {scores} | {against} | {kind} |")
@@ -246,6 +258,9 @@ def main(argv: list[str]) -> None:
     no_arguments(argv)
     known = read_benchmark()
     collected = [collect(name, params_of(known, name)[1], FOLDER / name) for name in known["data"]]
+    if not any(found.cells for found in collected):
+        print("no cell has run yet: nothing to collect")
+        return
     place = {**where(), "command": "make benchmark"}
     written = [row for found in collected for row in csv_rows(found)]
     write_csv(RESULTS / "benchmark.csv", written, COLUMNS)

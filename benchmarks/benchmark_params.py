@@ -10,7 +10,6 @@ dvc.yaml reads: a line for every cell, the most telling ones first, and for ever
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ def read_benchmark() -> dict[str, Any]:
 
 
 def variants_of(benchmark: Mapping[str, Any], data: str) -> Names:
-    """Every variant of a data set as params.yaml has it, by its name: <backbone>-<method>, with -lea, a part, a control.
+    """Every variant of a data set as params.yaml has it, by name: <backbone>-<method>, then -lea, a part or a control.
 
     Raises `LeaError` where benchmark.yaml has no settings for a method.
     """
@@ -102,7 +101,8 @@ def controls_of(benchmark: Mapping[str, Any], data: str) -> dict[str, Any]:
         return {"sources": {}, "policies": {}}
     overlay = read_yaml(SETTINGS / "controls.yaml")["controls"]
     policies = {
-        name: {**entry, "policy": f"{cell['backbone']}-{entry['policy']}"} for name, entry in overlay["policies"].items()
+        name: {**entry, "policy": f"{cell['backbone']}-{entry['policy']}"}
+        for name, entry in overlay["policies"].items()
     }
     return {"sources": overlay["sources"], "policies": policies}
 
@@ -150,7 +150,7 @@ def cells_of(benchmark: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _turn(name: str, variant: Mapping[str, Any], benchmark: Mapping[str, Any]) -> tuple[int, ...]:
-    """When a variant has its turn: first backbone before others, without the LE and `lea` before parts; controls last."""
+    """When a variant has its turn: backbone by backbone, without the LE and `lea` before parts; controls last."""
     backbone, method = variant["backbone"], variant["method"]
     ending = name.removeprefix(f"{backbone}-")
     place = MOST_TELLING.index(ending) if ending in MOST_TELLING else len(MOST_TELLING)

@@ -3,8 +3,8 @@
 In: benchmark.yaml, and the data sets that are there. Out: the cells of benchmarks/dvc.yaml under .work/benchmark/, and
 benchmarks/results/benchmark.{csv,md} and summary.json (benchmark.py).
 
-`dvc repro` has an order of its own, so it is called for one cell after another. What is done is not done again: a killed
-run goes on with the next cell when it is called again. A cell that fails is named, and the others go on.
+`dvc repro` has an order of its own, so it is called for one cell after another. What is done is not done again: a
+killed run goes on with the next cell when it is called again. A cell that fails is named, and the others go on.
 
     python -m benchmarks.benchmark_run scientific-sasrec-supervised scientific-sasrec-snqn-lea   # these cells alone
 """
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
 from voluptuous import MultipleInvalid
 
 from benchmarks import benchmark

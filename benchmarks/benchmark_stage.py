@@ -1,7 +1,7 @@
 """One stage of the project in the folder of a data set, for benchmarks/dvc.yaml.
 
-In: the name of a data set, of a stage, and the stage's argument. Out: what the stage writes under data/ there. `cell` is
-train and evaluate of a variant, and data/cells/<variant>.json: with which parameters, on what, and how long.
+In: the name of a data set, of a stage, and the stage's argument. Out: what the stage writes under data/ there. `cell`
+is train and evaluate of a variant, and data/cells/<variant>.json: with which parameters, on what, and how long.
 
 Where RUNNER names a process (benchmark_run.py), the stage ends with it: after a kill nothing goes on unseen.
 
@@ -78,8 +78,12 @@ def main(argv: list[str]) -> None:
     data, stage, *arguments = argv
     if stage == "cell":
         run_cell(FOLDER / data, *arguments)
-    else:
-        run_stage(FOLDER / data, stage, *arguments)
+        return
+    started = time.perf_counter()
+    run_stage(FOLDER / data, stage, *arguments)
+    # Beyond DVC's reach, as seconds differ in every run.
+    note = FOLDER / data / "data" / "seconds" / f"{'-'.join((stage, *arguments))}.json"
+    write_json(note, {"seconds": round(time.perf_counter() - started, 1)})
 
 
 if __name__ == "__main__":
