@@ -38,11 +38,19 @@ def run_stage(folder: Path, stage: str, *arguments: str) -> None:
             status = child.wait(WATCH)
             break
         except subprocess.TimeoutExpired:
-            if runner and not psutil.pid_exists(int(runner)):
+            if runner and not lives(int(runner)):
                 child.kill()
                 raise LeaError(f"{folder.name}: stage {stage} ended with the benchmark that it belongs to") from None
     if status:
         raise LeaError(f"{folder.name}: stage {' '.join((stage, *arguments))} failed: its own message is above")
+
+
+def lives(process: int) -> bool:
+    """Whether a process still runs; one that ended and that nobody waited for does not."""
+    try:
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def own_parameters(params: Params, variant: str) -> dict[str, Any]:

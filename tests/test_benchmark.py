@@ -1,6 +1,10 @@
 """The paper-scale benchmark: what is run and in which order, what DVC makes of it, and what is said of the results."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ from dvc.repo import Repo
 from benchmarks import benchmark
 from benchmarks.benchmark_params import CELLS, HOME, cells_of, params_of, read_benchmark, variants_of
 from benchmarks.benchmark_run import drop_broken_lock, targets
-from benchmarks.benchmark_stage import own_parameters
+from benchmarks.benchmark_stage import lives, own_parameters
 from lea_core.artifacts import write_csv, write_json
 from lea_core.errors import LeaError
 from lea_core.evaluation import write_evaluation
@@ -124,6 +128,19 @@ def test_the_runner_leaves_out_what_is_not_there() -> None:
     assert not [name for name in found if "lastfm" in name]
     with pytest.raises(LeaError, match="has no cell x"):
         targets(cells, ["x"], [])
+
+
+def test_a_process_that_ended_does_not_live() -> None:
+    assert lives(os.getpid())
+    child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.read()  # until it ends, but nobody waits for it
+    deadline = time.monotonic() + 5.0
+    while lives(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not lives(child.pid)
+    child.wait()
+    assert not lives(child.pid)
 
 
 def test_a_broken_lock_is_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
