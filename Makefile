@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run controls test lint check tiny bench-le bench-annotate bench-scale bench-catalogue bench-train search-le tune clean
+.PHONY: help install run controls test lint check tiny benchmark bench-le bench-annotate bench-scale bench-catalogue bench-train search-le tune clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ check: lint ## style, types and the fast tests
 
 tiny: install ## the whole pipeline on 60 users in a temporary folder, then its report
 	@python -m tests.lane
+
+benchmark: install ## the paper-scale benchmark, a day or more, resumable -> benchmarks/results/{benchmark.csv,benchmark.md,summary.json}
+	@python -m benchmarks.benchmark_run
 
 bench-le: install ## the LE on Amazon Scientific beside its yardsticks -> benchmarks/results/le.json
 	@python -m benchmarks.le

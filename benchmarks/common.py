@@ -99,10 +99,14 @@ def prepare_stages(
 
 def run_stage(folder: Path, stage: str) -> None:
     """Run one stage in `folder`; ends where it fails."""
-    cache = os.environ.get("LEA_CACHE", str(ROOT / ".dvc" / "tmp" / "lea"))
-    settings = {**os.environ, "PYTHONPATH": str(ROOT), "LEA_CACHE": cache}
-    if subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=settings).returncode:
+    if subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=stage_environment()).returncode:
         raise SystemExit(f"{folder}: stage {stage} failed")
+
+
+def stage_environment() -> dict[str, str]:
+    """For a process that runs stages elsewhere: this code, and the checkout's cache of fetched files."""
+    cache = os.environ.get("LEA_CACHE", str(ROOT / ".dvc" / "tmp" / "lea"))
+    return {**os.environ, "PYTHONPATH": str(ROOT), "LEA_CACHE": cache}
 
 
 def changed(whole: Params, changes: Mapping[str, object]) -> Params:

@@ -1,0 +1,277 @@
+"""What the paper-scale benchmark has found so far: `make benchmark`, or `python -m benchmarks.benchmark` at any time.
+
+In: benchmarks/.work/benchmark/<data>/data, as far as its cells have run with the present parameters; the published rows
+of benchmark.yaml. Out, in benchmarks/results/:
+
+  benchmark.csv  dataset, backbone, variant, seed, split, metric, value; baselines have no backbone
+  benchmark.md   tables, beside what others have published
+  summary.json   by data set: the best variant with LE parts, chosen by validation NDCG@10, against its supervised twin
+
+Differences are by user, a user's score the mean over the seeds; p is that of the paired randomisation test, corrected
+by Holm over all variants of the data set that have a twin (lea_core/evidence.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.benchmark_params import FOLDER, params_of, read_benchmark
+from benchmarks.benchmark_stage import own_parameters
+from benchmarks.common import ROOT, where
+from lea_core.artifacts import publish_file, read_json, write_csv
+from lea_core.errors import no_arguments, run
+from lea_core.evidence import comparison_rows, read_log, twin_pairs
+from lea_core.params import FOLDERS, Params
+from lea_core.results import Result, read_results, twin
+from lea_core.what_bought_what import rows, section, verdicts
+
+RESULTS = ROOT / "benchmarks" / "results"
+COLUMNS = ("dataset", "backbone", "variant", "seed", "split", "metric", "value")
+HR, NDCG = "HR@10", "NDCG@10"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is of a data set. `valid`: mean validation scores by result and metric."""
+
+    name: str
+    params: Params
+    results: list[Result]  # in the order of params.yaml; baselines last
+    valid: dict[str, dict[str, float]]
+    notes: list[dict[str, Any]]  # data/cells/<variant>.json of each variant
+    seconds: float  # of all stages but the cells
+    comparisons: dict[str, dict[str, Any]]  # of each variant with a twin and two seeds or more
+    parts: list[dict[str, Any]]
+    beats: dict[str, dict[str, Any]]  # by part of the LE
+
+    @property
+    def cells(self) -> int:
+        """How many cells have run."""
+        return len(self.notes)
+
+
+def collect(name: str, params: Params, folder: Path) -> Found:
+    """Everything about a data set that has run with these parameters; what has not is left out."""
+    data = folder / "data"
+    notes = {variant: note for variant in params.variants if (note := read_note(params, data, variant))}
+    variants = {variant: params.variants[variant] for variant in notes}
+    baselines = [own for own in params.baselines.names if (data / "baselines" / own / "metrics.json").exists()]
+    results = read_results(data, variants, params.train.seeds, baselines)
+    valid = {
+        result.name: {metric: score["mean"] for metric, score in read_json(metrics_of(result))["valid"].items()}
+        for result in results
+    }
+    pairs = twin_pairs(results)
+    log = read_log(data, params.finetune_le.users_share, params.finetune_le.seed) if pairs else None
+    compared = {row["variant"]: row for row in comparison_rows(pairs, NDCG, log)} if log else {}
+    alike = [without_le_settings(result) for result in results]
+    return Found(
+        name,
+        params,
+        results,
+        valid,
+        list(notes.values()),
+        sum(read_json(file)["seconds"] for file in (data / "seconds").glob("*.json")),
+        compared,
+        rows(data, alike, NDCG),
+        beats_its_controls(data, params, alike),
+    )
+
+
+def read_note(params: Params, data: Path, variant: str) -> dict[str, Any] | None:
+    """The note of a cell that has run, None where it has not or its parameters were others."""
+    path = data / "cells" / f"{variant}.json"
+    if not path.exists():
+        return None
+    note: dict[str, Any] = read_json(path)
+    return note if note["parameters"] == own_parameters(params, variant) else None
+
+
+def metrics_of(result: Result) -> Path:
+    """The metrics.json beside its ranks."""
+    return result.ranks.with_name("metrics.json")
+
+
+def without_le_settings(result: Result) -> Result:
+    """The result without what its variant sets in train.le: that changes nothing where no part of the LE is used.
+
+    So a part with a weight of its own still stands beside the variant that lacks it.
+    """
+    if result.variant is None:
+        return result
+    own = {key: value for key, value in result.variant.set.items() if not key.startswith("train.le.")}
+    return replace(result, variant=result.variant.model_copy(update={"set": own}))
+
+
+def beats_its_controls(data: Path, params: Params, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
+    """For each part that ran beside controls: whether it is better than the best of those that have run."""
+    wanted = [list(variant.sources) for variant in params.variants.values() if variant.is_control]
+    have = [list(result.sources) for result in results if result.kind == "control"]
+    found = {}
+    for verdict in verdicts(data, results, NDCG):
+        if verdict.part in FOLDERS and verdict.comparison is not None:
+            found[verdict.part] = {
+                "beats_its_controls": verdict.beats,
+                "variant": verdict.variant,
+                "best_control": verdict.control,
+                "controls_run": have.count([verdict.part]),
+                "controls": wanted.count([verdict.part]),
+                "difference": verdict.comparison.difference,
+                "low": verdict.comparison.low,
+                "high": verdict.comparison.high,
+            }
+    return found
+
+
+def csv_rows(found: Found) -> Iterator[dict[str, Any]]:
+    """A row for each result, seed, split and metric."""
+    for result in found.results:
+        metrics = read_json(metrics_of(result))
+        backbone = result.variant.backbone if result.variant else ""
+        seeds = found.params.train.seeds if result.variant else [0]
+        for split in ("valid", "test"):
+            for metric, score in metrics[split].items():
+                if metric.startswith("MRR"):
+                    continue
+                for seed, value in zip(sorted(seeds), score["seeds"], strict=True):
+                    values = (found.name, backbone, result.name, seed, split, metric, value)
+                    yield dict(zip(COLUMNS, values, strict=True))
+
+
+def best(found: Found, wanted: Callable[[Result], bool]) -> dict[str, Any] | None:
+    """The wanted result that is best on validation, on test, beside its twin; None where none has run."""
+    candidates = [result for result in found.results if wanted(result)]
+    if not candidates:
+        return None
+    own = max(candidates, key=lambda result: found.valid[result.name][NDCG])
+    other = twin(own, found.results)
+    row = found.comparisons.get(own.name, {})
+    score = own.scores[NDCG].mean
+    return {
+        "best_lea": own.name,
+        "best_lea_parts": own.parts,
+        "chosen_among": len(candidates),
+        "best_lea_valid_ndcg10": found.valid[own.name][NDCG],
+        "best_lea_hr10": own.scores[HR].mean,
+        "best_lea_ndcg10": score,
+        "twin": other and other.name,
+        "twin_hr10": other and other.scores[HR].mean,
+        "twin_ndcg10": other and other.scores[NDCG].mean,
+        "gain_percent": 100.0 * (score / other.scores[NDCG].mean - 1.0) if other else None,
+        "low": row.get("low"),
+        "high": row.get("high"),
+        "p_holm": row.get("p_holm"),
+    }
+
+
+def uses_le(result: Result) -> bool:
+    """Whether it is a variant with parts of the LE, and no control in the place of one."""
+    return result.kind == "variant" and bool(result.sources)
+
+
+def uses_all(result: Result) -> bool:
+    """Whether it has all parts that its method can use."""
+    return uses_le(result) and result.name.endswith("-lea")
+
+
+def summary(found: Found) -> dict[str, Any]:
+    """The entry of a data set in summary.json: the best with any parts, and `all_parts`, the best with all."""
+    return {
+        "cells": found.cells,
+        "of": len(found.params.variants),
+        **(best(found, uses_le) or {}),
+        "all_parts": best(found, uses_all),
+        "parts": found.beats,
+    }
+
+
+def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Mapping[str, Any]) -> str:
+    """The tables of benchmark.md."""
+    notes = [note for found in all_found for note in found.notes]
+    commits = sorted({note["where"]["commit"][:10] for note in notes})
+    machines = sorted({machine(note["where"]) for note in notes})
+    hours, more = sum(note["seconds"] for note in notes) / 3600, sum(found.seconds for found in all_found) / 3600
+    lines = [
+        "# The paper-scale benchmark",
+        "",
+        f"`make benchmark`; cells ran at {', '.join(commits) or 'no commit yet'}, collected at {place['commit'][:10]}; "
+        f"{'; '.join(machines) or machine(place)}; {hours:.1f} h of training and ranking, all seeds, "
+        f"{more:.1f} h of all else, mostly the LE.",
+        "",
+        "Test split. ± is the standard deviation over seeds. The difference is of NDCG@10 by user from the supervised "
+        "twin of the same backbone without the LE (95 %, bootstrap over users), p of a paired randomisation test, "
+        "corrected by Holm over the data set's variants with a twin. Published rows are others' numbers on the same "
+        "data, split and ranking, and not ours.",
+        "",
+    ]
+    for found in all_found:
+        lines += [f"## {found.name}", "", *table(found, published.get(found.name, {})), ""]
+        text = section(found.parts, [])
+        lines += [text.replace("## What", "### What")] if text else []
+        lines += [f"- {part}: {said(verdict)}." for part, verdict in found.beats.items()]
+        lines += [""] if found.beats else []
+    return "\n".join(lines)
+
+
+def machine(place: Mapping[str, Any]) -> str:
+    """Hardware in words."""
+    gpu = place["gpu"] or "no GPU"
+    return f"{place['processor']}, {place['cores']} cores, {gpu}, torch {place['torch']}"
+
+
+def said(verdict: Mapping[str, Any]) -> str:
+    """A verdict in words."""
+    word = "beats its controls" if verdict["beats_its_controls"] else "does not beat its controls"
+    interval = f"{verdict['difference']:+.4f} ({verdict['low']:+.4f} to {verdict['high']:+.4f})"
+    rivals = f"the best of {verdict['controls_run']} of {verdict['controls']}, {verdict['best_control']}"
+    return f"{word} ({verdict['variant']} against {rivals}: {interval})"
+
+
+def table(found: Found, published: Mapping[str, Any]) -> list[str]:
+    """Published rows, baselines and variants of a data set."""
+    lines = [f"{found.cells} of {len(found.params.variants)} cells have run.", ""]
+    if chosen := best(found, uses_le):
+        lines += [f"Best on validation of {chosen['chosen_among']} with LE parts: {chosen['best_lea']}.", ""]
+    lines += ["| system | HR@10 | NDCG@10 | valid NDCG@10 | difference | p | source |", "|---|--:|--:|--:|--:|--:|---|"]
+    for name, row in published.items():
+        lines.append(f"| {name} | {row['hr10']:.4f} | {row['ndcg10']:.4f} |  |  |  | {row['source']} |")
+    shown = sorted(found.results, key=lambda result: result.variant is not None)  # baselines first, the rest in order
+    for result in shown:
+        row = found.comparisons.get(result.name)
+        against = (
+            f"{row['difference']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f}) | {row['p_holm']:.4f}"
+            if row
+            else " | "
+        )
+        scores = f"{result.scores[HR]} | {result.scores[NDCG]} | {found.valid[result.name][NDCG]:.4f}"
+        kind = {"variant": "ours", "control": "ours, control", "baseline": "ours, baseline"}[result.kind]
+        lines.append(f"| {result.name} | {scores} | {against} | {kind} |")
+    return lines
+
+
+def main(argv: list[str]) -> None:
+    """Write the three files."""
+    no_arguments(argv)
+    known = read_benchmark()
+    collected = [collect(name, params_of(known, name)[1], FOLDER / name) for name in known["data"]]
+    if not any(found.cells for found in collected):
+        print("no cell has run yet: nothing to collect")
+        return
+    place = {**where(), "command": "make benchmark"}
+    written = [row for found in collected for row in csv_rows(found)]
+    write_csv(RESULTS / "benchmark.csv", written, COLUMNS)
+    result = {"where": place, "data": {found.name: summary(found) for found in collected}}
+    text = markdown(collected, known["published"], place)
+    for path, content in (("summary.json", json.dumps(result, indent=1) + "\n"), ("benchmark.md", text)):
+        with publish_file(RESULTS / path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    for found in collected:
+        print(f"{found.name}: {found.cells} of {len(found.params.variants)} cells have run")
+
+
+if __name__ == "__main__":
+    run(main)

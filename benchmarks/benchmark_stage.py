@@ -1,0 +1,98 @@
+"""One stage of the project in the folder of a data set, for benchmarks/dvc.yaml.
+
+In: the name of a data set, of a stage, and the stage's argument. Out: what the stage writes under data/ there. `cell`
+is train and evaluate of a variant, and data/cells/<variant>.json: with which parameters, on what, and how long.
+
+Where RUNNER names a process (benchmark_run.py), the stage ends with it: after a kill nothing goes on unseen.
+
+    python -m benchmarks.benchmark_stage scientific cell sasrec-snqn-lea
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.benchmark_params import FOLDER
+from benchmarks.common import stage_environment, where
+from lea_core.artifacts import write_json
+from lea_core.errors import LeaError, run
+from lea_core.params import Params, load
+
+RUNNER = "LEA_BENCHMARK_RUNNER"
+WATCH = 1.0  # seconds
+
+
+def run_stage(folder: Path, stage: str, *arguments: str) -> None:
+    """Run a stage in `folder`. Raises `LeaError` where it fails or the runner is gone."""
+    child = subprocess.Popen([sys.executable, "-m", f"stages.{stage}", *arguments], cwd=folder, env=stage_environment())
+    runner = os.environ.get(RUNNER)
+    while True:
+        try:
+            status = child.wait(WATCH)
+            break
+        except subprocess.TimeoutExpired:
+            if runner and not lives(int(runner)):
+                child.kill()
+                raise LeaError(f"{folder.name}: stage {stage} ended with the benchmark that it belongs to") from None
+    if status:
+        raise LeaError(f"{folder.name}: stage {' '.join((stage, *arguments))} failed: its own message is above")
+
+
+def lives(process: int) -> bool:
+    """Whether a process still runs; one that ended and that nobody waited for does not."""
+    try:
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def own_parameters(params: Params, variant: str) -> dict[str, Any]:
+    """All that a cell was trained and ranked with, to see whether a result is of the present parameters."""
+    own = params.of(variant)
+    known = own.variant(variant)
+    return {
+        "variant": known.model_dump(exclude={"set"}),
+        "backbone": getattr(own.backbones, known.backbone).model_dump(),
+        "method": getattr(own.methods, known.method).model_dump(),
+        "train": own.train.model_dump(),
+        "evaluate": own.evaluate.model_dump(include={"cutoffs", "mask_seen"}),
+    }
+
+
+def run_cell(folder: Path, variant: str) -> None:
+    """Train a variant, rank with it, and note the circumstances."""
+    started = time.perf_counter()
+    for stage in ("train", "evaluate"):
+        run_stage(folder, stage, variant)
+    cell = {
+        "parameters": own_parameters(load(folder / "params.yaml"), variant),
+        "seconds": round(time.perf_counter() - started, 1),
+        "where": where(),
+    }
+    write_json(folder / "data" / "cells" / f"{variant}.json", cell)
+
+
+def main(argv: list[str]) -> None:
+    """Run the stage that `argv` names."""
+    if len(argv) < 2:
+        raise LeaError("usage: python -m benchmarks.benchmark_stage DATA STAGE [ARGUMENT]")
+    data, stage, *arguments = argv
+    if stage == "cell":
+        run_cell(FOLDER / data, *arguments)
+        return
+    started = time.perf_counter()
+    run_stage(FOLDER / data, stage, *arguments)
+    # Beyond DVC's reach, as seconds differ in every run.
+    note = FOLDER / data / "data" / "seconds" / f"{'-'.join((stage, *arguments))}.json"
+    write_json(note, {"seconds": round(time.perf_counter() - started, 1)})
+
+
+if __name__ == "__main__":
+    run(main)

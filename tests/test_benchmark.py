@@ -1,0 +1,274 @@
+"""The paper-scale benchmark: what is run and in which order, what DVC makes of it, and what is said of the results."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from dvc.repo import Repo
+
+from benchmarks import benchmark
+from benchmarks.benchmark_params import CELLS, HOME, cells_of, params_of, read_benchmark, variants_of
+from benchmarks.benchmark_run import drop_broken_lock, targets
+from benchmarks.benchmark_stage import lives, own_parameters
+from lea_core.artifacts import write_csv, write_json
+from lea_core.errors import LeaError
+from lea_core.evaluation import write_evaluation
+from lea_core.params import FOLDERS, Params, read_yaml
+from lea_core.sequences import Sequences
+from lea_core.tables import RANKS, vectors
+from tests.tiny_project import log, write_log, write_tokens
+
+BENCHMARK = read_benchmark()
+
+
+# ---- what is run
+
+
+def test_the_number_of_cells() -> None:
+    # By data set and backbone: supervised alone, with all of its 4 parts and with each of them; SNQN and SA2C with 5.
+    assert len(variants_of(BENCHMARK, "lastfm")) == 2 * (6 + 7 + 7)
+    # 19 control tables and 2 of a policy, a supervised variant that trains longer, and SNQN without a future.
+    assert len(variants_of(BENCHMARK, "scientific")) == 40 + 21 + 2
+
+
+@pytest.mark.parametrize("data", BENCHMARK["data"])
+def test_every_variant_is_valid(data: str) -> None:
+    raw, params = params_of(BENCHMARK, data)
+    assert params.train.seeds == [0, 1, 2, 3, 4]
+    assert raw["dataset"]["interactions"]["source"].endswith(f"shared/data/{data}/interactions.parquet")
+    for name in params.variants:
+        own_parameters(params, name)
+
+
+def test_a_part_differs_from_its_method_by_the_part_alone() -> None:
+    variants = variants_of(BENCHMARK, "scientific")
+    plain = variants["sasrec-snqn"]
+    for part in FOLDERS:
+        assert variants[f"sasrec-snqn-{part}"] == plain | {part: "le"}
+    assert variants["sasrec-snqn-state-shuffled"] == plain | {"state": "shuffled"}
+    assert variants["sasrec-snqn-ranking-policy"] == plain | {"ranking": "policy"}
+    assert variants["sasrec-supervised-long"]["set"]["train.patience"] == 20
+    assert variants["sasrec-snqn-gamma-0"]["set"] == plain["set"] | {"methods.snqn.gamma": 0.0}
+
+
+def test_with_all_parts_it_learns_as_the_supervised_twin() -> None:
+    variants = variants_of(BENCHMARK, "scientific")
+    own, twin = (variants[f"sasrec-{name}"]["set"] for name in ("sa2c-lea", "supervised"))
+    assert {key: own[key] for key in twin} == twin
+    assert own["methods.sa2c.gamma"] == variants["sasrec-sa2c"]["set"]["methods.sa2c.gamma"]
+    assert variants["sasrec-supervised-lea"]["reward"] == "none"
+
+
+def test_settings_of_one_part_are_also_those_of_its_controls() -> None:
+    data = json.loads(json.dumps(BENCHMARK))
+    data["data"]["scientific"]["sasrec"]["snqn-state"] = {"train.le.state_alignment": 4.0}
+    variants = variants_of(data, "scientific")
+    changed = {name for name, variant in variants.items() if "train.le.state_alignment" in variant["set"]}
+    assert changed == {name for name in variants if name.startswith("sasrec-snqn-state")}
+
+
+def test_a_mistake_names_the_file_and_the_key() -> None:
+    with pytest.raises(LeaError, match=r"changes\.train\.sead\.x is no key"):
+        params_of({**BENCHMARK, "changes": {"train.sead.x": 1}}, "lastfm")
+    data = json.loads(json.dumps(BENCHMARK))
+    del data["data"]["lastfm"]["sasrec"]["snqn"]
+    with pytest.raises(LeaError, match=r"data\.lastfm\.sasrec has no snqn"):
+        variants_of(data, "lastfm")
+
+
+# ---- the pipeline
+
+
+def test_cells_yaml_is_up_to_date_and_in_order() -> None:
+    assert read_yaml(CELLS) == cells_of(BENCHMARK)
+    names = list(cells_of(BENCHMARK)["cells"])
+    first = ("scientific-sasrec-supervised", "scientific-sasrec-snqn-lea", "lastfm-sasrec-supervised")
+    assert tuple(names[:3]) == first
+    assert [name.split("-")[1] for name in names[:80]] == ["sasrec"] * 40 + ["gru4rec"] * 40
+    regular = {f"{data}-{name}" for data in BENCHMARK["data"] for name in variants_of(BENCHMARK, "lastfm")}
+    assert set(names[:80]) == regular  # and after them the controls
+    parts = [name for name in names[:40] if name.rpartition("-")[2] in FOLDERS]
+    assert names[12:40] == parts
+
+
+def test_dvc_reads_the_pipeline() -> None:
+    with Repo(str(HOME)) as repo:
+        stages = {stage.name: stage for stage in repo.index.stages}
+        repo.index.check_graph()
+        outs = {out.fs_path for stage in stages.values() for out in stage.outs}
+    assert len(stages) < 150
+    inside = str(HOME / ".work" / "benchmark")
+    deps = {(name, dep.fs_path) for name, stage in stages.items() for dep in stage.deps}
+    read = {(name, path) for name, path in deps if path.startswith(inside)}
+    assert {(name, path) for name, path in read if not outs & {path, str(Path(path).parent)}} == set()
+    assert all(Path(path).exists() for _, path in deps - read)
+    cell = stages["cell@scientific-sasrec-snqn-state-shuffled"]
+    assert f"{inside}/scientific/data/states/shuffled.parquet" in {dep.fs_path for dep in cell.deps}
+    keys = next(list(dep.params) for dep in cell.deps if hasattr(dep, "params"))
+    assert {"variants.sasrec-snqn-state-shuffled", "backbones.sasrec", "methods.snqn", "train"} <= set(keys)
+
+
+def test_the_runner_leaves_out_what_is_not_there() -> None:
+    cells = cells_of(BENCHMARK)
+    found = targets(cells, [], ["lastfm"])
+    assert found[:4] == [
+        "cell@scientific-sasrec-supervised",
+        "cell@scientific-sasrec-snqn-lea",
+        "baselines@scientific",
+        "evaluate_le@scientific",
+    ]
+    assert len(found) == 65
+    assert not [name for name in found if "lastfm" in name]
+    with pytest.raises(LeaError, match="has no cell x"):
+        targets(cells, ["x"], [])
+
+
+def test_a_process_that_ended_does_not_live() -> None:
+    assert lives(os.getpid())
+    child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.read()  # until it ends, but nobody waits for it
+    deadline = time.monotonic() + 5.0
+    while lives(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not lives(child.pid)
+    child.wait()
+    assert not lives(child.pid)
+
+
+def test_a_broken_lock_is_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "dvc.lock"
+    drop_broken_lock(path)
+    whole = "schema: '2.0'\nstages:\n  a:\n    cmd: b\n    outs:\n    - path: c\n      md5: 0a1b\n      size: 1\n"
+    path.write_text(whole)
+    drop_broken_lock(path)
+    assert path.exists()
+    for cut in (0, 20, 30, 45):
+        path.write_text(whole[:cut])
+        drop_broken_lock(path)
+        assert not path.exists(), whole[:cut]
+    assert "is broken and made anew" in capsys.readouterr().err
+
+
+# ---- the collector
+
+
+def write_ranks(folder: Path, sequences: Sequences, seeds: list[int], shares: dict[str, float]) -> None:
+    """Ranks of made-up policies: by split, the item of this share of the users is first, that of the others at 99."""
+    parts = []
+    for seed in seeds:
+        for split, share in shares.items():
+            users, positions = sequences.targets(split)
+            numbers = {
+                "seed": np.full(len(users), seed),
+                "user": users,
+                "position": positions,
+                "item": sequences.items[sequences.offsets[users] + positions],
+                "rank": np.where(users < share * sequences.num_users, 1.0, 99.0),
+            }
+            columns: dict[str, Any] = {name: pa.array(column, RANKS[name]) for name, column in numbers.items()}
+            columns |= {"split": pa.array([split] * len(users)), "event": pa.array([""] * len(users))}
+            columns |= {"top": vectors(np.zeros((len(users), 1), dtype=np.int32))}
+            parts.append(pa.table({name: columns[name] for name in RANKS}))
+    write_evaluation(folder, pa.concat_tables(parts), sequences, [5, 10, 20])
+
+
+SHARES = {  # valid, test
+    "sasrec-supervised": (0.2, 0.2),
+    "sasrec-snqn": (0.3, 0.4),
+    "sasrec-snqn-lea": (0.6, 0.7),
+    "sasrec-supervised-lea": (0.5, 0.9),  # better on test, which must not count
+    "sasrec-snqn-state": (0.4, 0.8),
+    "sasrec-snqn-state-shuffled": (0.9, 0.5),
+    "sasrec-snqn-state-text": (0.1, 0.1),
+    "sasrec-snqn-reward": (0.1, 0.5),
+}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> tuple[Params, Path]:
+    """A data set of 100 users of whose cells eight have run, and a ninth with other parameters."""
+    _, params = params_of({**BENCHMARK, "changes": {"train.seeds": [0, 1]}}, "scientific")
+    sequences = log(100)
+    write_log(tmp_path, sequences)
+    write_tokens(tmp_path)
+    data = tmp_path / "data"
+    for name, (valid, test) in {**SHARES, "sasrec-sa2c-lea": (1.0, 1.0)}.items():
+        write_ranks(data / "evaluations" / name, sequences, [0, 1], {"valid": valid, "test": test})
+        policy = data / "policies" / name
+        policy.mkdir(parents=True)
+        write_json(policy / "training.json", {"seeds": {str(s): {"seconds": 1.0, "best_epoch": 2} for s in (0, 1)}})
+        write_csv(policy / "curves.csv", [{"seed": 0, "epoch": 2, "NDCG@10": valid}])
+        where = {"commit": "c" * 40, "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
+        note = {"parameters": own_parameters(params, name), "seconds": 1800.0, "where": where}
+        if name not in SHARES:
+            note["parameters"]["train"]["learning_rate"] = 1.0
+        write_json(data / "cells" / f"{name}.json", note)
+    write_json(data / "seconds" / "finetune_le.json", {"seconds": 5400.0})
+    write_ranks(data / "baselines" / "popularity", sequences, [0], {"valid": 0.1, "test": 0.1})
+    write_json(data / "baselines" / "popularity" / "cost.json", {"seconds_per_user": 0.0, "needs_llm": False})
+    return params, tmp_path
+
+
+def test_the_summary(tiny: tuple[Params, Path]) -> None:
+    found = benchmark.collect("scientific", *tiny)
+    own = benchmark.summary(found)
+    assert (own["cells"], own["of"]) == (8, 63)
+    assert (own["best_lea"], own["chosen_among"]) == ("sasrec-snqn-lea", 4)
+    assert own["best_lea_valid_ndcg10"] == pytest.approx(0.6)
+    assert own["best_lea_ndcg10"] == own["best_lea_hr10"] == pytest.approx(0.7)
+    assert (own["twin"], own["twin_ndcg10"]) == ("sasrec-supervised", pytest.approx(0.2))
+    assert own["gain_percent"] == pytest.approx(250.0)
+    assert own["low"] < 0.5 < own["high"]
+    # 50 of 100 users better and none worse; 7 variants have a twin, and the least p of 10,000 draws is 2/10,000.
+    assert own["p_holm"] < 7 * 3e-4
+    assert own["all_parts"]["chosen_among"] == 2
+    assert list(own["parts"]) == ["state"]  # no control of the reward has run
+    assert own["parts"]["state"]["beats_its_controls"]
+    assert own["parts"]["state"]["best_control"] == "sasrec-snqn-state-shuffled"
+    assert own["parts"]["state"]["difference"] == pytest.approx(0.3)
+    assert (own["parts"]["state"]["controls_run"], own["parts"]["state"]["controls"]) == (2, 6)
+
+
+def test_the_rows(tiny: tuple[Params, Path]) -> None:
+    found = list(benchmark.csv_rows(benchmark.collect("scientific", *tiny)))
+    assert len(found) == (8 * 2 + 1) * 2 * 6  # results and seeds, splits, metrics
+    assert {tuple(row) for row in found} == {benchmark.COLUMNS}
+    one = {"dataset": "scientific", "backbone": "sasrec", "variant": "sasrec-snqn", "seed": 1}
+    assert {**one, "split": "test", "metric": "HR@10", "value": pytest.approx(0.4)} in found
+    baseline = {"dataset": "scientific", "backbone": "", "variant": "popularity", "seed": 0}
+    assert {**baseline, "split": "valid", "metric": "NDCG@5", "value": pytest.approx(0.1)} in found
+
+
+def test_the_page(tiny: tuple[Params, Path]) -> None:
+    found = benchmark.collect("scientific", *tiny)
+    place = {"commit": "d" * 40, "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
+    text = benchmark.markdown([found], BENCHMARK["published"], place)
+    assert "cells ran at cccccccccc, collected at dddddddddd; P, 2 cores, no GPU, torch 2; 4.0 h of" in text
+    assert "1.5 h of all else" in text
+    assert "8 of 63 cells have run." in text
+    assert "| the same, pre-trained on other domains | 0.1360 | 0.0753 |" in text
+    assert "| popularity | 0.1000 | 0.1000 | 0.1000 |  |  | ours, baseline |" in text
+    assert "| sasrec-snqn-state-shuffled | 0.5000 ± 0.0000 | 0.5000 ± 0.0000 | 0.9000 | +0.3000 (" in text
+    assert "### What bought what" in text
+    assert (
+        "- state: beats its controls (sasrec-snqn-state against the best of 2 of 6, sasrec-snqn-state-shuffled: +0.3"
+        in text
+    )
+    assert "sa2c" not in text  # of other parameters
+
+
+def test_nothing_has_run(tmp_path: Path) -> None:
+    _, params = params_of(BENCHMARK, "lastfm")
+    found = benchmark.collect("lastfm", params, tmp_path)
+    assert benchmark.summary(found) == {"cells": 0, "of": 40, "all_parts": None, "parts": {}}
+    assert "0 of 40 cells have run." in benchmark.markdown(
+        [found], BENCHMARK["published"], {"commit": "", "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
+    )
