@@ -188,7 +188,9 @@ def test_a_file_that_is_no_params_file(tmp_path: Path, content: str | None, mess
 
 def test_an_unknown_variant_is_listed_against_the_known(tmp_path: Path) -> None:
     params = load(ROOT / "params.yaml")
-    with pytest.raises(LeaError, match="variants has no 'snqn-lee': write one of supervised, snqn, sa2c, snqn-lea"):
+    with pytest.raises(
+        LeaError, match="variants has no 'snqn-lee': write one of supervised, snqn, sa2c, supervised-items"
+    ):
         params.variant("snqn-lee")
     assert params.variant("snqn-lea").uses_le
     assert not params.variant("snqn").uses_le

@@ -181,6 +181,17 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _space_is_known(self) -> Params:
+        raw = self.model_dump(include={"train", "methods", "backbones"})
+        for key in self.tune.space:
+            below: Any = raw
+            for name in key.split("."):
+                below = below.get(name, ...) if isinstance(below, dict) else ...
+            if below is ... or isinstance(below, dict) or key == "train.seeds":
+                raise ValueError(f"tune.space: {key} is no key of train, methods or backbones that a variant sets")
+        return self
+
+    @model_validator(mode="after")
     def _variants_can_train(self) -> Params:
         for name, variant in self.variants.items():
             try:
@@ -203,17 +214,6 @@ class Params(Section):
                         f"variants.{name}.{part} is {source}, but no entry of controls makes {FOLDERS[part]} {source}: "
                         "add it as in settings/controls.yaml"
                     )
-        return self
-
-    @model_validator(mode="after")
-    def _space_is_known(self) -> Params:
-        raw = self.model_dump(include={"train", "methods", "backbones"})
-        for key in self.tune.space:
-            below: Any = raw
-            for name in key.split("."):
-                below = below.get(name, ...) if isinstance(below, dict) else ...
-            if below is ... or isinstance(below, dict) or key == "train.seeds":
-                raise ValueError(f"tune.space: {key} is no key of train, methods or backbones that a variant sets")
         return self
 
     def of(self, name: str) -> Params:
