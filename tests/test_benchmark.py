@@ -59,7 +59,7 @@ def test_a_part_differs_from_its_method_by_the_part_alone() -> None:
 
 
 def test_with_all_parts_it_learns_as_the_supervised_twin() -> None:
-    variants = variants_of(BENCHMARK, "scientific")
+    variants = variants_of(BENCHMARK, "lastfm")
     own, twin = (variants[f"sasrec-{name}"]["set"] for name in ("sa2c-lea", "supervised"))
     assert {key: own[key] for key in twin} == twin
     assert own["methods.sa2c.gamma"] == variants["sasrec-sa2c"]["set"]["methods.sa2c.gamma"]
