@@ -29,7 +29,7 @@ from lea_core.learners.batches import TrainingData
 from lea_core.learners.loop import EVALUATION_BATCH, Learner, build_learner
 from lea_core.learners.network import ITEM_TABLES
 from lea_core.params import Params, assign, load
-from lea_core.policy import Policy, PolicyConfig
+from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.sequences import Sequences
 
 ROOT = Path(__file__).parent.parent  # not from common.py, whose imports take half a process of memory
@@ -70,9 +70,9 @@ def settings(job: Job) -> Params:
     return Params.model_validate(raw)
 
 
-def new_policy(job: Job, chosen: Params) -> Policy:
+def new_policy(job: Job, chosen: Params) -> PolicyNetwork:
     """An untrained SASRec."""
-    return Policy(PolicyConfig("sasrec", chosen.backbones.sasrec.model_dump(), job.items, chosen.train.history))
+    return PolicyNetwork(PolicyConfig("sasrec", chosen.backbones.sasrec.model_dump(), job.items, chosen.train.history))
 
 
 def prepare(job: Job) -> tuple[Learner, TrainingData]:

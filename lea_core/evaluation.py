@@ -41,7 +41,7 @@ def rank_events(
 ) -> np.ndarray:
     """Ranks (N,) of the items at (users, positions), both (N,), given the true history before each.
 
-    scorer: (B, history) right-aligned item indices, -1 for none -> (B, I) scores, such as `Policy.scores`.
+    scorer: (B, history) right-aligned item indices, -1 for none -> (B, I) scores, such as `PolicyNetwork.scores`.
 
     However large the catalogue, no more than SCORES_AT_ONCE scores are held. The split into calls of `scorer` changes
     no rank as far as its scores do not depend on what else is in the batch.

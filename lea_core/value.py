@@ -23,7 +23,7 @@ from lea_core.behaviour import Behaviour, log_likelihoods
 from lea_core.errors import LeaError
 from lea_core.metrics import seen_items
 from lea_core.off_policy import Estimate
-from lea_core.policy import Policy
+from lea_core.policy_network import PolicyNetwork
 from lea_core.rewards import Rewards, shrunken_means
 from lea_core.sequences import SPLITS, Sequences, batches, histories
 
@@ -72,7 +72,9 @@ def make_log(
 
 
 @torch.inference_mode()
-def target_policy(policy: Policy, folder: Path, log: Log, mask_seen: bool, batch: int) -> tuple[np.ndarray, np.ndarray]:
+def target_policy(
+    policy: PolicyNetwork, folder: Path, log: Log, mask_seen: bool, batch: int
+) -> tuple[np.ndarray, np.ndarray]:
     """pi(a | h) of the logged actions, and the mean of q over the policy's actions; (N,) float64 both.
 
     Raises `LeaError` naming `folder` where the policy knows another number of items, or scores hold NaN or infinity.

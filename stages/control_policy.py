@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
     from lea_core.controls.actions import by_history
     from lea_core.controls.tables import proposals, rankings, read_le, write
     from lea_core.leaks import training_events
-    from lea_core.policy import load_policy
+    from lea_core.policy_network import load_network
     from lea_core.sequences import read_sequences
 
     params = load()
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
         raise LeaError(f"usage: python -m stages.control_policy NAME, one of {names}")
     control = params.controls.policies[argv[0]]
     train = training_events(read_sequences(DATA / "interactions"))
-    policy = load_policy(DATA / "policies" / control.policy / f"seed-{params.train.seeds[0]}")
+    policy = load_network(DATA / "policies" / control.policy / f"seed-{params.train.seeds[0]}")
     rank = by_history(policy.scores, train, policy.config.history)
     le = read_le(DATA, control.part)
     if control.part == "rankings":

@@ -20,7 +20,7 @@ DATA = Path("data")
 def main(argv: list[str]) -> None:
     """Estimate the values; takes no arguments."""
     from lea_core import behaviour as behaviours
-    from lea_core.policy import load_policy
+    from lea_core.policy_network import load_network
     from lea_core.value import COLUMNS, make_log, summary, target_policy, value_rows, worth
 
     no_arguments(argv)
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     for name in params.variants:
         folders = [DATA / "policies" / name / f"seed-{seed}" for seed in params.train.seeds]
         targets = [
-            target_policy(load_policy(folder), folder, log, params.evaluate.mask_seen, params.evaluate.batch_users)
+            target_policy(load_network(folder), folder, log, params.evaluate.mask_seen, params.evaluate.batch_users)
             for folder in folders
         ]
         found[name] = worth(targets, log, settings.clip)

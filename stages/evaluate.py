@@ -19,7 +19,7 @@ from lea_core.tables import INTERACTIONS, read_table
 def main(argv: list[str]) -> None:
     """Evaluate the variant named in `argv`."""
     from lea_core.evaluation import rank_table, write_evaluation
-    from lea_core.policy import load_policy
+    from lea_core.policy_network import load_network
 
     params = load()
     if len(argv) != 1:
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     data = Path("data")
     sequences = read_sequences(data / "interactions")
     folder = data / "policies" / argv[0]
-    policies = {seed: load_policy(folder / f"seed-{seed}") for seed in params.train.seeds}
+    policies = {seed: load_network(folder / f"seed-{seed}") for seed in params.train.seeds}
     scorers = {seed: (policy.scores, policy.config.history) for seed, policy in policies.items()}
     events = read_table(data / "interactions" / "interactions.parquet", INTERACTIONS, columns=("event",))["event"]
     p = params.evaluate

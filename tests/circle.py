@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from lea_core.le_parts import transitions
 from lea_core.learners.network import CriticNetwork, target_of
 from lea_core.params import Params
-from lea_core.policy import Policy, PolicyConfig
+from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.sequences import Sequences
 from lea_core.tables import ACTIONS, INTERACTIONS, ITEM_VECTORS, ITEMS, RANKINGS, REWARDS, STATES, vectors, write_table
 from lea_core.tables import write_parts as write_made
@@ -142,7 +142,7 @@ def write_parts(folder: Path, data: Sequences, event: str = "") -> Params:
 def networks(p: Params, num_items: int, le_width: int | None) -> tuple[CriticNetwork, CriticNetwork]:
     torch.manual_seed(0)
     settings = p.backbones.sasrec.model_dump()
-    online = CriticNetwork(Policy(PolicyConfig("sasrec", settings, num_items, 4)), None, le_width, 3)
+    online = CriticNetwork(PolicyNetwork(PolicyConfig("sasrec", settings, num_items, 4)), None, le_width, 3)
     target = target_of(online)
     for weight in target.parameters():
         weight += 0.3 * torch.randn_like(weight)  # so that online and target differ

@@ -15,7 +15,7 @@ from lea_core.learners.loop import Guard, build_learner, train_seed
 from lea_core.learners.sa2c import Sa2c
 from lea_core.learners.sac import Sac
 from lea_core.learners.sqn import Sqn
-from lea_core.policy import Policy, PolicyConfig
+from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from tests.circle import CPU, RNG, WORLD, params, sequences, write_parts
 
 
@@ -57,7 +57,7 @@ def one_step(name: str, epoch: int = 1, changes: dict[str, Any] | None = None) -
     """The policy after one update on the first batch of the circle, from the same weights and negatives."""
     p = params({"train.loss": {"name": "softmax"}, **(changes or {})})
     torch.manual_seed(0)
-    policy = Policy(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
+    policy = PolicyNetwork(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
     generator = np.random.default_rng(0)
     rewards = torch.from_numpy(generator.random(len(transitions(WORLD.train()))).astype(np.float32))
     negatives = torch.from_numpy(generator.integers(0, 10, (len(rewards), 2)))
@@ -106,7 +106,9 @@ def test_packed_and_transitions_give_the_same_update(name: str) -> None:
         p = params({**short, "train.batches": {"kind": kind, "size": size}})
         variant = p.variant(name)
         torch.manual_seed(0)
-        policy = Policy(PolicyConfig(variant.backbone, getattr(p.backbones, variant.backbone).model_dump(), 10, 7))
+        policy = PolicyNetwork(
+            PolicyConfig(variant.backbone, getattr(p.backbones, variant.backbone).model_dump(), 10, 7)
+        )
         negatives = torch.arange(13 * 2).view(13, 2) % 10
         given = Supervision(torch.linspace(0, 1, 13), None, negatives, torch.linspace(0, 1, 26).view(13, 2))
         learner = build_learner(variant, p, policy, given)
@@ -125,7 +127,7 @@ def test_the_second_phase_weights_each_logged_action_by_hand(name: str) -> None:
     p = params({f"methods.{name}.q_weight": 0.0, "train.gradient_clip": 1e9, "methods.sa2c.advantage_clip": [0.0, 0.1]})
     given = Supervision(torch.ones(6), None, torch.arange(12).view(6, 2) % 10, torch.zeros(6, 2))
     torch.manual_seed(0)
-    policy = Policy(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
+    policy = PolicyNetwork(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
     learner = build_learner(p.variant(name), p, policy, given)
     assert isinstance(learner, Sac | Sa2c)
     online = learner.critics.networks[0]
@@ -149,7 +151,7 @@ def test_the_second_phase_weights_each_logged_action_by_hand(name: str) -> None:
 def test_a_coin_picks_which_of_two_networks_learns() -> None:
     p = params({"methods.sqn.target_rate": None})
     torch.manual_seed(0)
-    policy = Policy(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
+    policy = PolicyNetwork(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
     given = Supervision(torch.ones(len(transitions(WORLD.train()))))
     learner = build_learner(p.variant("sqn"), p, policy, given)
     assert isinstance(learner, Sqn)
@@ -169,7 +171,7 @@ def test_a_coin_picks_which_of_two_networks_learns() -> None:
 def test_target_dropout_and_the_fresh_optimiser_are_switches() -> None:
     for on in (False, True):
         p = params({"methods.sa2c.target_dropout": on, "methods.sa2c.fresh_optimiser": on})
-        policy = Policy(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
+        policy = PolicyNetwork(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
         given = Supervision(torch.ones(len(transitions(WORLD.train()))))
         learner = build_learner(p.variant("sa2c"), p, policy, given)
         assert isinstance(learner, Sa2c)

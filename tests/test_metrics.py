@@ -13,7 +13,7 @@ from lea_core import evaluation
 from lea_core.errors import LeaError
 from lea_core.evaluation import rank_and_list, rank_events, rank_table, summarise
 from lea_core.metrics import metrics, ranks, seen_items
-from lea_core.policy import Policy, PolicyConfig
+from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.sequences import Sequences, histories
 from lea_core.tables import RANKS, check, to_numpy
 
@@ -197,7 +197,7 @@ def test_summary_by_event() -> None:
 def test_rank_table_names_every_event() -> None:
     config = PolicyConfig("gru4rec", {"width": 4, "layers": 1, "dropout": 0.0}, 5, 3)
     events = pa.chunked_array([["a", "b"], ["c", "d", "e"]])  # of the rows of SEQUENCES
-    scorers = {seed: (Policy(config).scores, 3) for seed in (3, 1)}
+    scorers = {seed: (PolicyNetwork(config).scores, 3) for seed in (3, 1)}
     table = rank_table(scorers, SEQUENCES, events, mask_seen=True, batch=2, listed=3)
     check(Path("ranks.parquet"), table, RANKS)
     candidates = [{0, 2, 4}, {0, 4, -1}] * 2  # all unseen, and the target

@@ -14,7 +14,7 @@ from lea_core.learners.loop import build_learner
 from lea_core.learners.network import ITEM_TABLES, polyak
 from lea_core.learners.rows import RowAdamW, RowPolyak, clip_gradients
 from lea_core.params import Params
-from lea_core.policy import Policy, PolicyConfig
+from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from tests.circle import CPU, params, sequences
 
 SAMPLED = {"train.loss": {"name": "sampled_softmax", "negatives": 9, "popularity": 0.5}, "train.greedy_items": 9}
@@ -98,7 +98,7 @@ def trained(name: str, changes: dict[str, Any]) -> tuple[dict[str, Tensor], list
     torch.manual_seed(0)
     p: Params = params({**SAMPLED, "methods.sa2c.warmup_epochs": 0, "methods.sac.warmup_epochs": 0, **changes})
     world = sequences([14] * 24).train()
-    policy = Policy(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, p.train.history))
+    policy = PolicyNetwork(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, p.train.history))
     supervision = Supervision(torch.ones(len(transitions(world))))
     learner: Any = build_learner(p.variant(name), p, policy, supervision)
     data = TrainingData(world, supervision, getattr(p.methods, name), p.train, CPU)

@@ -15,7 +15,7 @@ import torch
 from lea_core import value
 from lea_core.behaviour import events, fit
 from lea_core.errors import LeaError
-from lea_core.policy import Policy, PolicyConfig
+from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.rewards import Rewards, read_rewards, shrunken_means
 from lea_core.sequences import histories
 from lea_core.tables import INTERACTIONS, read_table, write_table
@@ -36,9 +36,9 @@ VARIANT = {
 }
 
 
-def policy(seed: int, items: int = 9) -> Policy:
+def policy(seed: int, items: int = 9) -> PolicyNetwork:
     torch.manual_seed(seed)
-    return Policy(PolicyConfig("gru4rec", {"width": 4, "layers": 1, "dropout": 0.0}, items, 5)).eval()
+    return PolicyNetwork(PolicyConfig("gru4rec", {"width": 4, "layers": 1, "dropout": 0.0}, items, 5)).eval()
 
 
 def make_log_of_tests(reward: float | None = None) -> Log:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lea_core.learners.batches import Batch
 from lea_core.losses import cross_entropy, gbce, gbce_beta, sampled_cross_entropy, sampled_log_partition
 from lea_core.params import GbceLoss, Loss, SoftmaxLoss
-from lea_core.policy import Policy, table_rows
+from lea_core.policy_network import PolicyNetwork, table_rows
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ActorTerms:
     log_policy: Tensor | None  # (P,) log pi(a+ | s) without gradient; None where the loss does not give it
 
 
-def actor_terms(policy: Policy, states: Tensor, batch: Batch, loss: Loss, smoothing: float = 0.0) -> ActorTerms:
+def actor_terms(policy: PolicyNetwork, states: Tensor, batch: Batch, loss: Loss, smoothing: float = 0.0) -> ActorTerms:
     """states: (P, D) of the transitions. smoothing: of the softmax loss."""
     if isinstance(loss, SoftmaxLoss):
         return _softmax(policy, states, batch, smoothing)
@@ -57,7 +57,7 @@ def _further(batch: Batch, toward: Callable[[Tensor], Tensor]) -> tuple[Tensor |
     return (None if proposed is None else toward(proposed), None if ranked is None else toward(ranked))
 
 
-def _softmax(policy: Policy, states: Tensor, batch: Batch, smoothing: float) -> ActorTerms:
+def _softmax(policy: PolicyNetwork, states: Tensor, batch: Batch, smoothing: float) -> ActorTerms:
     log_policy = policy.scored(states, batch.items, batch.events[batch.source]).log_softmax(dim=1)  # (P, I)
     loss = cross_entropy(log_policy, batch.action, smoothing)
     return ActorTerms(loss, *_further(batch, lambda items: -log_policy.gather(1, items)), -loss.detach())

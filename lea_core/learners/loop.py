@@ -31,7 +31,7 @@ from lea_core.learners.sqn import Sqn
 from lea_core.learners.supervised import Supervised
 from lea_core.metrics import metrics
 from lea_core.params import ActorParams, NegativeParams, Params, QParams, SupervisedParams, TrainParams, Variant
-from lea_core.policy import Policy, PolicyConfig
+from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.progress import bar
 from lea_core.sequences import Sequences
 
@@ -55,7 +55,7 @@ class Learner(Protocol):
 class Trained:
     """A trained policy, its curve (one row per evaluation), and a summary in numbers."""
 
-    policy: Policy
+    policy: PolicyNetwork
     curve: list[dict[str, float]]
     summary: dict[str, Any]
 
@@ -74,9 +74,9 @@ def _train_seed(
 ) -> Trained:
     variant, train = params.variant(name), params.train
     settings = getattr(params.backbones, variant.backbone).model_dump()
-    policy = Policy(PolicyConfig(variant.backbone, settings, sequences.num_items, train.history, train.repeat_bias)).to(
-        device
-    )
+    policy = PolicyNetwork(
+        PolicyConfig(variant.backbone, settings, sequences.num_items, train.history, train.repeat_bias)
+    ).to(device)
     start_items(policy, supervision, train)
     learner = build_learner(variant, params, policy, supervision)
     method = getattr(params.methods, variant.method)
@@ -114,7 +114,7 @@ def _train_seed(
 
 
 @torch.no_grad()
-def start_items(policy: Policy, supervision: Supervision, train: TrainParams) -> None:
+def start_items(policy: PolicyNetwork, supervision: Supervision, train: TrainParams) -> None:
     """Give embeddings and actor the first D numbers of the item vectors, where the variant has any, to start from."""
     vectors = supervision.item_vectors
     if vectors is None:
@@ -131,7 +131,7 @@ def start_items(policy: Policy, supervision: Supervision, train: TrainParams) ->
     policy.backbone.item_embedding.weight.requires_grad_(not train.le.freeze_items)
 
 
-def build_learner(variant: Variant, params: Params, policy: Policy, supervision: Supervision) -> Learner:
+def build_learner(variant: Variant, params: Params, policy: PolicyNetwork, supervision: Supervision) -> Learner:
     """The variant's method around `policy`."""
     train, methods, device = params.train, params.methods, policy.actor.weight.device
     if train.sparse:
@@ -146,7 +146,7 @@ def build_learner(variant: Variant, params: Params, policy: Policy, supervision:
         first = CriticNetwork(policy, aligned_width, le_width, train.le.state_width).to(device)
         if settings.target_rate is not None:
             return Critics(first, target_of(first), settings, train)
-        other = Policy(policy.config)  # the papers' second network, with weights of its own
+        other = PolicyNetwork(policy.config)  # the papers' second network, with weights of its own
         start_items(other, supervision, train)
         if train.sparse:
             other.use_sparse_gradients()
@@ -163,7 +163,7 @@ def build_learner(variant: Variant, params: Params, policy: Policy, supervision:
     return Sa2c(methods.sa2c, train, critics(methods.sa2c))
 
 
-def validate(policy: Policy, sequences: Sequences, mask_seen: bool) -> dict[str, float]:
+def validate(policy: PolicyNetwork, sequences: Sequences, mask_seen: bool) -> dict[str, float]:
     """HR@10 and NDCG@10 of the validation events."""
     users, positions = sequences.targets("valid")
     history = policy.config.history

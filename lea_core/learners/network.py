@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lea_core.learners.batches import Batch
 from lea_core.learners.rows import RowAdamW, RowPolyak, clip_gradients
 from lea_core.params import QParams, TrainParams
-from lea_core.policy import Policy, table_rows
+from lea_core.policy_network import PolicyNetwork, table_rows
 
 ITEM_TABLES = (
     "policy.backbone.item_embedding.weight",
@@ -31,7 +31,7 @@ ITEM_TABLES = (
 class Network(nn.Module):
     """A policy and, where `aligned_width` is given, a linear map from its states to the LE's."""
 
-    def __init__(self, policy: Policy, aligned_width: int | None) -> None:
+    def __init__(self, policy: PolicyNetwork, aligned_width: int | None) -> None:
         super().__init__()
         self.policy = policy
         self.alignment = nn.Linear(policy.width, aligned_width) if aligned_width else None
@@ -40,7 +40,9 @@ class Network(nn.Module):
 class CriticNetwork(Network):
     """A policy with a critic on its states, which may see the LE's states of width C too."""
 
-    def __init__(self, policy: Policy, aligned_width: int | None, le_width: int | None, state_width: int) -> None:
+    def __init__(
+        self, policy: PolicyNetwork, aligned_width: int | None, le_width: int | None, state_width: int
+    ) -> None:
         super().__init__(policy, aligned_width)
         self.projection = nn.Sequential(nn.LayerNorm(le_width), nn.Linear(le_width, state_width)) if le_width else None
         self.critic = nn.Linear(policy.width + (state_width if le_width else 0), policy.config.num_items)

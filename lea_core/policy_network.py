@@ -1,4 +1,4 @@
-"""The policy: what ships. A small sequential recommender that needs no language model.
+"""The network of a policy: what a learner trains and what ships. Small, sequential, and it needs no language model.
 
 In: histories of item indices. Out: a score for every item. On disk a folder with policy.json (which backbone, its
 settings, catalogue size, history) and policy.safetensors (weights). Imports neither transformers nor peft nor the LE.
@@ -41,7 +41,7 @@ class PolicyConfig:
 REPEAT_STEP = 10.0  # the learned number counts so many times: it has far to go, and moves like any other weight
 
 
-class Policy(nn.Module):
+class PolicyNetwork(nn.Module):
     """A backbone and its actor."""
 
     def __init__(self, config: PolicyConfig) -> None:
@@ -139,11 +139,11 @@ def table_rows(head: nn.Linear, items: Tensor, sparse: bool) -> tuple[Tensor, Te
     return weight, head.bias.gather(0, items.flatten(), sparse_grad=True).view(items.shape)
 
 
-def load_policy(folder: Path) -> Policy:
-    """Read what `Policy.save` wrote, ready to score. Raises `LeaError` where a file is absent, broken or of another."""
+def load_network(folder: Path) -> PolicyNetwork:
+    """Read what `save` wrote, ready to score. Raises `LeaError` where a file is absent, broken or of another."""
     path = folder / "policy.json"
     try:
-        policy = Policy(PolicyConfig(**read_json(path)))
+        policy = PolicyNetwork(PolicyConfig(**read_json(path)))
     except (TypeError, KeyError) as error:
         raise LeaError(f"{path}: not a policy's description ({error}): delete {folder} and run `dvc repro`") from None
     path = folder / "policy.safetensors"

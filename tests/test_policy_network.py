@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lea_core.errors import LeaError
-from lea_core.policy import REPEAT_STEP, Policy, PolicyConfig, load_policy, read_items
+from lea_core.policy_network import REPEAT_STEP, PolicyConfig, PolicyNetwork, load_network, read_items
 
 SETTINGS = {
     "sasrec": {"width": 8, "layers": 1, "heads": 2, "dropout": 0.5},
@@ -18,16 +18,16 @@ SETTINGS = {
 HISTORIES = np.array([[-1, -1, 3, 4], [1, 2, 3, 4]])
 
 
-def policy(backbone: str = "sasrec", num_items: int = 6) -> Policy:
+def policy(backbone: str = "sasrec", num_items: int = 6) -> PolicyNetwork:
     torch.manual_seed(0)
-    return Policy(PolicyConfig(backbone, SETTINGS[backbone], num_items, history=3))
+    return PolicyNetwork(PolicyConfig(backbone, SETTINGS[backbone], num_items, history=3))
 
 
 @pytest.mark.parametrize("backbone", sorted(SETTINGS))
 def test_what_is_saved_scores_the_same(backbone: str, tmp_path: Path) -> None:
     one = policy(backbone)
     one.save(tmp_path)
-    two = load_policy(tmp_path)
+    two = load_network(tmp_path)
     assert two.config == one.config
     assert torch.equal(one.scores(HISTORIES), two.scores(HISTORIES))
     assert one.scores(HISTORIES).shape == (2, 6)
@@ -50,25 +50,25 @@ def test_bad_histories(histories: np.ndarray, message: str) -> None:
 
 def test_broken_folders(tmp_path: Path) -> None:
     with pytest.raises(LeaError, match=r"policy\.json: not found"):
-        load_policy(tmp_path)
+        load_network(tmp_path)
     policy().save(tmp_path)
     weights = tmp_path / "policy.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-10])
     with pytest.raises(LeaError, match=r"policy\.safetensors: broken safetensors file"):
-        load_policy(tmp_path)
+        load_network(tmp_path)
     policy(num_items=7).save(tmp_path)
     weights.write_bytes(whole)
     with pytest.raises(LeaError, match=r"policy\.safetensors: weights of another policy"):
-        load_policy(tmp_path)
+        load_network(tmp_path)
     (tmp_path / "policy.json").write_text('{"backbone": "lstm", "settings": {}, "num_items": 6, "history": 3}')
     with pytest.raises(LeaError, match=r"policy\.json: not a policy's description \('lstm'\)"):
-        load_policy(tmp_path)
+        load_network(tmp_path)
 
 
 def test_it_needs_no_language_model() -> None:
     code = (
-        "import sys, lea_core.policy; "
+        "import sys, lea_core.policy_network; "
         "print(sorted({'transformers', 'peft', 'lea_core.environment', 'lea_core.llm'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -86,7 +86,7 @@ def test_items_that_are_read_by_hand() -> None:
 def test_the_repeat_bias_moves_what_was_read_and_nothing_else() -> None:
     one = policy()
     config = PolicyConfig("sasrec", SETTINGS["sasrec"], 6, 3, repeat_bias=True)
-    two = Policy(config)
+    two = PolicyNetwork(config)
     two.load_state_dict(one.state_dict() | {"repeat_bias": torch.tensor(-0.7)})
     expected = one.scores(HISTORIES).clone()
     expected[0, [3, 4]] -= 0.7 * REPEAT_STEP
