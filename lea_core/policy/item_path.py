@@ -27,7 +27,7 @@ from lea_core.errors import LeaError
 from lea_core.policy_network import PolicyNetwork
 
 Arrays = dict[str, np.ndarray]
-PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+PENALTIES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 FOLDS = 5
 HALF_WEIGHT = 10.0  # training events with which an item counts half as much as one with very many
 FEWEST = 2 * FOLDS  # items to fit on

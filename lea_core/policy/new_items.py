@@ -60,7 +60,7 @@ def read_item_path(folder: Path) -> ItemPath:
 
     if ITEM_PATH not in check_folder(folder):
         raise LeaError(
-            f"{folder}: has no {ITEM_PATH}: this policy's items did not start from texts, so it cannot take new ones by "
+            f"{folder}: has no {ITEM_PATH}: this policy's items did not start from texts, so it takes no new ones by "
             "theirs: export a variant with `items: le`, or train again once the items have interactions"
         )
     file = folder / ITEM_PATH
