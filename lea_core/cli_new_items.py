@@ -25,19 +25,20 @@ def add_items(
     ] = None,
 ) -> None:
     """Add items without interactions to a policy, by their texts: what training made of like texts is theirs."""
-    from lea_core.policy import item_texts, new_items
+    from lea_core.policy import Policy, item_texts, new_items
     from lea_core.policy.item_path import BOOST
 
     path = new_items.read_item_path(folder)
     ids, texts = item_texts.read_new_items(items)
+    new_items.check_ids(ids, Policy.load(folder).item_ids)  # before the LLM is asked
     vectors = item_texts.vectors_of(texts, path, llm)
     used = BOOST if boost is None else boost
     new_items.add_items(folder, out or folder, ids, vectors, used)
     explained = path.arrays["explained"][1]
     sentences = (
         f"{len(ids)} items added: {out or folder}. {used:g} is added to their scores (--boost).",
-        f"Texts explain {explained:.0%} of what training made of an item, on items left out of the fit. They are read as "
-        f"in training, where a text was {path.reading['text']!r}.",
+        f"Texts explain {explained:.0%} of what training made of an item, on items left out of the fit. They are read "
+        f"as in training, where a text was {path.reading['text']!r}.",
     )
     for sentence in sentences:
         Console().print(sentence, markup=False, highlight=False)

@@ -246,6 +246,8 @@ def test_from_texts_to_a_policy_that_knows_them(tmp_path: Path, capsys: pytest.C
     command(tmp_path / "new.csv", folder, tmp_path / "more", tmp_path / "data" / "llm")
     rows = Policy.load(tmp_path / "more").network.backbone.item_embedding.weight
     torch.testing.assert_close(rows[30], rows[4], atol=1e-3, rtol=0.0)
+    with pytest.raises(LeaError, match="item 'twin' is known to the policy already"):  # before the LLM is even found
+        command(tmp_path / "new.csv", tmp_path / "more", None, tmp_path / "nowhere")
     assert "1 items added" in capsys.readouterr().out.replace("\n", " ")
     llm.fetch(str(tiny_llm.write(tmp_path / "other", "qwen2")), None, tmp_path / "cache", tmp_path / "data" / "llm")
     with pytest.raises(LeaError, match="another LLM than the one"):

@@ -87,7 +87,8 @@ def add_items(folder: Path, out: Path, ids: Sequence[str], vectors: np.ndarray, 
     """
     path = read_item_path(folder)
     policy = Policy.load(folder)
-    _check(ids, vectors, policy.item_ids)
+    check_ids(ids, policy.item_ids)
+    _check_vectors(ids, vectors)
     if out.exists() and not (out / MANIFEST).is_file():
         raise LeaError(f"{out}: is there and no policy folder: name a new one")
     network = extend(policy.network, path.arrays, vectors, boost)
@@ -107,10 +108,8 @@ def add_items(folder: Path, out: Path, ids: Sequence[str], vectors: np.ndarray, 
         seal(temporary)
 
 
-def _check(ids: Sequence[str], vectors: np.ndarray, known: Sequence[str]) -> None:
-    """Raise `LeaError` where ids and vectors are not those of new items."""
-    if not ids or len(ids) != len(vectors):
-        raise LeaError(f"{len(ids)} item ids and {len(vectors)} vectors: give one of each for every new item")
+def check_ids(ids: Sequence[str], known: Sequence[str]) -> None:
+    """Raise `LeaError` where an id is empty, known or given twice."""
     before = set(known)
     seen: set[str] = set()
     for place, name in enumerate(ids):
@@ -121,6 +120,11 @@ def _check(ids: Sequence[str], vectors: np.ndarray, known: Sequence[str]) -> Non
         if name in seen:
             raise LeaError(f"item {name!r} is given twice: leave one out")
         seen.add(name)
+
+
+def _check_vectors(ids: Sequence[str], vectors: np.ndarray) -> None:
+    if not ids or len(ids) != len(vectors):
+        raise LeaError(f"{len(ids)} item ids and {len(vectors)} vectors: give one of each for every new item")
     if empty := [name for name, vector in zip(ids, vectors, strict=True) if not vector.any()]:
         raise LeaError(f"item {empty[0]!r} has no text ({len(empty)} such): give every new item some, or leave it out")
 
