@@ -46,13 +46,13 @@ def best_items(scores: Tensor, targets: Tensor, owner: Tensor, items: Tensor, co
         own = scores[rows].clone()
         first, last = torch.searchsorted(owner, torch.tensor([rows.start, rows.stop], device=owner.device)).tolist()
         own[owner[first:last] - rows.start, items[first:last]] = -torch.inf
-        best = _best(own, min(count, own.shape[1]))
+        best = best_first(own, min(count, own.shape[1]))
         best[own.gather(1, best).isneginf()] = -1
         found[rows, : best.shape[1]] = best
     return found
 
 
-def _best(scores: Tensor, count: int) -> Tensor:
+def best_first(scores: Tensor, count: int) -> Tensor:
     """(B, I) scores -> (B, count), count <= I, items by the tie rule. `topk` alone takes any of equal items."""
     values, items = scores.topk(min(count + 1, scores.shape[1]), dim=1)
     items = items[:, :count]

@@ -1,0 +1,124 @@
+"""A policy folder: its files, the hashes that hold it together, and its vocabulary.
+
+In and out: a folder with
+
+    manifest.json        {"format": 1, "files": {name: SHA-256}}, of every other file
+    policy.json          what it takes to build the network (policy_network.PolicyConfig)
+    policy.safetensors   its weights
+    vocabulary.parquet   item (0 to I - 1), item_id (as in the data), train_count (its training events)
+    metrics.json provenance.json README.md      what it was worth, what it was made of, a card for people
+
+or, exported to ONNX, with policy.onnx and onnx.json in the place of the network. Reading checks every hash first: what
+was cut short, edited or mixed of two folders is refused before any of it is used. A hash says that nothing changed
+since the folder was written, not who wrote it. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lea_core.artifacts import write_json
+from lea_core.errors import LeaError
+from lea_core.sources import file_sha256
+from lea_core.tables import Schema, read_table, to_numpy, write_table
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+VOCABULARY = "vocabulary.parquet"
+MEND = "copy the whole folder again, or make it again with `dvc repro`"
+# One row per item, in the order of the network's rows.
+SCHEMA: Schema = {"item": pa.int32(), "item_id": pa.string(), "train_count": pa.int32()}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """item_ids: I texts, the data's ids.  counts: (I,) int64 training events of each."""
+
+    item_ids: list[str]
+    counts: np.ndarray
+
+    def by_popularity(self) -> np.ndarray:
+        """(I,) items, most training events first, of equal ones the lower index."""
+        return np.argsort(-self.counts, kind="stable")
+
+    def log_shares(self) -> np.ndarray:
+        """(I,) float32 log of each item's share of the training events, each count one higher."""
+        shares = (self.counts + 1.0) / (self.counts.sum() + len(self.counts))
+        return np.log(shares).astype(np.float32)  # type: ignore[no-any-return]
+
+
+def write_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
+    """Write vocabulary.parquet into `folder`."""
+    table = pa.table(
+        {
+            "item": np.arange(len(vocabulary.item_ids), dtype=np.int32),
+            "item_id": pa.array(vocabulary.item_ids, pa.string()),
+            "train_count": vocabulary.counts.astype(np.int32),
+        }
+    )
+    write_table(folder / VOCABULARY, table, SCHEMA)
+
+
+def read_vocabulary(folder: Path, num_items: int) -> Vocabulary:
+    """Read vocabulary.parquet. Raises `LeaError` where it is not of `num_items` items, numbered and named apart."""
+    path = folder / VOCABULARY
+    table = read_table(path, SCHEMA)
+    if table.num_rows != num_items:
+        raise LeaError(f"{path}: names {table.num_rows} items, but the network has {num_items}: {MEND}")
+    if not np.array_equal(to_numpy(table, "item"), np.arange(num_items)):
+        raise LeaError(f"{path}: column 'item' does not count from 0 to {num_items - 1}: {MEND}")
+    item_ids = table["item_id"].to_pylist()
+    if len(set(item_ids)) < num_items:
+        raise LeaError(f"{path}: column 'item_id' names an item twice: {MEND}")
+    return Vocabulary(item_ids, to_numpy(table, "train_count").astype(np.int64))
+
+
+def seal(folder: Path) -> None:
+    """Write manifest.json about the files that are in `folder` now; to be called last."""
+    files = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    write_json(folder / MANIFEST, {"format": FORMAT, "files": files})
+
+
+def check_folder(folder: Path) -> list[str]:
+    """Check the folder against its manifest; returns the names of its files.
+
+    Raises `LeaError` where it is no policy folder, is of another format, or a file is absent or has changed.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise LeaError(
+            f"{folder}: no policy folder, for it has no {MANIFEST}: name one such as data/policy, made by `dvc repro`"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise LeaError(f"{path}: no readable JSON ({error}): {MEND}") from None
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise LeaError(
+            f"{path}: format {found!r}, but this version of LEA reads {FORMAT}: install the LEA that wrote it"
+        )
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not files:
+        raise LeaError(f"{path}: lists no files: {MEND}")
+    for name, sha256 in files.items():
+        _check_file(folder, name, sha256)
+    return list(files)
+
+
+def _check_file(folder: Path, name: str, sha256: Any) -> None:
+    path = folder / name
+    if Path(name).name != name:
+        raise LeaError(f"{folder / MANIFEST}: lists {name!r}, which is not a file of this folder: {MEND}")
+    try:
+        found = file_sha256(path)
+    except FileNotFoundError:
+        raise LeaError(f"{path}: not found, but {MANIFEST} lists it: {MEND}") from None
+    if found != sha256:
+        raise LeaError(f"{path}: has changed since the folder was written (its SHA-256 differs): {MEND}")

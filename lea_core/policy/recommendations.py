@@ -1,0 +1,59 @@
+"""What a policy recommends: arrays, and the same as lists or a table with the data's ids.
+
+In: items and scores of B histories. Out: `Recommendations`. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """The best items of B histories, best first; K is k, or less where the catalogue is smaller.
+
+    indices: (B, K) int64 items, -1 where a row has fewer.  scores: (B, K) float32, comparable within a row alone, NaN
+    where there is no item; of a fallback, log shares of the training events.  unknown: (B,) int64 items of the history
+    that the vocabulary lacks, skipped.  fallback: (B,) bool, no known item to go by: these are the most popular ones.
+    """
+
+    indices: np.ndarray
+    scores: np.ndarray
+    unknown: np.ndarray
+    fallback: np.ndarray
+    users: list[Any] | None
+    item_ids: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def items(self) -> list[list[str]]:
+        """Item ids of every row, best first."""
+        ids = self.item_ids
+        return [[ids[item] for item in row if item >= 0] for row in self.indices.tolist()]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A mapping for every history: user (where one is known), items, scores, unknown, fallback."""
+        result = []
+        for place, items in enumerate(self.items):
+            row: dict[str, Any] = {} if self.users is None else {"user": self.users[place]}
+            row |= {"items": items, "scores": self.scores[place, : len(items)].tolist()}
+            row |= {"unknown": int(self.unknown[place]), "fallback": bool(self.fallback[place])}
+            result.append(row)
+        return result
+
+    def to_arrow(self) -> pa.Table:
+        """The same as a table: user (where known), items, scores, unknown, fallback. `polars.from_arrow` takes it."""
+        there = self.indices >= 0
+        offsets = pa.array(np.concatenate([[0], there.sum(axis=1).cumsum()]).astype(np.int32))
+        ids = pa.array(self.item_ids, pa.string()).take(pa.array(self.indices[there]))
+        columns = {} if self.users is None else {"user": pa.array(self.users)}
+        columns["items"] = pa.ListArray.from_arrays(offsets, ids)
+        columns["scores"] = pa.ListArray.from_arrays(offsets, pa.array(self.scores[there]))
+        return pa.table(columns | {"unknown": pa.array(self.unknown), "fallback": pa.array(self.fallback)})

@@ -1,0 +1,164 @@
+"""The policy as torch runs it: load a folder, recommend.
+
+In: a policy folder (folder.py); histories (histories.py). Out: `Recommendations`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lea_core.artifacts import read_json, read_tensors
+from lea_core.backbones import BACKBONES
+from lea_core.errors import LeaError
+from lea_core.lists import best_first
+from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_vocabulary
+from lea_core.policy.histories import Histories, Unknown, read_histories
+from lea_core.policy.recommendations import Recommendations
+from lea_core.policy_network import PolicyConfig, PolicyNetwork
+
+SCORES_AT_ONCE = 2**22  # scores of all items that exist at once, 16 MiB: stays in the processor's cache mostly
+LARGEST = {"num_items": 2**31 - 1, "history": 2**16}
+LARGEST_SETTING = 2**16  # of a backbone's whole numbers: a hostile file shall not build for hours
+LARGEST_COUNT = 256  # layers, entries of a list
+
+
+class Policy:
+    """A policy with its vocabulary: item ids in, item ids out."""
+
+    def __init__(self, network: PolicyNetwork, vocabulary: Vocabulary) -> None:
+        self.network = network.eval()
+        self.vocabulary = vocabulary
+        self._index = {name: item for item, name in enumerate(vocabulary.item_ids)}
+        self._popular, self._log_shares = vocabulary.by_popularity(), vocabulary.log_shares()
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "cpu") -> Policy:
+        """Read a policy folder. Raises `LeaError` where it is broken, has changed, or is of another version."""
+        folder = Path(folder)
+        listed = check_folder(folder)
+        if "policy.safetensors" not in listed:
+            raise LeaError(f"{folder}: has no policy.safetensors: name a policy folder, not one that was exported")
+        config = read_config(folder / "policy.json")
+        network = read_network(folder / "policy.safetensors", config)
+        return cls(network.to(device), read_vocabulary(folder, config.num_items))
+
+    @property
+    def config(self) -> PolicyConfig:
+        """What the network was built of."""
+        return self.network.config
+
+    @property
+    def item_ids(self) -> list[str]:
+        """I item ids, by item."""
+        return self.vocabulary.item_ids
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(I,) training events by item."""
+        return self.vocabulary.counts
+
+    def recommend(
+        self, histories: object, k: int = 10, exclude_seen: bool = True, unknown: Unknown = "skip"
+    ) -> Recommendations:
+        """The best k items for every history, best first; of equal scores the lower item.
+
+        histories: lists of item ids, oldest first, or a table: see `read_histories`. exclude_seen: leave the items of
+        the whole history out. unknown: "skip" counts ids that the vocabulary lacks, "refuse" raises. A history without
+        a known item gets the most popular items, and `fallback` says so. Raises `LeaError` on what is no history.
+        """
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+            raise LeaError(f"k is {k!r}: give a whole number from 1")
+        found = read_histories(histories, self._index, unknown)
+        width = min(int(k), self.config.num_items)
+        indices = np.full((len(found), width), -1, dtype=np.int64)
+        scores = np.full((len(found), width), np.nan, dtype=np.float32)
+        lengths = found.lengths
+        empty = lengths == 0
+        indices[empty] = self._popular[:width]
+        scores[empty] = self._log_shares[self._popular[:width]]
+        # Histories of like length together: the network works on as many positions as the longest has.
+        order = np.argsort(np.minimum(lengths, self.config.history), kind="stable")[int(empty.sum()) :]
+        size = max(1, SCORES_AT_ONCE // self.config.num_items)
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            indices[rows], scores[rows] = self._best(found, rows, width, exclude_seen)
+        return Recommendations(indices, scores, found.unknown, empty, found.users, self.item_ids)
+
+    @torch.inference_mode()
+    def _best(self, found: Histories, rows: np.ndarray, k: int, exclude_seen: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Items (b, k), -1 where there are fewer, and scores (b, k), NaN there, of these histories, none empty."""
+        scores = self.network.scores(found.newest(rows, self.config.history))
+        if exclude_seen:
+            owner, items = (torch.from_numpy(part).to(scores.device) for part in found.of(rows))
+            scores[owner, items] = -torch.inf
+        best = best_first(scores, k)
+        values = scores.gather(1, best)
+        none = values.isneginf()
+        return best.masked_fill(none, -1).cpu().numpy(), values.masked_fill(none, torch.nan).cpu().numpy()
+
+
+def read_config(path: Path) -> PolicyConfig:
+    """Read policy.json. Raises `LeaError` where it does not describe a network that this version can build."""
+    raw = read_json(path)
+    if raw.keys() != set(PolicyConfig.__dataclass_fields__):
+        raise LeaError(f"{path}: not a policy's description, but {', '.join(sorted(raw)) or 'empty'}: {MEND}")
+    kind, settings = raw["backbone"], raw["settings"]
+    if not isinstance(kind, str) or kind not in BACKBONES:
+        raise LeaError(f"{path}: backbone {kind!r} is unknown to this version of LEA: install the LEA that wrote it")
+    for name, largest in LARGEST.items():
+        _check_number(path, name, raw[name], largest)
+    wanted = list(inspect.signature(BACKBONES[kind]).parameters)[2:]  # after num_items and history
+    if not isinstance(settings, dict) or sorted(settings) != sorted(wanted):
+        raise LeaError(f"{path}: settings are not those of {kind}, {', '.join(wanted)}: {MEND}")
+    for name, value in settings.items():
+        _check_setting(path, name, value)
+    if not isinstance(raw["repeat_bias"], bool):
+        raise LeaError(f"{path}: repeat_bias is {raw['repeat_bias']!r}, not true or false: {MEND}")
+    return PolicyConfig(**raw)
+
+
+def _check_setting(path: Path, name: str, value: Any) -> None:
+    if name == "dropout":
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise LeaError(f"{path}: settings.dropout is {value!r}, not between 0 and 1: {MEND}")
+        return
+    values = value if isinstance(value, list) else [value]
+    if not 0 < len(values) <= LARGEST_COUNT:
+        raise LeaError(f"{path}: settings.{name} has {len(values)} entries, not 1 to {LARGEST_COUNT}: {MEND}")
+    for one in values:
+        _check_number(path, f"settings.{name}", one, LARGEST_COUNT if name == "layers" else LARGEST_SETTING)
+
+
+def _check_number(path: Path, name: str, value: Any, largest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
+        raise LeaError(f"{path}: {name} is {value!r}, not a whole number from 1 to {largest}: {MEND}")
+
+
+def read_network(path: Path, config: PolicyConfig) -> PolicyNetwork:
+    """Read the weights into a network of `config`, ready to score.
+
+    Built without memory first, so that a description of another size is refused before it costs any. Raises `LeaError`
+    where names, shapes or kinds of numbers differ, or a number is none.
+    """
+    try:
+        with torch.device("meta"):
+            network = PolicyNetwork(config)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise LeaError(f"{path.with_name('policy.json')}: builds no network ({error}): {MEND}") from None
+    arrays = read_tensors(path)
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name in sorted(wanted.keys() ^ arrays.keys()):
+        problem = "lacks" if name in wanted else "has"
+        raise LeaError(f"{path}: {problem} {name}, unlike the network of policy.json: {MEND}")
+    for name, array in arrays.items():
+        if array.shape != wanted[name] or array.dtype != np.float32:
+            raise LeaError(f"{path}: {name} is {array.dtype} {array.shape}, not float32 {wanted[name]}: {MEND}")
+        if not np.isfinite(array).all():
+            raise LeaError(f"{path}: {name} holds a number that is infinite or none: train the policy again")
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, assign=True)
+    return network.eval()
