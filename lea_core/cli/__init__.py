@@ -17,7 +17,11 @@ from lea_core.errors import run
 
 STATUS = """Exit status: 0 done; 1 a mistake, in one line on stderr; 2 an unknown command or option; 3 done, but lines
 of the input were refused, each named on stderr (recommend); 130 interrupted; 141 the reader of the output has gone."""
-POLICY, PIPELINE, MACHINE = "The policy that ships", "The pipeline (pip install 'lea[train]')", "This machine"
+POLICY, PIPELINE, MACHINE = (
+    "The policy that ships",
+    printing.paragraph("The pipeline: pip install 'lea[train]'"),
+    "This machine",
+)
 
 app = typer.Typer(
     help="Recommenders trained with reinforcement learning on a language model's judgement.",
@@ -56,8 +60,8 @@ def command(arguments: list[str]) -> None:
     try:
         status = app(arguments or ["--help"], prog_name="lea", standalone_mode=False)
     except typer.TyperException as error:
-        reason = " ".join(error.format_message().split()).rstrip(".")
-        print(f"error: {reason}: `lea --help` and `lea COMMAND --help` say what there is", file=sys.stderr)
+        reason = " ".join(error.format_message().split())
+        print(f"error: {reason} (`lea --help` and `lea COMMAND --help` say what there is)", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     if status == printing.INTERRUPTED:
         print("error: interrupted: nothing was published; run the same command to start again", file=sys.stderr)

@@ -23,7 +23,9 @@ def doctor(
     network: Annotated[
         bool, typer.Option("--network", help="Try to reach what params.yaml names, 5 seconds each.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: check, level, message and mend of each.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: check, level, message and mend of each.")
+    ] = False,
 ) -> None:
     """Check this machine and this folder, and say what to do where something is wrong; status 1 where it is."""
     from lea_core.doctor import examine

@@ -24,7 +24,7 @@ INTERACTIONS, LLM, TOKENS, LE = (
 HISTORY = 10  # events of a history that are shown
 
 
-@pipeline()
+@pipeline
 def forecast() -> None:
     """Say what annotate and augment will cost, from a short trial: tokens, seconds, bytes."""
     import psutil
@@ -43,7 +43,7 @@ def forecast() -> None:
     say(f"{found.tokens_per_second:,.0f} tokens/s tried with {workers}; the cache folder takes as many bytes again.")
 
 
-@pipeline()
+@pipeline
 def inspect(
     user: Annotated[str, typer.Option(help="The user's id in the data.")],
     position: Annotated[

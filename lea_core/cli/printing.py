@@ -24,14 +24,17 @@ _PIECES = re.compile(r"(?<=[-_ ])")  # where a name may go on in the next line
 
 
 @contextlib.contextmanager
-def pipeline() -> Iterator[None]:
-    """Turn a missing package of the pipeline into one line; also a decorator of a command."""
+def needing(what: str, extra: str) -> Iterator[None]:
+    """Turn a missing package of an extra into one line; also a decorator of a command."""
     try:
         yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in OURS:
             raise
-        raise LeaError(f"this needs the pipeline: pip install 'lea[train]' (there is no {error.name})") from None
+        raise LeaError(f"this needs {what}: pip install 'lea[{extra}]' (there is no {error.name})") from None
+
+
+pipeline = needing("the pipeline", "train")
 
 
 def version(wanted: bool) -> None:
@@ -100,7 +103,9 @@ def fitting(header: Sequence[str], rows: Sequence[Sequence[str | Text]], left: i
     columns = [[name, *(str(row[place]) for row in rows)] for place, name in enumerate(header)]
     natural = [max(map(cell_len, column)) for column in columns]
     wraps = [place for place in range(left) if not any(isinstance(row[place], Text) for row in rows)]
-    least = {place: max(cell_len(piece.rstrip()) for cell in columns[place] for piece in _pieces(cell)) for place in wraps}
+    least = {
+        place: max(cell_len(piece.rstrip()) for cell in columns[place] for piece in _pieces(cell)) for place in wraps
+    }
     excess = sum(natural) + 3 * len(header) + 1 - width  # a border and two blanks for each column
     while excess > 0 and (wide := [place for place in wraps if natural[place] > least[place]]):
         widest = max(wide, key=lambda place: natural[place])

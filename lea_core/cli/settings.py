@@ -13,7 +13,7 @@ import typer
 from lea_core.cli.printing import pipeline, print_table, say
 
 
-@pipeline()
+@pipeline
 def check() -> None:
     """Validate params.yaml and say what each variant uses."""
     from lea_core.params import FOLDERS, load
@@ -27,7 +27,7 @@ def check() -> None:
     print_table(title, ["variant", "backbone", "method", *FOLDERS], cells, left=3 + len(FOLDERS))
 
 
-@pipeline()
+@pipeline
 def use(file: Annotated[Path, typer.Argument(help="An overlay, such as settings/faithful.yaml.")]) -> None:
     """Set the keys of params.yaml that a file of settings names; comments stay, and a mistake changes nothing."""
     from lea_core.params.overlay import use as merge

@@ -14,7 +14,7 @@ from lea_core.cli.printing import pipeline, print_table, say
 from lea_core.progress import duration
 
 
-@pipeline()
+@pipeline
 def tune(
     variants: Annotated[list[str] | None, typer.Argument(help="Which to tune; default: all of params.yaml.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for tuning.csv and tuned.yaml.")] = Path("tuning"),

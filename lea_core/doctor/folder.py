@@ -24,6 +24,7 @@ PARAMS, LOCK, MODEL = Path("params.yaml"), Path("dvc.lock"), Path("data/llm/llm.
 
 
 def git() -> Found:
+    """The commit, and whether tracked files have changed since."""
     if shutil.which("git") is None:
         yield "warning", "git is not installed: experiments and provenance need it", "install git"
         return
@@ -41,6 +42,7 @@ def git() -> Found:
 
 
 def params() -> Found:
+    """Whether params.yaml is valid."""
     if not PARAMS.exists():
         yield "warning", "there is none here: this is no folder of the pipeline", "run this in the folder that holds it"
         return
@@ -54,6 +56,7 @@ def params() -> Found:
 
 
 def dvc() -> Found:
+    """Whether this is a DVC repository, and which stages would run."""
     if not Path("dvc.yaml").exists() or not installed("dvc"):
         return  # said before: no folder of the pipeline, or no packages for it
     if not Path(".dvc").is_dir():
@@ -89,7 +92,11 @@ def data() -> Found:
         if not path.exists():
             yield "warning", f"{path} is not there", f"run `dvc checkout {path}`, or `dvc repro`"
         elif folder_md5(path) != wanted:
-            yield "problem", f"{path} is not what was fetched: its hash is not that of {LOCK}", f"rm -r {path}; dvc repro"
+            yield (
+                "problem",
+                f"{path} is not what was fetched: its hash is not that of {LOCK}",
+                f"delete {path} and run `dvc repro`",
+            )
         else:
             yield "ok", f"{path} is whole, {amount(sum(file.stat().st_size for file in path.iterdir()))}", ""
     if not outs:
@@ -100,8 +107,8 @@ def data() -> Found:
 def folder_md5(folder: Path) -> str:
     """The hash that DVC gives a folder: of the list of its files and their hashes."""
     files = (file for file in folder.rglob("*") if file.is_file())
-    names = sorted((file.relative_to(folder).parts, file) for file in files)
-    listed = [{"md5": _md5(file), "relpath": "/".join(parts)} for parts, file in names]
+    names = sorted((file.relative_to(folder).as_posix(), file) for file in files)
+    listed = [{"md5": _md5(file), "relpath": name} for name, file in names]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
@@ -128,6 +135,7 @@ def _model_elsewhere() -> Found:
 
 
 def policy(folder: Path) -> Found:
+    """Whether the policy's folder is there and every file of it as it was written."""
     if not folder.exists():
         yield "warning", f"{folder} is not there: nothing to recommend with", "run `dvc repro export`"
         return

@@ -21,8 +21,8 @@ LITTLE_DISK, NO_DISK = 5e9, 5e8  # bytes; a run of MovieLens-100K takes 2.5 GB w
 LITTLE_MEMORY = 4e9  # bytes
 
 
-
 def python() -> Found:
+    """Which Python."""
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < OLDEST:
         yield "problem", f"Python {found}", "install Python {}.{} or newer".format(*OLDEST)
@@ -31,6 +31,7 @@ def python() -> Found:
 
 
 def torch_and_device() -> Found:
+    """Which torch, where language models run and in which number format."""
     import torch
 
     from lea_core.llm import choose_device_and_dtype
@@ -64,9 +65,10 @@ def _requirements(*names: str, extra: str = "") -> dict[str, str]:
 
 
 def train_extra() -> Found:
+    """Whether the pipeline's packages are installed."""
     wanted = _requirements(extra="train")
     if not wanted:
-        yield "warning", "lea is not installed, so what it needs is not known", "pip install ."
+        yield "warning", "no installation of lea says what the pipeline needs", TRAIN
         return
     absent = [name for name in wanted if not installed(name)]
     if absent:
@@ -77,6 +79,7 @@ def train_extra() -> Found:
 
 
 def installed(name: str) -> bool:
+    """Whether a package of that name is installed."""
     try:
         metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -85,6 +88,7 @@ def installed(name: str) -> bool:
 
 
 def disk() -> Found:
+    """Free space for the working folder and for the cache folder, where that is on another disk."""
     seen: set[int] = set()
     for name, folder in (("the working folder", Path()), ("the cache folder", cache_folder())):
         place = folder.absolute()
@@ -107,6 +111,7 @@ def disk() -> Found:
 
 
 def memory() -> Found:
+    """Memory of the machine, or what a container may take of it."""
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")  # of a container on Linux
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():

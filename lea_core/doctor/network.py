@@ -31,8 +31,8 @@ def network(path: Path = Path("params.yaml")) -> Found:
         return
     params = load(path)
     tables = as_tables(params.dataset)
-    for source in dict.fromkeys([tables.interactions.source, tables.items.source, params.llm.source]):
-        location = source.partition("!")[0]
+    sources = (tables.interactions.source, tables.items.source, params.llm.source)
+    for location in dict.fromkeys(source.partition("!")[0] for source in sources):
         yield from _reach(location)
 
 
