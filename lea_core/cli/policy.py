@@ -6,7 +6,7 @@ In: a policy folder. Out: tables or JSON on stdout; a folder.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ INFO_EXAMPLES = ["lea info", "lea info data/policy --json | jq .metrics"]
 EXPORT_EXAMPLES = ["lea export --onnx data/policy-onnx", "lea export data/policy --onnx small --int8 -k 20"]
 Folder = Annotated[Path, typer.Argument(help="The policy's folder.")]
 DEFAULT = Path("data/policy")
+PARTS = ("state", "reward", "actions", "ranking", "items")  # of the LE, in the order of params.yaml
 
 
 def info(
@@ -32,18 +33,20 @@ def info(
     if as_json:
         print(json.dumps(found, indent=2))
     else:
-        for part in ("policy", "metrics", "provenance"):
-            if found[part]:
-                print_table(part.capitalize(), ["", ""], [list(row) for row in flat(found[part])], left=2)
+        print_table(str(folder), ["what", ""], facts(found), left=2)
+        if found["metrics"]:
+            print_table(
+                "Worth", ["metric", "validation", "test", "mean of the seeds, test"], worth(found["metrics"]), left=1
+            )
         files = [[name, f"{size:,}"] for name, size in found["files"].items()]
-        print_table(f"{folder}: {amount(sum(found['files'].values()))}", ["file", "bytes"], files, left=1)
+        print_table(f"Files: {amount(sum(found['files'].values()))}", ["file", "bytes"], files, left=1)
         say("All hashes hold." if found["sound"] else f"NOT SOUND: {found['problem']}")
     if not found["sound"]:
         raise typer.Exit(1)
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """All that the folder says of itself: policy, metrics, provenance, files with their bytes, and whether it is sound.
+    """All that the folder says of itself: policy, metrics, provenance, onnx, bytes of its files, and whether it is sound.
 
     Raises `LeaError` where it is no policy folder; one whose hashes do not hold is described as far as it can be.
     """
@@ -61,7 +64,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "folder": str(folder),
         "sound": sound,
         "problem": problem,
-        **{part: _json(folder / f"{part}.json") for part in ("policy", "metrics", "provenance")},
+        **{part: _json(folder / f"{part}.json") for part in ("policy", "metrics", "provenance", "onnx")},
         "files": {path.name: path.stat().st_size for path in files},
     }
 
@@ -74,14 +77,55 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every leaf of nested maps with its dotted name."""
-    for key, below in value.items():
-        name = f"{prefix}.{key}" if prefix else key
-        if isinstance(below, Mapping) and below:
-            yield from flat(below, name)
-        else:
-            yield name, f"{below:.4f}" if isinstance(below, float) else str(below)
+def facts(found: Mapping[str, Any]) -> list[list[str]]:
+    """Name and value of what the folder is and was made of; what it does not say is left out."""
+    policy, made, onnx = found["policy"], found["provenance"], found["onnx"]
+    variant = _at(made, "params", "training", "variant")
+    parts = [f"{part} {source}" for part in PARTS if (source := variant.get(part, "none")) != "none"]
+    data, versions = _at(made, "data"), _at(made, "versions")
+    commit = (
+        f"{made['commit'][:12]}{' with changes' if made.get('changed') else ''}" if made.get("commit") else "unknown"
+    )
+    rows = {
+        "variant": made.get("variant"),
+        "method": variant.get("method"),
+        "parts of the LE": ", ".join(parts) or ("none" if variant else None),
+        "seed": made.get("seed"),
+        "backbone": policy.get("backbone") or onnx.get("backbone"),
+        "settings": ", ".join(f"{name} {value}" for name, value in _at(policy, "settings").items()),
+        "items": policy.get("num_items") or onnx.get("num_items"),
+        "history": policy.get("history") or onnx.get("history"),
+        "repeat bias": policy.get("repeat_bias"),
+        "ONNX": ", ".join(f"{name} {onnx[name]}" for name in ("opset", "k", "int8") if name in onnx),
+        "data set": _at(made, "params", "dataset").get("name"),
+        "data (SHA-256)": ", ".join(f"{name} {digest[:16]}" for name, digest in data.items()),
+        "parameters (SHA-256)": made.get("params_sha256", "")[:16],
+        "commit": commit if made else None,
+        "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
+    }
+    return [[name, str(value)] for name, value in rows.items() if value not in (None, "")]
+
+
+def worth(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each metric that the folder has of validation and test: this seed's, and the seeds' mean."""
+    valid, test = _at(metrics, "valid"), _at(metrics, "test")
+    rows = []
+    for name in valid:
+        if name in test and isinstance(valid[name], Mapping):
+            sd = test[name].get("sd")
+            spread = "" if sd is None else f" ± {sd:.4f}"
+            values = (valid[name]["value"], test[name]["value"], test[name]["mean"])
+            first, second, mean = (f"{value:.4f}" for value in values)
+            rows.append([name, first, second, mean + spread])
+    return [*rows, ["events", f"{valid.get('events', 0):,}", f"{test.get('events', 0):,}", ""]]
+
+
+def _at(value: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    """The map below these names, empty where there is none."""
+    found: Any = value
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 @needing("the extra onnx", "onnx")

@@ -41,11 +41,12 @@ def version(wanted: bool) -> None:
     """Print the installed version and leave, where it is wanted."""
     if not wanted:
         return
-    from importlib import metadata
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
 
     try:
-        print(f"lea {metadata.version('lea')}")
-    except metadata.PackageNotFoundError:
+        print(f"lea {installed('lea')}")
+    except PackageNotFoundError:
         print("lea, not installed: run from a folder")
     raise typer.Exit
 

@@ -5,11 +5,11 @@ In: this process. Out: findings. Nothing is written.
 
 from __future__ import annotations
 
+import importlib.metadata as metadata
 import os
 import re
 import shutil
 import sys
-from importlib import metadata
 from pathlib import Path
 
 from lea_core.doctor.finding import TRAIN, Found
