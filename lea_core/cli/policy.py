@@ -46,7 +46,7 @@ def info(
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """All that the folder says of itself: policy, metrics, provenance, onnx, bytes of its files, and whether it is sound.
+    """What the folder says of itself: policy, metrics, provenance, onnx, bytes of its files; and whether it is sound.
 
     Raises `LeaError` where it is no policy folder; one whose hashes do not hold is described as far as it can be.
     """
@@ -110,7 +110,7 @@ def worth(metrics: Mapping[str, Any]) -> list[list[str]]:
     """A row for each metric that the folder has of validation and test: this seed's, and the seeds' mean."""
     valid, test = _at(metrics, "valid"), _at(metrics, "test")
     rows = []
-    for name in valid:
+    for name in sorted(valid, key=lambda name: (name.partition("@")[0], len(name), name)):  # HR@5 before HR@10
         if name in test and isinstance(valid[name], Mapping):
             sd = test[name].get("sd")
             spread = "" if sd is None else f" ± {sd:.4f}"
