@@ -91,7 +91,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LeaError(f"{path}: no readable JSON ({error}): delete it and run `dvc repro`") from None
     if not isinstance(value, dict):
         raise LeaError(f"{path}: holds {type(value).__name__}, not an object: delete it and run `dvc repro`")

@@ -1,7 +1,7 @@
 """train <variant>: interactions and what the variant uses of the LE -> data/policies/<variant>/.
 
 One folder per seed with the policy, curves.csv (a row per seed and evaluation) and training.json (how long it took,
-which epoch was best). Alone: `python -m stages.train snqn`.
+which epoch was best, with which settings). Alone: `python -m stages.train snqn`.
 
 On the CPU the seeds train side by side, a process with one thread each: these networks are too small for a second
 thread to pay, and the sums of floats, so the policies, do not depend on the number of cores.
@@ -16,7 +16,7 @@ from typing import Any
 from lea_core.artifacts import publish_folder, write_csv, write_json
 from lea_core.errors import LeaError, run
 from lea_core.leaks import training_events
-from lea_core.params import load
+from lea_core.params import Params, load
 from lea_core.processes import side_by_side
 from lea_core.sequences import read_sequences
 
@@ -35,7 +35,18 @@ def main(argv: list[str]) -> None:
         trained = side_by_side(partial(train_one, name, folder), seeds)
         write_csv(folder / "curves.csv", [row for curve, _ in trained for row in curve])
         summaries = {str(seed): summary for seed, (_, summary) in zip(seeds, trained, strict=True)}
-        write_json(folder / "training.json", {"seeds": summaries})
+        write_json(folder / "training.json", {"seeds": summaries, "params": settings(params, name)})
+
+
+def settings(params: Params, name: str) -> dict[str, Any]:
+    """What the policies of variant `name` were trained with, its own settings in their places; the policy keeps it."""
+    own, variant = params.of(name), params.variant(name)
+    return {
+        "variant": variant.model_dump(),
+        "backbone": getattr(own.backbones, variant.backbone).model_dump(),
+        "method": getattr(own.methods, variant.method).model_dump(),
+        "train": own.train.model_dump(),
+    }
 
 
 def train_one(name: str, folder: Path, seed: int) -> tuple[list[dict[str, float]], dict[str, Any]]:

@@ -30,11 +30,11 @@ from tests.lane import VARIANTS, change_params, clone, commit, dvc, environment,
 
 pytestmark = pytest.mark.slow
 
-SNQN_LEA = {"train@snqn-lea", "evaluate@snqn-lea", "estimate_value", "report"}
+SNQN_LEA = {"train@snqn-lea", "evaluate@snqn-lea", "estimate_value", "export", "report"}
 ALL_VARIANTS = SNQN_LEA | {"train@supervised", "evaluate@supervised"}
 LLM = {"tokenize_items", "finetune_le", "annotate", "augment", "rank", "measure_le", "evaluate_le"}
 EVERYTHING = {"fetch", "preprocess", "baselines"} | LLM | ALL_VARIANTS
-RANKED = {"evaluate@supervised", "evaluate@snqn-lea", "baselines", "evaluate_le", "report"}
+RANKED = {"evaluate@supervised", "evaluate@snqn-lea", "baselines", "evaluate_le", "export", "report"}
 GRU4REC = {
     "backbone": "gru4rec",
     "method": "supervised",
@@ -56,15 +56,16 @@ ABOVE_TRAINING: Table = [
     ({"variants.snqn-lea.actions": "none"}, SNQN_LEA),
     # ... but the report shows their rewards; what the LE is worth by itself is measured on its states.
     ({"augment.actions": 1}, {"augment", "report"}),
-    # The pooled method reads no setting of the learned one, and a leave-one-out split no seed: the same bytes.
+    # The pooled method reads no setting of the learned one, and a leave-one-out split no seed: the same bytes. The
+    # policy that ships says how its data were filtered and split, the seed too.
     ({"tokenize_items.learned.steps": 3}, {"tokenize_items"}),
-    ({"preprocess.split.seed": 1}, {"preprocess"}),
+    ({"preprocess.split.seed": 1}, {"preprocess", "export"}),
     ({"finetune_le.recent_decay": 0.5}, LLM - {"tokenize_items"} | SNQN_LEA),
     # The raw data stay; everything else is about other users.
     ({"preprocess.max_users": 50}, EVERYTHING - {"fetch"}),
 ]
 FROM_TRAINING_ON: Table = [
-    ({"report.metric": "HR@10"}, {"report"}),
+    ({"report.metric": "HR@10"}, {"export", "report"}),
     ({"evaluate.cutoffs": [10]}, RANKED),
     ({"baselines.session_knn.recent": 3}, {"baselines", "report"}),
     ({"methods.snqn.gamma": 0.4}, SNQN_LEA),
@@ -72,9 +73,9 @@ FROM_TRAINING_ON: Table = [
     ({"methods.sa2c.gamma": 0.4, "backbones.gru4rec.width": 8}, set()),
     (
         {"variants.supervised-gru4rec": GRU4REC},
-        {"train@supervised-gru4rec", "evaluate@supervised-gru4rec", "estimate_value", "report"},
+        {"train@supervised-gru4rec", "evaluate@supervised-gru4rec", "estimate_value", "export", "report"},
     ),
-    ({"variants.supervised-gru4rec": ...}, {"estimate_value", "report"}),
+    ({"variants.supervised-gru4rec": ...}, {"estimate_value", "export", "report"}),
     ({"off_policy.clip": 5.0}, {"estimate_value"}),  # no weight of the lane is clipped: the values stay
 ]
 

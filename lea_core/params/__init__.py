@@ -46,6 +46,7 @@ from lea_core.params.learners import (
     BatchParams,
     CaserParams,
     EvaluateParams,
+    ExportParams,
     GbceLoss,
     Gru4RecParams,
     LeUseParams,
@@ -88,6 +89,7 @@ __all__ = [
     "CountOrZero",
     "Dimension",
     "EvaluateParams",
+    "ExportParams",
     "FileSource",
     "FloatRange",
     "GbceLoss",
@@ -169,6 +171,7 @@ class Params(Section):
     train: TrainParams
     variants: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Variant], Field(min_length=1)]
     evaluate: EvaluateParams
+    export: ExportParams
     off_policy: ValueParams
     baselines: BaselineParams
     report: ReportParams
@@ -295,6 +298,10 @@ def parse(raw: Mapping[str, Any], path: Path) -> Params:
     except ValidationError as error:
         raise LeaError(f"{path}: {_first(error)}") from None
     # not in Params, which also stands for one variant alone
+    if found.export.variant is not None and found.export.variant not in found.variants:
+        raise LeaError(f"{path}: export.variant: variants has no {found.export.variant!r}: write one of them, or null")
+    if found.export.seed is not None and found.export.seed not in found.train.seeds:
+        raise LeaError(f"{path}: export.seed {found.export.seed} is none of train.seeds: write one of them, or null")
     for name, control in found.controls.policies.items():
         key = f"{path}: controls.policies.{name}.policy"
         if control.policy not in found.variants:

@@ -272,6 +272,13 @@ class EvaluateParams(Section):
     batch_users: Count
 
 
+class ExportParams(Section):
+    """Which policy ships."""
+
+    variant: str | None  # null: the one that is best on validation by report.metric
+    seed: int | None  # of train.seeds; null: the best on validation
+
+
 class ValueParams(Section):
     """Off-policy estimates of what each variant's policy is worth (docs/off-policy.md)."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -167,7 +168,7 @@ def _grouped(table: pa.Table) -> tuple[list[list[Any]], list[Any]]:
     if TIMESTAMP in table.column_names:
         order = pc.sort_indices(table[TIMESTAMP]).to_numpy()  # stable
     order = order[np.argsort(codes[order], kind="stable")]
-    items = table[ITEM].take(pa.array(order)).to_pylist()
-    ends = np.cumsum(np.bincount(codes, minlength=len(users)))
-    starts = [0, *ends[:-1].tolist()]
-    return [items[start:end] for start, end in zip(starts, ends.tolist(), strict=True)], users
+    events = table[ITEM].to_pylist()
+    items = [events[row] for row in order.tolist()]
+    ends = np.cumsum(np.bincount(codes, minlength=len(users))).tolist()
+    return [items[start:end] for start, end in pairwise([0, *ends])], users

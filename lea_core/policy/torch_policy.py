@@ -161,4 +161,11 @@ def read_network(path: Path, config: PolicyConfig) -> PolicyNetwork:
         if not np.isfinite(array).all():
             raise LeaError(f"{path}: {name} holds a number that is infinite or none: train the policy again")
     network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, assign=True)
-    return network.eval()
+    network.eval()
+    try:
+        with torch.inference_mode():
+            network(torch.zeros((1, 1), dtype=torch.int64))  # settings that fit no layer, such as odd heads, show here
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise LeaError(f"{path.with_name('policy.json')}: describes no network that runs ({reason}): {MEND}") from None
+    return network
