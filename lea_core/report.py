@@ -20,6 +20,8 @@ from lea_core.colours import COLOURS
 from lea_core.errors import LeaError
 from lea_core.results import SELECTION, Result, change, twin
 
+BASELINE_COLOUR = "#DDDDDD"
+
 
 def table_rows(results: Sequence[Result], headline: str) -> list[dict[str, Any]]:
     """Return the rows of table.csv: what a variant or baseline uses, the headline metric, its cost, every metric.
@@ -234,13 +236,18 @@ def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: 
 
 
 def draw(results: Sequence[Result], headline: str, path: Path) -> None:
-    """Write chart.png: validation curves (a line per seed), and the headline metric with its seeds and spread."""
+    """Write chart.png: validation curves (a line per seed), and the headline metric with its seeds and spread.
+
+    Baselines, which have no curve, are pale.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    colours = dict(zip((result.name for result in results), cycle(COLOURS), strict=False))
+    variants = [result.name for result in results if result.variant is not None]
+    colours = dict.fromkeys((result.name for result in results), BASELINE_COLOUR)
+    colours |= dict(zip(variants, cycle(COLOURS), strict=False))
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 1.8 + 0.5 * len(results)), width_ratios=(3, 2))
     for result in results:
         for seed in sorted({row["seed"] for row in result.curve}):

@@ -88,14 +88,15 @@ def verdict(part: str, rows: list[dict[str, Value]], metric: str) -> str:
         return f"The LE's {part} changed {metric} by {signed(gain or 0.0)}; without an interval that shows nothing."
     size = f"{signed(gain)} {metric} (95 % {signed(low)} to {signed(high)})"
     sure = p is None or p < 0.05
+    what = "a critic without the LE" if part == "method" else f"the LE's {part}"
     if high < 0 and sure:
-        words = f"The LE's {part} costs: {size}."
+        words = f"{what[0].upper()}{what[1:]} costs: {size}."
     elif low > 0 and sure:
-        words = f"The LE's {part} bought {size}."
+        words = f"{what[0].upper()}{what[1:]} bought {size}."
     else:
-        words = f"Not shown that the LE's {part} buys anything: {size}."
+        words = f"Not shown that {what} buys anything: {size}."
     if not controls:
-        return words + " It has no control."
+        return words if part == "method" else words + " It has no control."
     rival = max(controls, key=lambda row: number(row, "difference") or 0.0)
     other = number(rival, "difference") or 0.0
     name = _source(rival)
