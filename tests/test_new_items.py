@@ -13,7 +13,7 @@ import torch
 
 from lea_core import llm, params, tables
 from lea_core.artifacts import write_tensors
-from lea_core.cli_new_items import add_items as command
+from lea_core.cli.new_items import add_items as command
 from lea_core.errors import LeaError
 from lea_core.item_tokens import pooled_tokens
 from lea_core.policy import Policy

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from lea_core.cli.printing import needing, say
 
 EXAMPLES = ["lea add-items data/policy --items new.csv --out data/policy-more", "lea add-items --items new.jsonl"]
 DEFAULT = Path("data/policy")
 
 
+@needing("the pipeline", "train")
 def add_items(
     items: Annotated[Path, typer.Option(help="Parquet, CSV or JSON lines with the columns item_id and text.")],
     folder: Annotated[Path, typer.Argument(help="The policy's folder.")] = DEFAULT,
@@ -41,4 +43,4 @@ def add_items(
         f"as in training, where a text was {path.reading['text']!r}.",
     )
     for sentence in sentences:
-        Console().print(sentence, markup=False, highlight=False)
+        say(sentence)
