@@ -81,7 +81,7 @@ def test_help_is_quick_and_whole() -> None:
     code = "import sys, lea_core.cli; assert not {'torch', 'pyarrow', 'pydantic'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     for known in app.registered_commands:
-        assert f"lea {known.callback.__name__}" in str(known.epilog)  # type: ignore[union-attr]
+        assert f"lea {known.callback.__name__.replace('_', '-')}" in str(known.epilog)  # type: ignore[union-attr]
     assert any("lea\\[train]" in str(known.rich_help_panel) for known in app.registered_commands)
 
 

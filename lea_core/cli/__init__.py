@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from lea_core.cli import doctor, le, policy, printing, recommend, report, settings, tuning
+from lea_core.cli import doctor, le, new_items, policy, printing, recommend, report, settings, tuning
 from lea_core.errors import run
 
 STATUS = """Exit status: 0 done; 1 a mistake, in one line on stderr; 2 an unknown command or option; 3 done, but lines
@@ -35,6 +35,7 @@ for panel, function, examples in (
     (POLICY, recommend.recommend, recommend.EXAMPLES),
     (POLICY, policy.info, policy.INFO_EXAMPLES),
     (POLICY, policy.export, policy.EXPORT_EXAMPLES),
+    (POLICY, new_items.add_items, new_items.EXAMPLES),
     (PIPELINE, report.report, ["lea report"]),
     (PIPELINE, settings.check, ["lea check"]),
     (PIPELINE, settings.use, ["lea use settings/faithful.yaml", "git checkout params.yaml  # takes it back"]),

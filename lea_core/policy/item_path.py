@@ -31,7 +31,7 @@ PENALTIES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 FOLDS = 5
 HALF_WEIGHT = 10.0  # training events with which an item counts half as much as one with very many
 FEWEST = 2 * FOLDS  # items to fit on
-BOOST = 1.0
+BOOST = 0.5
 EMBEDDING, ACTOR, ACTOR_BIAS = "backbone.item_embedding.weight", "actor.weight", "actor.bias"
 
 
