@@ -41,6 +41,7 @@ from lea_core.processes import side_by_side
 from lea_core.sequences import Sequences
 
 RESULTS = ROOT / "benchmarks" / "results"
+JSON = RESULTS / "cold_start.json"
 DATA = {DEFAULT: 4, "scientific": 2}  # and seeds
 VARIANTS = ("supervised-items", "supervised-items-frozen")
 COLD = 0.1
@@ -219,9 +220,8 @@ def test(boost: float, one: Seed) -> dict[str, Any]:
 
 
 def with_variants(name: str, params: Params) -> Params:
-    """The variants; on another data set with the settings of `supervised-lea` there, which starts from vectors too."""
-    path = SETTINGS / f"{name}.yaml"
-    own = read_yaml(path)["variants"]["supervised-lea"]["set"] if name != DEFAULT else {}
+    """The variants, on another data set with the tuned settings of `supervised` there, as in `make benchmark`."""
+    own = read_yaml(SETTINGS / f"{name}.yaml")["variants"]["supervised"]["set"] if name != DEFAULT else {}
     changes = {f"variants.{variant}": {**params.variants[variant].model_dump(), "set": own} for variant in VARIANTS}
     changes[f"variants.{VARIANTS[1]}"]["set"] = {**own, "train.le.freeze_items": True}
     return changed(params, changes)
@@ -278,19 +278,20 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def write(results: Mapping[str, Any]) -> None:
     """cold_start.json and cold_start.md."""
     RESULTS.mkdir(exist_ok=True)
-    with publish_file(RESULTS / "cold_start.json") as temporary:
+    with publish_file(JSON) as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    place = results["where"]
     lines = [
-        f"`make bench-cold`: {place['processor']}, {place['cores']} cores, gpu {place['gpu']}, torch {place['torch']}. "
-        "A tenth of the items is cold, drawn anew for every seed; means over the seeds; see benchmarks/cold_start.py."
+        "`make bench-cold`: a tenth of the items is cold, drawn anew for every seed; means over the seeds; see "
+        "benchmarks/cold_start.py."
     ]
-    for name, variants in results["data"].items():
-        for variant, found in variants.items():
+    for name, measured in results.items():
+        place = measured["where"]
+        lines += ["", f"# {name}", "", f"{place['processor']}, {place['cores']} cores, torch {place['torch']}."]
+        for variant, found in measured["variants"].items():
             events = next(iter(found["test"].values()))["events"]
             lines += [
                 "",
-                f"## {name}, {variant}",
+                f"## {variant}",
                 "",
                 f"{found['seeds']} seeds, {events['cold']} cold and {events['warm']} warm test events in all. On items "
                 f"left out of the fit, texts explain {found['explained'][0]:.2f} of the variance of trained embeddings "
@@ -314,14 +315,15 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=VARIANTS)
     parser.add_argument("--seeds", type=int, help="default: 4 on MovieLens, 2 on others")
     options = parser.parse_args()
-    results: dict[str, Any] = {"where": where(), "data": {}}
+    results = json.loads(JSON.read_text()) if JSON.exists() else {}  # a data set alone leaves the others
     for name in options.data:
         if absent := absent_source(name):
             print(f"{name} skipped: {absent} is not there")
             continue
         prepare(name)  # once, before processes ask for it
         seeds = options.seeds or DATA.get(name, 2)
-        results["data"][name] = {variant: measure(name, variant, seeds) for variant in options.variants}
+        found = {variant: measure(name, variant, seeds) for variant in options.variants}
+        results[name] = {"where": where(), "variants": found}
         write(results)
 
 

@@ -18,7 +18,7 @@ from lea_core.errors import LeaError
 from lea_core.item_tokens import pooled_tokens
 from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, check_folder, seal, write_vocabulary
-from lea_core.policy.item_path import BOOST, extend, fit_item_path, rows_of
+from lea_core.policy.item_path import extend, fit_item_path, rows_of
 from lea_core.policy.item_texts import export_item_path, read_new_items, vectors_of
 from lea_core.policy.new_items import ITEM_PATH, add_items, read_item_path, write_item_path
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
@@ -153,7 +153,7 @@ def test_a_folder_with_items_added(tmp_path: Path) -> None:
     assert "2 items without interactions" in (tmp_path / "two" / "README.md").read_text()
     add_items(tmp_path / "two", tmp_path / "two", ["newer"], VECTORS[[9]], boost=2.0)  # in its own place
     notes = json.loads((tmp_path / "two" / "provenance.json").read_text())["added_items"]
-    assert [(note["items"], note["boost"]) for note in notes] == [(2, BOOST), (1, 2.0)]
+    assert [(note["items"], note["boost"]) for note in notes] == [(2, 0.5), (1, 2.0)]
     assert Policy.load(tmp_path / "two").item_ids[-3:] == ["new", "7", "newer"]
 
 
@@ -243,15 +243,15 @@ def test_from_texts_to_a_policy_that_knows_them(tmp_path: Path, capsys: pytest.C
         vectors_of(texts[4:5], path, tmp_path / "data" / "llm"), made.tokens.content[4:5], atol=2e-3
     )
     (tmp_path / "new.csv").write_text(f"item_id,text\ntwin,{texts[4]}\n")
-    command(tmp_path / "new.csv", folder, tmp_path / "more", tmp_path / "data" / "llm")
+    command(tmp_path / "new.csv", tmp_path / "more", folder, tmp_path / "data" / "llm")
     rows = Policy.load(tmp_path / "more").network.backbone.item_embedding.weight
     torch.testing.assert_close(rows[30], rows[4], atol=1e-3, rtol=0.0)
     with pytest.raises(LeaError, match="item 'twin' is known to the policy already"):  # before the LLM is even found
-        command(tmp_path / "new.csv", tmp_path / "more", None, tmp_path / "nowhere")
+        command(tmp_path / "new.csv", tmp_path / "again", tmp_path / "more", tmp_path / "nowhere")
     assert "1 items added" in capsys.readouterr().out.replace("\n", " ")
     llm.fetch(str(tiny_llm.write(tmp_path / "other", "qwen2")), None, tmp_path / "cache", tmp_path / "data" / "llm")
     with pytest.raises(LeaError, match="another LLM than the one"):
-        command(tmp_path / "new.csv", folder, tmp_path / "more", tmp_path / "data" / "llm")
+        command(tmp_path / "new.csv", tmp_path / "more", folder, tmp_path / "data" / "llm")
     export_item_path(folder / "none", network, (counts * (np.arange(30) < 9)), tmp_path / "data", params.Params(**raw))
     assert not (folder / "none").exists()
     assert "9 items have text and training events" in capsys.readouterr().err
