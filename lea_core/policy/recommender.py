@@ -16,6 +16,7 @@ from lea_core.policy.folder import Vocabulary
 from lea_core.policy.histories import Histories, Unknown, read_histories
 from lea_core.policy.recommendations import Recommendations
 
+FEWEST = 16  # histories of a batch: the actor's weights, of a large catalogue more than a cache holds, are read for each
 Answer = tuple[np.ndarray, np.ndarray]  # items, scores
 
 
@@ -60,7 +61,7 @@ class Recommender(ABC):
         scores[empty] = self._log_shares[self._popular[:width]]
         # Histories of like length together: the network works on as many positions as the longest has.
         order = np.argsort(lengths, kind="stable")[int(empty.sum()) :]
-        size = max(1, self.scores_at_once // len(self.item_ids))
+        size = max(FEWEST, self.scores_at_once // len(self.item_ids))
         parts = [order[start : start + size] for start in range(0, len(order), size)]
         answers = self._map(lambda rows: self._best(found, rows, width, exclude_seen), parts)
         for rows, (best, values) in zip(parts, answers, strict=True):
