@@ -16,7 +16,9 @@ from lea_core.policy.folder import Vocabulary
 from lea_core.policy.histories import Histories, Unknown, read_histories
 from lea_core.policy.recommendations import Recommendations
 
-FEWEST = 16  # histories of a batch: the actor's weights, of a large catalogue more than a cache holds, are read for each
+FEWEST = (
+    16  # histories of a batch: the actor's weights, of a large catalogue more than a cache holds, are read for each
+)
 Answer = tuple[np.ndarray, np.ndarray]  # items, scores
 
 
