@@ -11,6 +11,7 @@ Keys of serve.json:
   onnx_start_s                        from the start of Python to the first answer, 10,000 items
   le_cost_ratio                       seconds per history of the LE, ranking the data's test events as `evaluate_le`
                                       does, over those of ONNX Runtime for the same histories; two threads each
+  le_cpu_ratio                        the same of the processor's seconds, all threads together
   le_single_ratio                     p50 of the LE over p50 of ONNX Runtime, the same histories one at a time; the LE
                                       on two threads, ONNX Runtime on one
   rows                                all measurements: torch, ONNX Runtime, and it with 8-bit integers, by items
@@ -112,14 +113,15 @@ def headline(rows: list[dict[str, Any]], data: list[dict[str, Any]]) -> dict[str
         "users_per_s_4k_items": onnx[4000]["users_per_s"],
         "onnx_start_s": onnx[10**4]["start_s"],
         "le_cost_ratio": on_data["onnx"]["users_per_s"] / on_data["le"]["users_per_s"],
+        "le_cpu_ratio": on_data["le"]["batch_cpu_us"] / on_data["onnx"]["batch_cpu_us"],
         "le_single_ratio": on_data["le"]["p50_ms"] / on_data["onnx"]["p50_ms"],
     }
 
 
 def tables(result: Mapping[str, Any]) -> str:
     """The result as Markdown."""
-    columns = ["p50, ms", "p99, ms", "users/s in batch", "start, s", "load, s", "peak MiB"]
-    keys = ["p50_ms", "p99_ms", "users_per_s", "start_s", "load_s", "peak_mib"]
+    columns = ["p50, ms", "p99, ms", "users/s in batch", "CPU, µs per user", "start, s", "load, s", "peak MiB"]
+    keys = ["p50_ms", "p99_ms", "users_per_s", "batch_cpu_us", "start_s", "load_s", "peak_mib"]
 
     def line(first: Iterable[str], one: Mapping[str, Any]) -> str:
         cells = [number(one.get(key)) for key in keys]
@@ -140,7 +142,8 @@ def tables(result: Mapping[str, Any]) -> str:
         "|---|" + "--:|" * len(columns),
         *(line([NAMES[one["runtime"]]], one) for one in result["data"]),
         "",
-        f"The LE costs {result['le_cost_ratio']:,.0f} times as much per history in batch (two threads each), "
+        f"The LE costs {result['le_cost_ratio']:,.0f} times as much per history in batch (two threads each; "
+        f"{result['le_cpu_ratio']:,.0f} times the processor's time), "
         f"{result['le_single_ratio']:,.0f} times as long one at a time.",
     ]
     return "\n".join(lines) + "\n"

@@ -6,7 +6,8 @@ a line of JSON with its numbers. Nothing is imported that the runtime does not n
   make     the folder, with an untrained SASRec of params.yaml's settings and random histories of LENGTH items
   adopt    the folder, of a trained policy in data/policy and the histories of its data's test events
   latency  milliseconds from ids to ids, a history at a time: p50 and p99, the median of ROUNDS; load seconds; peak MiB
-  batch    users per second, many histories at a time, the median of ROUNDS
+  batch    users per second, many histories at a time, the median of ROUNDS; microseconds of the processor per user,
+           which others on the machine lengthen less
   le       the LE asked the same: seconds per history, as `evaluate_le` ranks them and one at a time
 """
 
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parent.parent  # not from common.py, which imports torch
 LENGTH, LIST = 50, 10
 ROUNDS = 5
 ROUND_SECONDS, FEWEST, MOST = 0.5, 50, 2000  # of requests in a round
-BATCH_SCORES = 2**25  # of all items, in a round of a batch
+BATCH_USERS, BATCH_SCORES = 8192, 2**25  # histories of a batch, and scores of all items that it has at most
 LE_HISTORIES = 30  # that the LE is asked one at a time
 WARM_UP = 20
 
@@ -63,7 +64,7 @@ def make(job: Job) -> dict[str, float]:
     item_ids = [str(item) for item in range(job.items)]
     write_vocabulary(policy, Vocabulary(item_ids, np.ones(job.items, dtype=np.int64)))
     seal(policy)
-    users = max(64, min(4096, BATCH_SCORES // job.items))
+    users = max(64, min(BATCH_USERS, BATCH_SCORES // job.items))
     drawn = np.random.default_rng(0).integers(0, job.items, (users, LENGTH)).astype(str).tolist()
     return _export(policy, folder, drawn)
 
@@ -139,14 +140,17 @@ def requests(ask: Callable[[int], object]) -> dict[str, float]:
 def batch(job: Job) -> dict[str, float]:
     """From ids to ids, all histories together."""
     policy, histories = load_policy(job), _histories(job)
+    users = max(len(histories), min(BATCH_USERS, BATCH_SCORES // len(policy.item_ids)))
+    histories = [histories[number % len(histories)] for number in range(users)]
     policy.recommend(histories, LIST)
-    rates = []
+    rates, spent = [], time.process_time()
     for _ in range(ROUNDS):
         started = time.perf_counter()
         answer = policy.recommend(histories, LIST).items
         rates.append(len(answer) / (time.perf_counter() - started))
+    spent = (time.process_time() - spent) / ROUNDS / users
     peak = peak_mib()
-    return {"users_per_s": float(np.median(rates)), "batch_peak_mib": peak}
+    return {"users_per_s": float(np.median(rates)), "batch_cpu_us": 1e6 * spent, "batch_peak_mib": peak}
 
 
 def peak_mib() -> float:
@@ -184,9 +188,9 @@ def le(job: Job) -> dict[str, float]:
         return rank_and_list(ranker, sequences, *own, asked.shape.history, True, wanted.evaluate.batch_users, LIST)
 
     answer(slice(0, 64))
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), time.process_time()
     answer(slice(None))
-    seconds = (time.perf_counter() - started) / len(users)
+    seconds, spent = (time.perf_counter() - started) / len(users), (time.process_time() - spent) / len(users)
     single = []
     for number in range(LE_HISTORIES):
         started = time.perf_counter()
@@ -194,7 +198,8 @@ def le(job: Job) -> dict[str, float]:
         single.append(1000 * (time.perf_counter() - started))
     p50, p99 = np.percentile(single, [50, 99])
     peak = peak_mib()
-    return {"p50_ms": p50, "p99_ms": p99, "users_per_s": 1 / seconds, "load_s": loaded, "peak_mib": peak}
+    found = {"p50_ms": p50, "p99_ms": p99, "users_per_s": 1 / seconds, "batch_cpu_us": 1e6 * spent}
+    return {**found, "load_s": loaded, "peak_mib": peak}
 
 
 PARTS: dict[str, Callable[[Job], dict[str, float]]] = {
