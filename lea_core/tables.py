@@ -127,8 +127,10 @@ def read_table(path: Path, schema: Schema, columns: Sequence[str] | None = None)
     Raises `LeaError` where it is absent, cut short or of another schema.
     """
     try:
-        found = pq.read_schema(path)
-        table = pq.read_table(path, columns=None if columns is None else [n for n in columns if n in found.names])
+        # Not `pq.read_table`: it imports pyarrow.dataset, and Pandas with it where that is installed.
+        with pq.ParquetFile(path) as file:
+            found = file.schema_arrow
+            table = file.read(None if columns is None else [name for name in columns if name in found.names])
     except FileNotFoundError:
         raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
     except (pa.ArrowInvalid, OSError) as error:
@@ -239,8 +241,14 @@ def to_numpy(table: pa.Table, column: str) -> np.ndarray:
     chunked = table[column].combine_chunks()
     array = chunked.combine_chunks() if isinstance(chunked, pa.ChunkedArray) else chunked
     if pa.types.is_fixed_size_list(array.type):
-        flat = array.flatten().to_numpy(zero_copy_only=False)
-        result: np.ndarray = flat.reshape(len(array), array.type.list_size)
-        return result
+        return _plain(array.flatten()).reshape(len(array), array.type.list_size)
+    return _plain(array)
+
+
+def _plain(array: pa.Array) -> np.ndarray:
+    """`array.to_numpy` without the Pandas that it imports where that is installed: it takes longer than to serve."""
+    numbers = pa.types.is_integer(array.type) or pa.types.is_floating(array.type)
+    if numbers and len(array) and not array.null_count:
+        return np.from_dlpack(array)
     plain: np.ndarray = array.to_numpy(zero_copy_only=False)
     return plain

@@ -6,6 +6,8 @@ Imports numpy, pyarrow and onnxruntime alone: a process answers some tenths of a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from lea_core.artifacts import read_json
 from lea_core.errors import LeaError
 from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_vocabulary
 from lea_core.policy.histories import Histories
-from lea_core.policy.recommender import Recommender
+from lea_core.policy.recommender import Answer, Recommender
 
 GRAPH, DESCRIPTION = "policy.onnx", "onnx.json"
 INPUTS, OUTPUTS = ["items", "seen", "k"], ["best", "scores"]
@@ -27,15 +29,16 @@ class OnnxPolicy(Recommender):
 
     scores_at_once = 2**18  # 1 MiB: what a batch has of scores stays in the cache of a core
 
-    def __init__(self, session: Any, vocabulary: Vocabulary, history: int) -> None:
+    def __init__(self, session: Any, vocabulary: Vocabulary, history: int, threads: int = 1) -> None:
         super().__init__(vocabulary)
         self._session, self._history = session, history
+        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
 
     @classmethod
     def load(cls, folder: Path | str, threads: int = 1) -> OnnxPolicy:
         """Read an exported folder. Raises `LeaError` where it is broken, has changed, or is of another version.
 
-        threads: that the graph runs on.
+        threads: batches that are worked on at a time.
         """
         folder = Path(folder)
         listed = check_folder(folder)
@@ -48,9 +51,12 @@ class OnnxPolicy(Recommender):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise LeaError(f"{folder / DESCRIPTION}: {name} is {value!r}, not a whole number from 1: {MEND}")
         vocabulary = read_vocabulary(folder, made["num_items"])
-        return cls(_session(folder / GRAPH, threads), vocabulary, made["history"])
+        return cls(_session(folder / GRAPH), vocabulary, made["history"], threads)
 
-    def _best(self, found: Histories, rows: np.ndarray, k: int, exclude_seen: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _map(self, best: Callable[[np.ndarray], Answer], parts: list[np.ndarray]) -> Iterable[Answer]:
+        return self._threads.map(best, parts) if self._threads and len(parts) > 1 else map(best, parts)
+
+    def _best(self, found: Histories, rows: np.ndarray, k: int, exclude_seen: bool) -> Answer:
         items = found.newest(rows, self._history, in_front=True)
         if exclude_seen:
             longest = int(found.lengths[rows].max())
@@ -62,13 +68,13 @@ class OnnxPolicy(Recommender):
         return best, scores
 
 
-def _session(path: Path, threads: int) -> Any:
+def _session(path: Path) -> Any:
     try:
         import onnxruntime
     except ImportError:
         raise LeaError("onnxruntime is not installed: pip install 'lea[onnx]'") from None
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1  # one graph on many threads is slower than many batches on one each
     options.log_severity_level = 3  # errors
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -7,6 +7,7 @@ torch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -14,6 +15,11 @@ from lea_core.errors import LeaError
 from lea_core.policy.folder import Vocabulary
 from lea_core.policy.histories import Histories, Unknown, read_histories
 from lea_core.policy.recommendations import Recommendations
+
+FEWEST = (
+    16  # histories of a batch: the actor's weights, of a large catalogue more than a cache holds, are read for each
+)
+Answer = tuple[np.ndarray, np.ndarray]  # items, scores
 
 
 class Recommender(ABC):
@@ -57,12 +63,17 @@ class Recommender(ABC):
         scores[empty] = self._log_shares[self._popular[:width]]
         # Histories of like length together: the network works on as many positions as the longest has.
         order = np.argsort(lengths, kind="stable")[int(empty.sum()) :]
-        size = max(1, self.scores_at_once // len(self.item_ids))
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            indices[rows], scores[rows] = self._best(found, rows, width, exclude_seen)
+        size = max(FEWEST, self.scores_at_once // len(self.item_ids))
+        parts = [order[start : start + size] for start in range(0, len(order), size)]
+        answers = self._map(lambda rows: self._best(found, rows, width, exclude_seen), parts)
+        for rows, (best, values) in zip(parts, answers, strict=True):
+            indices[rows], scores[rows] = best, values
         return Recommendations(indices, scores, found.unknown, empty, found.users, self.item_ids)
 
+    def _map(self, best: Callable[[np.ndarray], Answer], parts: list[np.ndarray]) -> Iterable[Answer]:
+        """What `best` gives for each part, in their order; a runtime may work on several at a time."""
+        return map(best, parts)
+
     @abstractmethod
-    def _best(self, found: Histories, rows: np.ndarray, k: int, exclude_seen: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _best(self, found: Histories, rows: np.ndarray, k: int, exclude_seen: bool) -> Answer:
         """Items (b, k), -1 where there are fewer, and scores (b, k), NaN there, of these histories, none empty."""
