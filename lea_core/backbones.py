@@ -4,9 +4,11 @@ One contract, tested for each (tests/test_backbones.py): `forward(items)` takes 
 there is none, and returns (B, T, D) states. The state at t depends on the items up to t alone; padding, wherever it
 stands, changes nothing and has state 0. `item_embedding` is its (I, D) table.
 
+`last(places)` is for scoring alone: the states (B, D) after each row's newest item, without dropout, 0 for an empty row.
+
 Inside, what concerns one position alone (embeddings, linear layers, dropout) sees the R items that there are, and no
 padding; what mixes positions sees each row's items moved to its front, so that position 0 is the first item read and a
-causal network cannot see padding (`_Places`).
+causal network cannot see padding (places.py).
 
 SASRec (Kang & McAuley, ICDM'18, arXiv 1808.09781) departs from its source: both sub-layers normalise before, keys and
 values too (the original the query alone), and add to what was not normalised (the original adds to the normalised
@@ -27,6 +29,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lea_core.places import Places
 
 EMBEDDING_DEVIATION = 0.02
 
@@ -53,38 +57,26 @@ class Dropout(nn.Module):
         return x * keep.mul_(1.0 / (1.0 - self.share))
 
 
-class _Places:
-    """Where the R items of a (B, T) batch stand.
+class Backbone(nn.Module):
+    """What all have in common: a backbone defines `states`, and `last` where that can be had for less."""
 
-    items: (R,) those there are, row by row. positions: (R,) each one's place among its row's.
-    """
+    item_embedding: nn.Embedding
 
-    def __init__(self, items: Tensor) -> None:
-        there = items >= 0
-        self.shape = items.shape
-        self.standing = there.flatten().nonzero().squeeze(1)  # (R,): in items.flatten()
-        self.items = items.flatten()[self.standing]
-        self.positions = (there.cumsum(1) - 1).flatten()[self.standing]
-        # At least one column, so that a batch without items has a shape that layers accept.
-        self.time = max(int(there.sum(1).max()), 1) if items.numel() else 1
-        self.slots = self.standing // max(items.shape[1], 1) * self.time + self.positions  # in the aligned batch
+    def forward(self, items: Tensor) -> Tensor:
+        """(B, T) items, -1 for none -> (B, T, D) states."""
+        places = Places(items)
+        return places.restore(self.states(places))
 
-    def align(self, x: Tensor) -> Tensor:
-        """(R, D) -> (B, T', D): each row's items first, 0 after them; T' is the largest number in a row."""
-        aligned = x.new_zeros((self.shape[0] * self.time, x.shape[1]))
-        return aligned.index_copy(0, self.slots, x).view(self.shape[0], self.time, -1)
+    def states(self, places: Places) -> Tensor:
+        """The states of the R items: (R, D)."""
+        raise NotImplementedError
 
-    def flatten(self, aligned: Tensor) -> Tensor:
-        """Undo `align`: (B, T', D) -> (R, D)."""
-        return aligned.flatten(0, 1).index_select(0, self.slots)
-
-    def restore(self, x: Tensor) -> Tensor:
-        """(R, D) -> (B, T, D): each where its item stood, padding 0."""
-        states = x.new_zeros((self.shape.numel(), x.shape[1]))
-        return states.index_copy(0, self.standing, x).view(*self.shape, -1)
+    def last(self, places: Places) -> Tensor:
+        """The states after each row's newest item: (B, D). For scoring: it has no dropout."""
+        return places.newest(self.states(places))
 
 
-class Sasrec(nn.Module):
+class Sasrec(Backbone):
     """Causal self-attention with learned positions."""
 
     def __init__(self, num_items: int, history: int, width: int, layers: int, heads: int, dropout: float) -> None:
@@ -97,17 +89,28 @@ class Sasrec(nn.Module):
         for embedding in (self.item_embedding, self.position_embedding):
             nn.init.normal_(embedding.weight, std=EMBEDDING_DEVIATION)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """(B, T) items, -1 for none -> (B, T, D) states.
-
-        Items beyond the `history`-th share its position: training reads one more, for the value of its next state.
-        """
-        places = _Places(items)
-        positions = places.positions.clamp(max=self.position_embedding.num_embeddings - 1)
-        x = self.dropout(self.item_embedding(places.items) + self.position_embedding(positions))  # (R, D)
+    def states(self, places: Places) -> Tensor:
+        """The states of the R items: (R, D)."""
+        x = self._embedded(places)
         for block in self.blocks:
             x = block(x, places)
-        return places.restore(self.norm(x))
+        normal: Tensor = self.norm(x)
+        return normal
+
+    def last(self, places: Places) -> Tensor:
+        """(B, D) states: the last block asks for the newest item alone."""
+        *earlier, final = self.blocks
+        x = self._embedded(places)
+        for block in earlier:
+            x = block(x, places)
+        states: Tensor = self.norm(final.last(x, places))
+        return states * (places.lengths > 0)[:, None]
+
+    def _embedded(self, places: Places) -> Tensor:
+        """(R, D). Items beyond the `history`-th share its position: training reads one more, for its next state."""
+        positions = places.positions.clamp(max=self.position_embedding.num_embeddings - 1)
+        x: Tensor = self.dropout(self.item_embedding(places.items) + self.position_embedding(positions))
+        return x
 
 
 class _AttentionBlock(nn.Module):
@@ -124,7 +127,7 @@ class _AttentionBlock(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, places: _Places) -> Tensor:
+    def forward(self, x: Tensor, places: Places) -> Tensor:
         """(R, D) -> (R, D)."""
         joint = places.align(self.query_key_value(self.attention_norm(x)))  # (B, T, 3 D)
         joint = joint.view(*joint.shape[:2], 3, self.heads, -1)
@@ -134,8 +137,27 @@ class _AttentionBlock(nn.Module):
         result: Tensor = x + self.dropout(self.feed_forward(x))
         return result
 
+    def last(self, x: Tensor, places: Places) -> Tensor:
+        """What `forward` has for each row's newest item: (R, D) -> (B, D), an empty row's of no meaning.
 
-class Gru4Rec(nn.Module):
+        One query stands against T keys, so the weights of keys and values go to its side: q (W x) is (q W) x, and a
+        mean of W x is W times the mean. That is 2 D numbers for each head and position in the place of 2 D^2.
+        """
+        normal = self.attention_norm(x)
+        keys = places.align(normal)  # (B, T, D)
+        to_query, to_key, to_value = self.query_key_value.weight.view(3, self.heads, -1, x.shape[1])  # (heads, d, D)
+        query = torch.einsum("bw,hdw->bhd", places.newest(normal), to_query)
+        query = torch.einsum("bhd,hdw->bhw", query, to_key) * to_key.shape[1] ** -0.5  # (B, heads, D)
+        # An empty row looks at its first place, which is finite.
+        there = torch.arange(places.time, device=x.device) < places.lengths.clamp(min=1)[:, None]  # (B, T)
+        shares = (query @ keys.transpose(1, 2)).masked_fill(~there[:, None], -torch.inf).softmax(2)  # (B, heads, T)
+        mixed = torch.einsum("bhw,hdw->bhd", shares @ keys, to_value).flatten(1)
+        own = places.newest(x) + self.output(mixed)
+        result: Tensor = own + self.feed_forward(own)
+        return result
+
+
+class Gru4Rec(Backbone):
     """A gated recurrent network over item embeddings."""
 
     def __init__(self, num_items: int, _history: int, width: int, layers: int, dropout: float) -> None:
@@ -145,14 +167,13 @@ class Gru4Rec(nn.Module):
         self.gru = nn.GRU(width, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         nn.init.normal_(self.item_embedding.weight, std=EMBEDDING_DEVIATION)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """(B, T) items, -1 for none -> (B, T, D) states."""
-        places = _Places(items)
+    def states(self, places: Places) -> Tensor:
+        """The states of the R items: (R, D)."""
         states, _ = self.gru(places.align(self.dropout(self.item_embedding(places.items))))
-        return places.restore(self.dropout(places.flatten(states)))
+        return self.dropout(places.flatten(states))
 
 
-class Caser(nn.Module):
+class Caser(Backbone):
     """Convolutions over the last `window` items: `filters` of each of the `heights` across items, one along them."""
 
     def __init__(
@@ -179,17 +200,31 @@ class Caser(nn.Module):
             elif not name.startswith("item_embedding"):
                 nn.init.normal_(weight, std=0.1)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """(B, T) items, -1 for none -> (B, T, D) states."""
-        places = _Places(items)
+    def states(self, places: Places) -> Tensor:
+        """The states of the R items: (R, D)."""
         x = places.align(self.item_embedding(places.items)).transpose(1, 2)  # (B, D, T)
         x = F.pad(x, (self.window - 1, 0))  # zeros before the first item: every position has a whole window
+        return self._state(places.flatten(self._features(x).transpose(1, 2)))
+
+    def last(self, places: Places) -> Tensor:
+        """(B, D) states: of each row its last window alone."""
+        x = F.pad(places.align(self.item_embedding(places.items)), (0, 0, self.window - 1, 0))  # (B, window - 1 + T, D)
+        newest = (places.lengths - 1).clamp(min=0)[:, None] + torch.arange(self.window, device=x.device)
+        x = x.gather(1, newest[:, :, None].expand(-1, -1, x.shape[2]))  # (B, window, D)
+        states = self._state(self._features(x.transpose(1, 2)).squeeze(2))
+        return states * (places.lengths > 0)[:, None]
+
+    def _features(self, x: Tensor) -> Tensor:
+        """(B, D, window - 1 + T) -> (B, features, T)."""
         across = [
             self._across(x, convolution, height)
             for convolution, height in zip(self.horizontal, self.heights, strict=True)
         ]
-        features = places.flatten(F.relu(torch.cat([*across, self._along(x)], dim=1)).transpose(1, 2))
-        return places.restore(F.relu(self.output(self.dropout(features))))
+        return F.relu(torch.cat([*across, self._along(x)], dim=1))
+
+    def _state(self, features: Tensor) -> Tensor:
+        """(..., features) -> (..., D)."""
+        return F.relu(self.output(self.dropout(features)))
 
     def _across(self, x: Tensor, convolution: nn.Module, height: int) -> Tensor:
         """(B, D, window - 1 + T) -> (B, filters, T): the largest answer in each window.
@@ -205,7 +240,7 @@ class Caser(nn.Module):
         return F.conv1d(x, weight, bias, groups=width)
 
 
-class NextItNet(nn.Module):
+class NextItNet(Backbone):
     """Residual blocks of dilated causal convolutions, one block for each of the `dilations`.
 
     A state reads the last 1 + 3 * (kernel - 1) * sum(dilations) items.
@@ -220,11 +255,10 @@ class NextItNet(nn.Module):
         self.blocks = nn.Sequential(*(_ResidualBlock(width, kernel, dilation, dropout) for dilation in dilations))
         nn.init.normal_(self.item_embedding.weight, std=EMBEDDING_DEVIATION)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """(B, T) items, -1 for none -> (B, T, D) states."""
-        places = _Places(items)
+    def states(self, places: Places) -> Tensor:
+        """The states of the R items: (R, D)."""
         x = places.align(self.dropout(self.item_embedding(places.items)))
-        return places.restore(places.flatten(self.blocks(x)))
+        return places.flatten(self.blocks(x))
 
 
 class _ResidualBlock(nn.Module):

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from lea_core.artifacts import read_json, read_tensors, write_json, write_tensors
 from lea_core.backbones import BACKBONES
 from lea_core.errors import LeaError
+from lea_core.places import Places
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class PolicyNetwork(nn.Module):
         self.eval()
         items = torch.from_numpy(histories[:, -self.config.history :]).to(self.actor.weight.device)
         last = torch.arange(1, len(items) + 1, device=items.device) * items.shape[1] - 1
-        scores = self.scored(self(items)[:, -1], items, last)
+        scores = self.scored(self.backbone.last(Places(items)), items, last)
         self.train(training)
         return scores
 

@@ -42,16 +42,22 @@ class Histories:
         """(B,) number of known items."""
         return np.diff(self.offsets)
 
-    def newest(self, rows: np.ndarray, most: int) -> np.ndarray:
-        """The last `most` items of these histories, (b,), as a (b, T) batch, right-aligned, -1 before them."""
+    def newest(self, rows: np.ndarray, most: int, in_front: bool = False) -> np.ndarray:
+        """The last `most` items of these histories, (b,), as a (b, T) batch, oldest first.
+
+        T is the most items of a row, at least 1; -1 stands before them, or `in_front` behind them.
+        """
         ends = self.offsets[rows + 1]
         lengths = np.minimum(ends - self.offsets[rows], most)
         width = int(lengths.max(initial=1))
-        places = ends[:, None] - width + np.arange(width)
-        there = np.arange(width) >= width - lengths[:, None]
-        return (
-            np.where(there, self.items[np.where(there, places, 0)], -1) if len(self.items) else np.full_like(places, -1)
-        )
+        steps = np.arange(width)
+        if in_front:
+            places, there = (ends - lengths)[:, None] + steps, steps < lengths[:, None]
+        else:
+            places, there = ends[:, None] - width + steps, steps >= width - lengths[:, None]
+        if not len(self.items):
+            return np.full_like(places, -1)
+        return np.where(there, self.items[np.where(there, places, 0)], -1)
 
     def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All items of these histories: (M,) pairs (row among `rows`, item)."""

@@ -1,6 +1,6 @@
 """The policy as torch runs it: load a folder, recommend.
 
-In: a policy folder (folder.py); histories (histories.py). Out: `Recommendations`.
+In: a policy folder (folder.py); histories. Out: `Recommendations` (recommender.py).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from lea_core.backbones import BACKBONES
 from lea_core.errors import LeaError
 from lea_core.lists import best_first
 from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_vocabulary
-from lea_core.policy.histories import Histories, Unknown, read_histories
-from lea_core.policy.recommendations import Recommendations
+from lea_core.policy.histories import Histories
+from lea_core.policy.recommender import Recommender
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
 
 SCORES_AT_ONCE = 2**22  # scores of all items that exist at once, 16 MiB: stays in the processor's cache mostly
@@ -27,14 +27,14 @@ LARGEST_SETTING = 2**16  # of a backbone's whole numbers: a hostile file shall n
 LARGEST_COUNT = 256  # layers, entries of a list
 
 
-class Policy:
+class Policy(Recommender):
     """A policy with its vocabulary: item ids in, item ids out."""
 
+    scores_at_once = SCORES_AT_ONCE
+
     def __init__(self, network: PolicyNetwork, vocabulary: Vocabulary) -> None:
+        super().__init__(vocabulary)
         self.network = network.eval()
-        self.vocabulary = vocabulary
-        self._index = {name: item for item, name in enumerate(vocabulary.item_ids)}
-        self._popular, self._log_shares = vocabulary.by_popularity(), vocabulary.log_shares()
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "cpu") -> Policy:
@@ -51,43 +51,6 @@ class Policy:
     def config(self) -> PolicyConfig:
         """What the network was built of."""
         return self.network.config
-
-    @property
-    def item_ids(self) -> list[str]:
-        """I item ids, by item."""
-        return self.vocabulary.item_ids
-
-    @property
-    def counts(self) -> np.ndarray:
-        """(I,) training events by item."""
-        return self.vocabulary.counts
-
-    def recommend(
-        self, histories: object, k: int = 10, exclude_seen: bool = True, unknown: Unknown = "skip"
-    ) -> Recommendations:
-        """The best k items for every history, best first; of equal scores the lower item.
-
-        histories: lists of item ids, oldest first, or a table: see `read_histories`. exclude_seen: leave the items of
-        the whole history out. unknown: "skip" counts ids that the vocabulary lacks, "refuse" raises. A history without
-        a known item gets the most popular items, and `fallback` says so. Raises `LeaError` on what is no history.
-        """
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise LeaError(f"k is {k!r}: give a whole number from 1")
-        found = read_histories(histories, self._index, unknown)
-        width = min(int(k), self.config.num_items)
-        indices = np.full((len(found), width), -1, dtype=np.int64)
-        scores = np.full((len(found), width), np.nan, dtype=np.float32)
-        lengths = found.lengths
-        empty = lengths == 0
-        indices[empty] = self._popular[:width]
-        scores[empty] = self._log_shares[self._popular[:width]]
-        # Histories of like length together: the network works on as many positions as the longest has.
-        order = np.argsort(np.minimum(lengths, self.config.history), kind="stable")[int(empty.sum()) :]
-        size = max(1, SCORES_AT_ONCE // self.config.num_items)
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            indices[rows], scores[rows] = self._best(found, rows, width, exclude_seen)
-        return Recommendations(indices, scores, found.unknown, empty, found.users, self.item_ids)
 
     @torch.inference_mode()
     def _best(self, found: Histories, rows: np.ndarray, k: int, exclude_seen: bool) -> tuple[np.ndarray, np.ndarray]:

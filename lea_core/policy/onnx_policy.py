@@ -1,0 +1,80 @@
+"""The policy as ONNX Runtime runs it: load an exported folder, recommend. It needs no torch.
+
+In: a folder that `lea export --onnx` wrote (onnx_export.py); histories. Out: `Recommendations` (recommender.py). Imports
+numpy, pyarrow and onnxruntime alone: a process answers some tenths of a second after it starts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lea_core.artifacts import read_json
+from lea_core.errors import LeaError
+from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_vocabulary
+from lea_core.policy.histories import Histories
+from lea_core.policy.recommender import Recommender
+
+GRAPH, DESCRIPTION = "policy.onnx", "onnx.json"
+INPUTS, OUTPUTS = ["items", "seen", "k"], ["best", "scores"]
+NOTHING = np.full((1, 1), -1)
+
+
+class OnnxPolicy(Recommender):
+    """A policy's graph with its vocabulary: item ids in, item ids out."""
+
+    scores_at_once = 2**18  # 1 MiB: what a batch has of scores stays in the cache of a core
+
+    def __init__(self, session: Any, vocabulary: Vocabulary, history: int) -> None:
+        super().__init__(vocabulary)
+        self._session, self._history = session, history
+
+    @classmethod
+    def load(cls, folder: Path | str, threads: int = 1) -> OnnxPolicy:
+        """Read an exported folder. Raises `LeaError` where it is broken, has changed, or is of another version.
+
+        threads: that the graph runs on.
+        """
+        folder = Path(folder)
+        listed = check_folder(folder)
+        for name in (GRAPH, DESCRIPTION):
+            if name not in listed:
+                raise LeaError(f"{folder}: has no {name}: make such a folder with `lea export --onnx`")
+        made = read_json(folder / DESCRIPTION)
+        for name in ("num_items", "history"):
+            value = made.get(name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise LeaError(f"{folder / DESCRIPTION}: {name} is {value!r}, not a whole number from 1: {MEND}")
+        vocabulary = read_vocabulary(folder, made["num_items"])
+        return cls(_session(folder / GRAPH, threads), vocabulary, made["history"])
+
+    def _best(self, found: Histories, rows: np.ndarray, k: int, exclude_seen: bool) -> tuple[np.ndarray, np.ndarray]:
+        items = found.newest(rows, self._history, in_front=True)
+        if exclude_seen:
+            longest = int(found.lengths[rows].max())
+            seen = found.newest(rows, longest, in_front=True) if longest > self._history else items
+        else:
+            seen = np.broadcast_to(NOTHING, (len(rows), 1))
+        best, scores = self._session.run(OUTPUTS, {"items": items, "seen": seen, "k": np.array([k])})
+        scores[best < 0] = np.nan
+        return best, scores
+
+
+def _session(path: Path, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise LeaError("onnxruntime is not installed: pip install 'lea[onnx]'") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # what it raises has no common base but this one
+        raise LeaError(f"{path}: no graph that this onnxruntime can run ({error}): {MEND}") from None
+    inputs = [value.name for value in (*session.get_inputs(), *session.get_overridable_initializers())]
+    if sorted(inputs) != sorted(INPUTS) or [value.name for value in session.get_outputs()] != OUTPUTS:
+        raise LeaError(f"{path}: not a policy's graph, for its inputs are {', '.join(inputs)}: {MEND}")
+    return session
