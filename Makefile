@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run controls test lint check tiny benchmark bench-le bench-annotate bench-scale bench-catalogue bench-train search-le tune clean
+.PHONY: help install run controls test lint check tiny benchmark bench-le bench-annotate bench-scale bench-catalogue bench-evaluation bench-train search-le tune clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ bench-scale: install ## time and memory on logs of up to ten million events -> b
 
 bench-catalogue: install ## time and memory of training with up to a million items -> benchmarks/results/catalogue.{json,md}, docs/catalogue.png
 	@python -m benchmarks.catalogue
+
+bench-evaluation: install ## 100,000 users ranked over 100,000 items -> benchmarks/results/evaluation.json
+	@python -m benchmarks.evaluation
 
 bench-train: install ## training speed and quality beside RecBole and RecTools (hours) -> benchmarks/results/train.{json,md}
 	@python -m benchmarks.train

@@ -4,7 +4,8 @@ One contract, tested for each (tests/test_backbones.py): `forward(items)` takes 
 there is none, and returns (B, T, D) states. The state at t depends on the items up to t alone; padding, wherever it
 stands, changes nothing and has state 0. `item_embedding` is its (I, D) table.
 
-`last(places)` is for scoring alone: the states (B, D) after each row's newest item, without dropout, 0 for an empty row.
+`last(places)` is for scoring alone: the states (B, D) after each row's newest item, without dropout; 0 for an empty
+row.
 
 Inside, what concerns one position alone (embeddings, linear layers, dropout) sees the R items that there are, and no
 padding; what mixes positions sees each row's items moved to its front, so that position 0 is the first item read and a
@@ -25,6 +26,8 @@ weights. NextItNet departs by its dropout, of the embeddings and of what a block
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -103,7 +106,7 @@ class Sasrec(Backbone):
         x = self._embedded(places)
         for block in earlier:
             x = block(x, places)
-        states: Tensor = self.norm(final.last(x, places))
+        states: Tensor = self.norm(cast(_AttentionBlock, final).last(x, places))
         return states * (places.lengths > 0)[:, None]
 
     def _embedded(self, places: Places) -> Tensor:
@@ -170,7 +173,8 @@ class Gru4Rec(Backbone):
     def states(self, places: Places) -> Tensor:
         """The states of the R items: (R, D)."""
         states, _ = self.gru(places.align(self.dropout(self.item_embedding(places.items))))
-        return self.dropout(places.flatten(states))
+        result: Tensor = self.dropout(places.flatten(states))
+        return result
 
 
 class Caser(Backbone):

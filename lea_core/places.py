@@ -1,4 +1,4 @@
-"""Where the items of a batch stand, for layers that see no padding and for layers that see rows from their first item on.
+"""Where the items of a batch stand: for layers that see no padding, and for layers that see rows from their first item.
 
 In: (B, T) item indices, -1 for none. Out: `Places`, with the R items that there are in a flat order, and the ways
 between that order and batches. `FrontPlaces` is the same for rows that have their items in front, without shapes that

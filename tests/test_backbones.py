@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lea_core.artifacts import read_tensors, write_tensors
 from lea_core.backbones import BACKBONES
+from lea_core.places import FrontPlaces, Places
 
 ITEMS, HISTORY, WIDTH = 30, 8, 16
 SETTINGS = {
@@ -50,6 +51,24 @@ def test_padding_changes_nothing_and_has_state_0(backbone: nn.Module) -> None:
         torch.testing.assert_close(states[padded >= 0].view(5, HISTORY, WIDTH), plain)
         assert (states[padded < 0] == 0).all()
     assert (backbone(torch.full((2, 4), -1)) == 0).all()
+
+
+def test_the_last_states_are_those_of_all(backbone: nn.Module) -> None:
+    """Wherever the padding stands, one row empty; and with items in front, of shapes that do not depend on data."""
+    given = items()
+    given[0, :] = -1
+    given[1, :5] = -1
+    given[2, 3] = -1
+    given[3, 4:] = -1
+    newest = torch.tensor([0, 7, 7, 3, 7])
+    expected = backbone(given)[torch.arange(5), newest]
+    torch.testing.assert_close(backbone.last(Places(given)), expected)
+    assert (expected[0] == 0).all()
+    assert (backbone.last(Places(given[:1])) == 0).all()
+    front = given[[0, 3, 4]]
+    torch.testing.assert_close(backbone.last(FrontPlaces(front)), expected[[0, 3, 4]])
+    places = FrontPlaces(front)
+    torch.testing.assert_close(places.restore(backbone.states(places)), backbone(front))
 
 
 def test_future_changes_nothing(backbone: nn.Module) -> None:

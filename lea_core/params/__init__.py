@@ -67,6 +67,7 @@ from lea_core.params.learners import (
     ValueParams,
     Variant,
 )
+from lea_core.params.mistakes import first_mistake
 from lea_core.params.tuning import Choices, Dimension, FloatRange, IntRange, TuneParams
 
 __all__ = [
@@ -145,12 +146,6 @@ __all__ = [
 ]
 
 PARAMS = Path("params.yaml")
-# Sections whose key `name` says which class they are. Pydantic puts that name into the place of an error; no user does.
-TAGS = {
-    "dataset": ("ml-100k", "tables"),
-    "train.loss": ("softmax", "sampled_softmax", "gbce"),
-    "tune.space": ("float range", "integer range", "choice"),  # named so that no key has such a name
-}
 
 
 class Params(Section):
@@ -200,7 +195,7 @@ class Params(Section):
             try:
                 own = self.of(name)
             except ValidationError as error:
-                raise ValueError(f"variants.{name}.set: {_first(error)}") from None
+                raise ValueError(f"variants.{name}.set: {first_mistake(error)}") from None
             except KeyError as error:
                 raise ValueError(f"variants.{name}.set: {error.args[0]} is unknown: mend its spelling") from None
             problem = _problem(variant, own)
@@ -296,7 +291,7 @@ def parse(raw: Mapping[str, Any], path: Path) -> Params:
     try:
         found = Params.model_validate(raw)
     except ValidationError as error:
-        raise LeaError(f"{path}: {_first(error)}") from None
+        raise LeaError(f"{path}: {first_mistake(error)}") from None
     # not in Params, which also stands for one variant alone
     if found.export.variant is not None and found.export.variant not in found.variants:
         raise LeaError(f"{path}: export.variant: variants has no {found.export.variant!r}: write one of them, or null")
@@ -309,31 +304,3 @@ def parse(raw: Mapping[str, Any], path: Path) -> Params:
         if POLICY in found.variant(control.policy).sources.values():
             raise LeaError(f"{key}: {control.policy} learns from a policy itself: name another variant")
     return found
-
-
-def _first(error: ValidationError) -> str:
-    """One line for the first mistake; the count of the others."""
-    first = error.errors()[0]
-    names = {name for tags in TAGS.values() for name in tags}
-    key = ".".join(str(part) for part in first["loc"] if part not in names)
-    more = f" (and {error.error_count() - 1} more mistakes)" if error.error_count() > 1 else ""
-    kind, given = first["type"], first.get("input")
-    if kind == "missing":
-        return f"{key} is missing: add it{more}"
-    if kind == "extra_forbidden":
-        return f"{key} is unknown: remove it or mend its spelling{more}"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return f"{key}.name must be {' or '.join(TAGS[key])}: mend it{more}"
-    if kind == "value_error":
-        return f"{key}: {first['ctx']['error']}{more}".removeprefix(": ")  # no key where it is about two sections
-    demand = first["msg"].partition(" should ")[2]  # of "Input should be a valid integer", "List should have at ..."
-    quoted = ": remove the quotes" if isinstance(given, str) and _is_number(given) else ": mend it"
-    return f"{key} is {given!r}, but must {demand}{quoted}{more}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -91,8 +91,10 @@ def export(policy: Policy, path: Path, k: int) -> None:
             dynamic_shapes={"items": {0: batch, 1: items}, "seen": {0: batch, 1: seen}},
             verbose=False,
         )
-        assert program is not None
+        if program is None:
+            raise LeaError("torch exported nothing: use the versions of constraints.txt")
         _let_callers_choose_k(program.model, k)
+        _drop_notes(program.model)
         program.save(path)
 
 
@@ -111,6 +113,16 @@ def _let_callers_choose_k(model: Any, k: int) -> None:
     for value in changed:
         value.shape = ir.Shape(["batch", "k"])
         changed += [output for node in value.consumers() for output in node.outputs]
+
+
+def _drop_notes(model: Any) -> None:
+    """Leave out what the exporter notes of the code that it read: the paths of this machine are among it."""
+    values = [*model.graph.inputs, *model.graph.initializers.values()]
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        values += node.outputs
+    for part in (model, model.graph, *values):
+        part.metadata_props.clear()
 
 
 def export_folder(policy_folder: Path, out: Path, k: int, int8: bool) -> list[str]:
@@ -162,16 +174,27 @@ def quantise(path: Path) -> None:
     They are almost all of its bytes; the layers between them stay as they are.
     """
     import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization import quantize_dynamic
 
     model = onnx.load(path)
     tables = {f"network.{name}" for name in ("backbone.item_embedding.weight", "actor.weight")}
     nodes = [node.name for node in model.graph.node if tables & set(node.input)]
+    outputs = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in model.graph.output]
     with quiet():
         quantize_dynamic(
-            model, path, per_channel=True, weight_type=QuantType.QInt8, nodes_to_quantize=nodes,
-            extra_options={"WeightSymmetric": True},
+            model,
+            path,
+            per_channel=True,  # of the actor: a scale for every item
+            nodes_to_quantize=[*nodes, *(f"{name}_MatMul" for name in nodes)],  # what it makes of a Gemm first
         )
+    model = onnx.load(path)
+    whole = [value.name for value in model.graph.initializer if value.name.startswith(tuple(tables))]
+    if [name for name in whole if not name.endswith(("_quantized", "_scale", "_zero_point"))]:
+        raise LeaError(f"onnxruntime left {', '.join(whole)} as they were: use the versions of constraints.txt")
+    # It inferred shapes, with the k that is there if nobody says another.
+    del model.graph.output[:], model.graph.value_info[:]
+    model.graph.output.extend(outputs)
+    onnx.save(model, path)
 
 
 def need_packages() -> None:

@@ -22,7 +22,7 @@ HISTORIES, LIST = 64, 10
 
 @dataclass(frozen=True)
 class Parity:
-    """difference: the largest of two scores at the same place of a list.  overlap: share of the lists' items in common."""
+    """difference: the largest of two scores at the same place of a list.  overlap: share of the items in common."""
 
     difference: float
     overlap: float
@@ -64,7 +64,9 @@ def check_parity(policy: Recommender, graph: Recommender, history: int) -> Parit
     return found
 
 
-def measure_int8(whole: Recommender, small: Recommender, history: int, interactions: Path) -> tuple[dict[str, Any], str]:
+def measure_int8(
+    whole: Recommender, small: Recommender, history: int, interactions: Path
+) -> tuple[dict[str, Any], str]:
     """What 8-bit integers cost, as numbers and as a line: overlap of lists, and NDCG@10 where there are events.
 
     interactions: the folder of the pipeline's interactions; left aside where it is not there or of other items.

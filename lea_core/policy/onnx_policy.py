@@ -1,7 +1,7 @@
 """The policy as ONNX Runtime runs it: load an exported folder, recommend. It needs no torch.
 
-In: a folder that `lea export --onnx` wrote (onnx_export.py); histories. Out: `Recommendations` (recommender.py). Imports
-numpy, pyarrow and onnxruntime alone: a process answers some tenths of a second after it starts.
+In: a folder that `lea export --onnx` wrote (onnx_export.py); histories. Out: `Recommendations` (recommender.py).
+Imports numpy, pyarrow and onnxruntime alone: a process answers some tenths of a second after it starts.
 """
 
 from __future__ import annotations
