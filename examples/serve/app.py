@@ -1,6 +1,6 @@
 """A policy over HTTP: POST /recommend, GET /health, GET /metrics.
 
-In: the environment variable LEA_POLICY, a folder that `lea export --onnx` made. Out: a FastAPI application, for uvicorn:
+In: the environment variable LEA_POLICY, a folder that `lea export --onnx` made. Out: a FastAPI application:
 
     LEA_POLICY=data/policy-onnx uvicorn --factory examples.serve.app:create_app
 
@@ -26,7 +26,6 @@ from prometheus_client import (
     Counter,
     Histogram,
     ProcessCollector,
-    disable_created_metrics,
     generate_latest,
 )
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError, model_validator
@@ -73,7 +72,6 @@ class Metrics:
     """What /metrics tells, in a registry of its own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a time of creation beside every number
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.requests = Counter("lea_requests", "Requests answered", ["path", "status"], registry=registry)
