@@ -114,7 +114,7 @@ def test_health_does_not_wait_for_recommendations(policy: OnnxPolicy) -> None:
 
     class Busy(OnnxPolicy):
         def recommend(self, *given: Any, **more: Any) -> Any:
-            assert go.wait(30)
+            assert go.wait(5)
             return policy.recommend(*given, **more)
 
     async def ask() -> list[int]:

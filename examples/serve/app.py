@@ -28,7 +28,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError, to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -48,7 +48,7 @@ MOST_MISTAKES = 100  # that are looked at, to name a few of them
 NAMED_MISTAKES = 4
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
 
-History = Annotated[list[StrictStr | StrictInt], Field(max_length=MOST_ITEMS, fail_fast=True)]
+History = Annotated[list[str | int], Field(max_length=MOST_ITEMS, fail_fast=True)]
 
 
 class Question(BaseModel):
