@@ -80,7 +80,7 @@ def pooled_tokens(
     """
     rows, cut = text_ids(llm, texts, text_tokens)
     present = np.flatnonzero([len(row) > 0 for row in rows])
-    if len(present) < 2:
+    if len(present) < (1 if given else 2):
         raise LeaError("items.parquet: fewer than two items have text: give dataset.text columns that hold some")
     read = [rows[item] for item in present]
     found = cache.complete(read, lambda new: _pool(llm, [read[n] for n in new])) if cache else _pool(llm, read)

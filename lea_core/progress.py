@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _hidden = False
 
@@ -28,6 +29,8 @@ def no_bars() -> Iterator[None]:
 
 def bar(total: int, description: str, unit: str) -> tqdm[Any]:
     """A progress bar over `total` units; the caller updates it."""
+    from tqdm import tqdm
+
     quiet = not sys.stderr.isatty()
     return tqdm(
         total=total,

@@ -14,14 +14,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError
-from lea_core.params import FOLDERS, Variant
 from lea_core.tables import RANKS, read_table, to_numpy
+
+if TYPE_CHECKING:
+    from lea_core.params import Variant
 
 SELECTION = "NDCG@10"  # the column of curves.csv by which the training loop chooses the epoch
 BASELINE_SEEDS = (0,)  # nothing in a baseline is drawn
@@ -78,6 +80,8 @@ class Result:
         """
         if self.variant is None:
             return "LLM" if self.cost is not None and self.cost.needs_llm else "none"
+        from lea_core.params import FOLDERS
+
         found = self.sources
         if len(found) == len(FOLDERS) and not self.variant.is_control:
             return "all"

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from lea_core import cli, shard_run
+from lea_core import shard_run
 from lea_core.annotate import Annotating
 from lea_core.augment import Augmenting
+from lea_core.cli import le
 from lea_core.errors import LeaError
 from lea_core.forecast import forecast
 from tests.test_shard_rows import window_count, with_users
@@ -42,7 +43,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setenv("LEA_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     wanted = write_project(tmp_path, LOG)
-    cli.forecast()
+    le.forecast()
     shown = capsys.readouterr().out
     job = shard_run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), tmp_path, wanted)
     assert f"{sum(map(job.tokens, job.shards)):,}" in shown
@@ -52,4 +53,4 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     change(tmp_path)
     (tmp_path / "data" / "le" / "le.json").unlink()
     with pytest.raises(LeaError, match=r"data/le/le\.json: not found: run `dvc repro` to make it"):
-        cli.forecast()
+        le.forecast()

@@ -19,7 +19,7 @@ from lea_core.lists import best_first
 from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_vocabulary
 from lea_core.policy.histories import Histories
 from lea_core.policy.recommender import Recommender
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
+from lea_core.policy_network import PolicyConfig, PolicyNetwork, without_weights
 
 SCORES_AT_ONCE = 2**22  # scores of all items that exist at once, 16 MiB: stays in the processor's cache mostly
 LARGEST = {"num_items": 2**31 - 1, "history": 2**16}
@@ -109,8 +109,7 @@ def read_network(path: Path, config: PolicyConfig) -> PolicyNetwork:
     where names, shapes or kinds of numbers differ, or a number is none.
     """
     try:
-        with torch.device("meta"):
-            network = PolicyNetwork(config)
+        network = without_weights(config)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise LeaError(f"{path.with_name('policy.json')}: builds no network ({error}): {MEND}") from None
     arrays = read_tensors(path)

@@ -1,0 +1,181 @@
+"""Histories of item ids from JSON lines or Parquet, a batch at a time; what is none is refused by its number.
+
+In: a line `["id", ...]` or `{"history": ["id", ...], "user": anything}`, oldest item first, ids text or whole numbers;
+or a Parquet file with a column `history` of such lists and perhaps `user`. Out: `Batch`es in the order of the input.
+
+Memory is bounded: by the lines of a batch, by their bytes, and by the longest line that is read at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, NoReturn
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lea_core.errors import LeaError
+from lea_core.policy.histories import HISTORY, USER, item_id
+
+LONGEST = 2**24  # bytes of a line: some 400,000 ids of 40 letters
+BATCH_BYTES = 2**25  # of lines in a batch
+PARQUET = b"PAR1"
+ABSENT = object()  # the user of a line that names none
+
+Refuse = Callable[[str, str], None]  # "line 3", why
+
+
+@dataclass
+class Batch:
+    """Histories, what `read` calls each, and whose they are (`ABSENT` where that is not said)."""
+
+    names: list[str] = field(default_factory=list)
+    histories: list[list[str]] = field(default_factory=list)
+    users: list[Any] = field(default_factory=list)
+
+    def add(self, name: str, history: list[str], user: Any) -> None:
+        """Take one history in."""
+        self.names.append(name)
+        self.histories.append(history)
+        self.users.append(user)
+
+
+def parse(raw: bytes) -> tuple[list[str], Any]:
+    """History and user of one line. Raises `LeaError`, which says why it is none, and nothing else."""
+    try:
+        value = json.loads(raw.decode("utf-8"), parse_constant=_no_number)
+    except UnicodeDecodeError as error:
+        raise LeaError(f"byte {error.start + 1} is not UTF-8: save the file as UTF-8") from None
+    except RecursionError:
+        raise LeaError("nested too deep: give a list of item ids") from None
+    except json.JSONDecodeError as error:
+        raise LeaError(f"no JSON ({error.msg} at character {error.pos + 1}): write one JSON value per line") from None
+    except ValueError:  # Python turns no text of more than some thousand digits into a number
+        raise LeaError("a number has too many digits: give ids as text") from None
+    if isinstance(value, list):
+        return ids(value), ABSENT
+    if not isinstance(value, dict):
+        raise LeaError(f"{_kind(value)}, not a history: write {_FORM}")
+    unknown = sorted(value.keys() - {HISTORY, USER})
+    if unknown or HISTORY not in value:
+        problem = f"has an unknown key {_short(unknown[0])}" if unknown else f"has no key {HISTORY!r}"
+        raise LeaError(f"{problem}: write {_FORM}")
+    if not isinstance(value[HISTORY], list):
+        raise LeaError(f"{HISTORY!r} is {_kind(value[HISTORY])}: give a list of item ids")
+    return ids(value[HISTORY]), _user(value[USER]) if USER in value else ABSENT
+
+
+_FORM = '["id", ...] or {"history": ["id", ...], "user": ...}'
+
+
+def ids(values: list[Any]) -> list[str]:
+    """The ids of a history as texts. Raises `LeaError` where one is neither text nor whole number."""
+    found = [value if isinstance(value, str) else item_id(value, HISTORY) for value in values]
+    try:
+        "".join(found).encode()
+    except UnicodeEncodeError:
+        raise LeaError("an id holds half a character (a lone surrogate): mend what wrote it") from None
+    return found
+
+
+def _user(value: Any) -> Any:
+    """The user, if it can be written as it was read."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise LeaError("'user' is too deep, too large a number or half a character: give text or a number") from None
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise LeaError(f"{name} is no JSON: leave such values out")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _short(text: str) -> str:
+    return ascii(text if len(text) <= 40 else text[:37] + "...")
+
+
+def lines(stream: BinaryIO, size: int, refuse: Refuse) -> Iterator[Batch]:
+    """Batches of at most `size` histories from JSON lines; blank lines are passed over, but counted."""
+    batch, weight = Batch(), 0
+    for number, raw in _raw_lines(stream):
+        name = f"line {number}"
+        try:
+            if raw is None:
+                raise LeaError(f"longer than {LONGEST // 2**20} MiB: shorten the history, of which the end counts most")
+            batch.add(name, *parse(raw))
+            weight += len(raw)
+        except LeaError as error:
+            refuse(name, str(error))
+        if len(batch.names) >= size or weight >= BATCH_BYTES:
+            yield batch
+            batch, weight = Batch(), 0
+    if batch.names:
+        yield batch
+
+
+def _raw_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Every line that is not blank with its number from 1; None for one that is too long."""
+    number = 0
+    while raw := stream.readline(LONGEST + 1):
+        number += 1
+        if len(raw) > LONGEST:
+            while raw and not raw.endswith(b"\n"):
+                raw = stream.readline(LONGEST)
+            yield number, None
+            continue
+        if number == 1:
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        if raw.strip():
+            yield number, raw
+
+
+def open_parquet(name: str, source: BinaryIO) -> pq.ParquetFile:
+    """Open a Parquet file of histories. Raises `LeaError` where it is broken or its columns are others."""
+    try:
+        file = pq.ParquetFile(source)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise LeaError(f"{name}: broken Parquet file ({str(error).splitlines()[0]}): write it again") from None
+    schema = file.schema_arrow
+    if HISTORY not in schema.names:
+        raise LeaError(f"{name}: its columns are {', '.join(schema.names)}: give {HISTORY!r}, lists of item ids")
+    kind = schema.field(HISTORY).type
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not lists or not _is_id(kind.value_type):
+        raise LeaError(f"{name}: column {HISTORY!r} holds {kind}: give lists of text or whole numbers")
+    if USER in schema.names and not _is_id(schema.field(USER).type):
+        raise LeaError(f"{name}: column {USER!r} holds {schema.field(USER).type}: give text or whole numbers")
+    return file
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
+
+
+def rows(name: str, file: pq.ParquetFile, size: int, refuse: Refuse) -> Iterator[Batch]:
+    """Batches of at most `size` histories from an open Parquet file; its rows count from 0."""
+    columns = [column for column in (HISTORY, USER) if column in file.schema_arrow.names]
+    number = 0
+    try:
+        for part in file.iter_batches(batch_size=size, columns=columns):
+            batch = Batch()
+            users = part[USER].to_pylist() if USER in columns else [ABSENT] * part.num_rows
+            for history, user in zip(part[HISTORY].to_pylist(), users, strict=True):
+                try:
+                    if history is None:
+                        raise LeaError("the history is null: give an empty list where there is none")
+                    batch.add(f"row {number}", ids(history), user)
+                except LeaError as error:
+                    refuse(f"row {number}", str(error))
+                number += 1
+            if batch.names:
+                yield batch
+    except (pa.ArrowInvalid, OSError) as error:
+        raise LeaError(f"{name}: broken Parquet file ({str(error).splitlines()[0]}): write it again") from None

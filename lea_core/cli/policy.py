@@ -1,0 +1,144 @@
+"""`lea info` and `lea export`: what a policy's folder is, and the same policy for another runtime.
+
+In: a policy folder. Out: tables or JSON on stdout; a folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lea_core.artifacts import read_json
+from lea_core.cli.printing import needing, print_table, say
+from lea_core.errors import LeaError
+from lea_core.progress import amount
+
+INFO_EXAMPLES = ["lea info", "lea info data/policy --json | jq .metrics"]
+EXPORT_EXAMPLES = ["lea export --onnx data/policy-onnx", "lea export data/policy --onnx small --int8 -k 20"]
+Folder = Annotated[Path, typer.Argument(help="The policy's folder.")]
+DEFAULT = Path("data/policy")
+PARTS = ("state", "reward", "actions", "ranking", "items")  # of the LE, in the order of params.yaml
+
+
+def info(
+    folder: Folder = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a policy's folder is: network, items, size, metrics, provenance, and whether all hashes hold."""
+    found = describe(folder)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print_table(str(folder), ["what", ""], facts(found), left=2)
+        if found["metrics"]:
+            print_table(
+                "Worth", ["metric", "validation", "test", "mean of the seeds, test"], worth(found["metrics"]), left=1
+            )
+        files = [[name, f"{size:,}"] for name, size in found["files"].items()]
+        print_table(f"Files: {amount(sum(found['files'].values()))}", ["file", "bytes"], files, left=1)
+        say("All hashes hold." if found["sound"] else f"NOT SOUND: {found['problem']}")
+    if not found["sound"]:
+        raise typer.Exit(1)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What the folder says of itself: policy, metrics, provenance, onnx, bytes of its files; and whether it is sound.
+
+    Raises `LeaError` where it is no policy folder; one whose hashes do not hold is described as far as it can be.
+    """
+    from lea_core.policy.folder import MANIFEST, check_folder
+
+    sound, problem = True, ""
+    try:
+        check_folder(folder)
+    except LeaError as error:
+        if not (folder / MANIFEST).is_file():
+            raise
+        sound, problem = False, str(error)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {
+        "folder": str(folder),
+        "sound": sound,
+        "problem": problem,
+        **{part: _json(folder / f"{part}.json") for part in ("policy", "metrics", "provenance", "onnx")},
+        "files": {path.name: path.stat().st_size for path in files},
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where it is not there or is broken: the hashes tell of that."""
+    try:
+        return read_json(path)
+    except LeaError:
+        return {}
+
+
+def facts(found: Mapping[str, Any]) -> list[list[str]]:
+    """Name and value of what the folder is and was made of; what it does not say is left out."""
+    policy, made, onnx = found["policy"], found["provenance"], found["onnx"]
+    variant = _at(made, "params", "training", "variant")
+    parts = [f"{part} {source}" for part in PARTS if (source := variant.get(part, "none")) != "none"]
+    data, versions = _at(made, "data"), _at(made, "versions")
+    commit = (
+        f"{made['commit'][:12]}{' with changes' if made.get('changed') else ''}" if made.get("commit") else "unknown"
+    )
+    rows = {
+        "variant": made.get("variant"),
+        "method": variant.get("method"),
+        "parts of the LE": ", ".join(parts) or ("none" if variant else None),
+        "seed": made.get("seed"),
+        "backbone": policy.get("backbone") or onnx.get("backbone"),
+        "settings": ", ".join(f"{name} {value}" for name, value in _at(policy, "settings").items()),
+        "items": policy.get("num_items") or onnx.get("num_items"),
+        "history": policy.get("history") or onnx.get("history"),
+        "repeat bias": policy.get("repeat_bias"),
+        "ONNX": ", ".join(f"{name} {onnx[name]}" for name in ("opset", "k", "int8") if name in onnx),
+        "data set": _at(made, "params", "dataset").get("name"),
+        "data (SHA-256)": ", ".join(f"{name} {digest[:16]}" for name, digest in data.items()),
+        "parameters (SHA-256)": made.get("params_sha256", "")[:16],
+        "commit": commit if made else None,
+        "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
+    }
+    return [[name, str(value)] for name, value in rows.items() if value not in (None, "")]
+
+
+def worth(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each metric that the folder has of validation and test: this seed's, and the seeds' mean."""
+    valid, test = _at(metrics, "valid"), _at(metrics, "test")
+    rows = []
+    for name in sorted(valid, key=lambda name: (name.partition("@")[0], len(name), name)):  # HR@5 before HR@10
+        if name in test and isinstance(valid[name], Mapping):
+            sd = test[name].get("sd")
+            spread = "" if sd is None else f" ± {sd:.4f}"
+            values = (valid[name]["value"], test[name]["value"], test[name]["mean"])
+            first, second, mean = (f"{value:.4f}" for value in values)
+            rows.append([name, first, second, mean + spread])
+    return [*rows, ["events", f"{valid.get('events', 0):,}", f"{test.get('events', 0):,}", ""]]
+
+
+def _at(value: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    """The map below these names, empty where there is none."""
+    found: Any = value
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+@needing("the extra onnx", "onnx")
+def export(
+    folder: Folder = DEFAULT,
+    onnx: Annotated[Path | None, typer.Option(help="Folder to write for ONNX Runtime.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Weights as 8-bit integers, a quarter of the size.")] = False,
+    k: Annotated[int, typer.Option("-k", min=1, help="The most items that it will recommend.")] = 100,
+) -> None:
+    """Write the policy for a runtime without torch, checked against the one that it comes from."""
+    if onnx is None:
+        raise LeaError("nothing to do: name the folder to write with --onnx")
+    from lea_core.policy.onnx_export import export_folder
+
+    for line in export_folder(folder, onnx, k, int8):
+        say(line)

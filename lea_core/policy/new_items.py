@@ -1,0 +1,138 @@
+"""Items that came after training: a policy folder with them added, through its trained text path.
+
+In: a policy folder with item_path.safetensors, ids and text vectors of new items. Out: another policy folder, whose
+vocabulary ends with them. No language model here: item_texts.py makes vectors of texts.
+
+    item_path.safetensors   the path (item_path.py), the statistics that make a vector of an LLM's hidden states, and as
+                            metadata which LLM, layer and text length these are of
+
+The policy's own files stay as they are, but for what grows. Files of another runtime (policy.onnx) hold the former
+items, so they are left out: export the new folder again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lea_core.artifacts import publish_file, publish_folder, read_json, read_tensors, write_json
+from lea_core.errors import LeaError
+from lea_core.policy.folder import MANIFEST, MEND, Vocabulary, check_folder, seal, write_vocabulary
+from lea_core.policy.item_path import BOOST, Arrays, extend
+from lea_core.policy.torch_policy import Policy
+from lea_core.sources import file_sha256
+
+ITEM_PATH = "item_path.safetensors"
+KEPT = (ITEM_PATH, "metrics.json")  # what new items do not change
+SHAPES = {"embedding": 2, "actor": 2, "bias": 0, "explained": 1, "mean": 1, "map": 2}
+READING = "reading"
+
+
+@dataclass(frozen=True)
+class ItemPath:
+    """arrays: those of `fit_item_path`; mean (H,) and map (H, C), from an LLM's hidden states to vectors.
+
+    reading: what the vectors depend on beside the text: llm (a hash), layer, text_tokens, text (the template).
+    """
+
+    arrays: Arrays
+    reading: dict[str, Any]
+
+
+def write_item_path(file: Path, arrays: Arrays, reading: Mapping[str, Any]) -> None:
+    """Write `arrays`, the path's and `mean` and `map` of the statistics, with `reading` as metadata."""
+    from safetensors.numpy import save
+
+    whole = {name: np.asarray(array, dtype=np.float32, order="C") for name, array in arrays.items()}
+    with publish_file(file) as temporary:
+        temporary.write_bytes(save(whole, metadata={READING: json.dumps(dict(reading), sort_keys=True)}))
+
+
+def read_item_path(folder: Path) -> ItemPath:
+    """Read the text path of a policy folder. Raises `LeaError` where it has none, or a broken one."""
+    from safetensors import safe_open
+
+    if ITEM_PATH not in check_folder(folder):
+        raise LeaError(
+            f"{folder}: has no {ITEM_PATH}: this policy's items did not start from texts, so it takes no new ones by "
+            "theirs: export a variant with `items: le`, or train again once the items have interactions"
+        )
+    file = folder / ITEM_PATH
+    arrays = read_tensors(file)
+    with safe_open(file, framework="numpy") as opened:
+        metadata = opened.metadata() or {}
+    try:
+        reading = json.loads(metadata[READING])
+    except (KeyError, ValueError):
+        reading = None
+    axes = {name: array.ndim for name, array in arrays.items()}
+    if not isinstance(reading, dict) or axes != SHAPES or arrays["embedding"].shape != arrays["actor"].shape:
+        raise LeaError(f"{file}: holds no text path: {MEND}")
+    if len(arrays["embedding"]) != arrays["map"].shape[1] + 1 or arrays["map"].shape[0] != len(arrays["mean"]):
+        raise LeaError(f"{file}: its parts are of different widths: {MEND}")
+    return ItemPath(arrays, reading)
+
+
+def add_items(folder: Path, out: Path, ids: Sequence[str], vectors: np.ndarray, boost: float = BOOST) -> None:
+    """Publish at `out` the policy of `folder` with items of these ids and vectors (N, C) added; they may be the same.
+
+    A new item has train_count 0. `boost`: see item_path.py. Raises `LeaError` where the policy has no text path, an id
+    is known, empty or given twice, an item has no vector, or `out` is something else than a policy folder.
+    """
+    path = read_item_path(folder)
+    policy = Policy.load(folder)
+    check_ids(ids, policy.item_ids)
+    _check_vectors(ids, vectors)
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise LeaError(f"{out}: is there and no policy folder: name a new one")
+    network = extend(policy.network, path.arrays, vectors, boost)
+    counts = np.concatenate([policy.counts, np.zeros(len(ids), dtype=np.int64)])
+    listed = check_folder(folder)
+    note = {"items": len(ids), "boost": boost, "to_manifest": file_sha256(folder / MANIFEST)}
+    with publish_folder(out) as temporary:
+        network.save(temporary)
+        write_vocabulary(temporary, Vocabulary([*policy.item_ids, *ids], counts))
+        for name in KEPT:
+            if name in listed:
+                shutil.copyfile(folder / name, temporary / name)
+        origin = read_json(folder / "provenance.json") if "provenance.json" in listed else {}
+        write_json(temporary / "provenance.json", origin | {"added_items": [*origin.get("added_items", []), note]})
+        card = (folder / "README.md").read_text(encoding="utf-8") if "README.md" in listed else "# A policy\n"
+        (temporary / "README.md").write_text(card.rstrip() + _sentence(len(ids), path, boost), encoding="utf-8")
+        seal(temporary)
+
+
+def check_ids(ids: Sequence[str], known: Sequence[str]) -> None:
+    """Raise `LeaError` where an id is empty, known or given twice."""
+    before = set(known)
+    seen: set[str] = set()
+    for place, name in enumerate(ids):
+        if not name:
+            raise LeaError(f"new item {place} has an empty id: give each an id")
+        if name in before:
+            raise LeaError(f"item {name!r} is known to the policy already: leave it out")
+        if name in seen:
+            raise LeaError(f"item {name!r} is given twice: leave one out")
+        seen.add(name)
+
+
+def _check_vectors(ids: Sequence[str], vectors: np.ndarray) -> None:
+    if not ids or len(ids) != len(vectors):
+        raise LeaError(f"{len(ids)} item ids and {len(vectors)} vectors: give one of each for every new item")
+    if empty := [name for name, vector in zip(ids, vectors, strict=True) if not vector.any()]:
+        raise LeaError(f"item {empty[0]!r} has no text ({len(empty)} such): give every new item some, or leave it out")
+
+
+def _sentence(count: int, path: ItemPath, boost: float) -> str:
+    share = path.arrays["explained"][1]
+    return (
+        f"\n\n## Items added\n\n{count} items without interactions were added by their texts. On items left out of the "
+        f"fit the texts explain {share:.0%} of the variance of the actor's rows. {boost:g} is added to the scores of "
+        "the new items. The metrics above are of the policy before.\n"
+    )
