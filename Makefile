@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run controls test lint check tiny benchmark bench-le bench-annotate bench-scale bench-catalogue bench-evaluation bench-train bench-serve bench-cold search-le tune clean
+.PHONY: help install run controls test lint check tiny benchmark bench-le bench-http bench-annotate bench-scale bench-catalogue bench-evaluation bench-train bench-serve bench-cold search-le tune clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,10 @@ bench-catalogue: install ## time and memory of training with up to a million ite
 
 bench-evaluation: install ## 100,000 users ranked over 100,000 items -> benchmarks/results/evaluation.json
 	@python -m benchmarks.evaluation
+
+bench-http: install ## requests a second of examples/serve with fifty clients, of the policy in data/policy
+	@lea export --onnx data/policy-onnx
+	@python -m examples.serve.load_test data/policy-onnx
 
 bench-train: install ## training speed and quality beside RecBole and RecTools (hours) -> benchmarks/results/train.{json,md}
 	@python -m benchmarks.train
