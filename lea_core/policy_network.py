@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lea_core.artifacts import read_json, read_tensors, write_json, write_tensors
 from lea_core.backbones import BACKBONES
@@ -138,6 +139,25 @@ def table_rows(head: nn.Linear, items: Tensor, sparse: bool) -> tuple[Tensor, Te
     if not sparse:
         return weight, head.bias[items]
     return weight, head.bias.gather(0, items.flatten(), sparse_grad=True).view(items.shape)
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Within it, what works in place does nothing: layers without memory draw no first weights.
+
+    Drawing them there is no work, but loads a compiler, which takes a second.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name.endswith("_") and not name.endswith("__"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def without_weights(config: PolicyConfig) -> PolicyNetwork:
+    """The network without memory for its weights: for `load_state_dict(..., assign=True)`, or to know their shapes."""
+    with torch.device("meta"), _Uninitialised():
+        return PolicyNetwork(config)
 
 
 def load_network(folder: Path) -> PolicyNetwork:

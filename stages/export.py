@@ -1,7 +1,8 @@
 """The best policy on validation, or the one that params.yaml names -> data/policy/.
 
 A folder that serves: weights, vocabulary, metrics, provenance, model card, and the hashes of them all
-(lea_core/policy/folder.py). Alone: `python -m stages.export`.
+(lea_core/policy/folder.py); where its items started from their texts, the path by which new ones enter too. Alone:
+`python -m stages.export`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ def main(argv: list[str]) -> None:
     from lea_core.policy.card import model_card
     from lea_core.policy.choose import choose, read_metrics, shipped_metrics
     from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
+    from lea_core.policy.item_texts import export_item_path
+    from lea_core.policy.new_items import ITEM_PATH
     from lea_core.policy.provenance import provenance
     from lea_core.policy_network import load_network
     from lea_core.sequences import read_sequences
@@ -47,9 +50,12 @@ def main(argv: list[str]) -> None:
         network.save(folder)
         counts = to_numpy(items, "train_count").astype(np.int64)
         write_vocabulary(folder, Vocabulary(items["item_id"].to_pylist(), counts))
+        if params.variant(variant).items == "le":
+            export_item_path(folder / ITEM_PATH, network, counts, DATA, params)
         write_json(folder / "metrics.json", metrics)
         write_json(folder / "provenance.json", made_of)
-        card = model_card(network.config, metrics, made_of, size, str(OUT))
+        takes_new = (folder / ITEM_PATH).exists()
+        card = model_card(network.config, metrics, made_of, size, str(OUT), takes_new)
         (folder / "README.md").write_text(card, encoding="utf-8")
         seal(folder)
 

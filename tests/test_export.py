@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from lea_core.artifacts import write_json
+from lea_core import tables
+from lea_core.artifacts import write_json, write_tensors
 from lea_core.errors import LeaError
 from lea_core.params import load
 from lea_core.policy import Policy
@@ -26,7 +28,7 @@ SEQUENCES = log(users=12, longest=7)
 PLAIN = {"backbone": "gru4rec", "method": "supervised", "state": "none", "reward": "none", "actions": "none"}
 VARIANTS = {
     "one": {**PLAIN, "ranking": "none", "items": "none"},
-    "two": {**PLAIN, "ranking": "none", "items": "le", "set": {"train.learning_rate": 0.5}},
+    "two": {**PLAIN, "ranking": "le", "items": "none", "set": {"train.learning_rate": 0.5}},
     "worst": {**PLAIN, "ranking": "none", "items": "none"},
 }
 SEEDS = [3, 1]  # in metrics.json their values come in order: 1, then 3
@@ -75,7 +77,7 @@ def test_the_best_on_validation_ships_whatever_its_test_scores(project: Path) ->
     assert policy.item_ids == [f"i{item}" for item in range(9)]
     assert policy.counts.tolist() == np.bincount(SEQUENCES.train().items, minlength=9).tolist()
     assert "| NDCG@10 | 0.5000 | 0.1000 | 0.1500 ± 0.1000 |" in card
-    assert "GRU4Rec, trained supervised with what a language model gave: vectors of the items' texts" in card
+    assert "GRU4Rec, trained supervised with what a language model gave: a ranking of the items" in card
     assert "12 users" in card
     assert "the best on validation (NDCG@10)" in card
     assert made_of["params"]["training"]["train"]["learning_rate"] == 0.5  # its own
@@ -114,7 +116,7 @@ def test_the_one_that_is_named(project: Path) -> None:
 
 
 def test_a_control_never_ships_by_itself(project: Path) -> None:
-    change_params(project, {"variants.two.items": "random", "train.seeds": SEEDS})
+    change_params(project, {"variants.two.items": "random", "variants.two.ranking": "none", "train.seeds": SEEDS})
     control = {"items-random": {"part": "items", "source": "random"}}
     change_params(project, {"controls.sources": control})
     assert shipped()[1]["variant"] == "one"
@@ -131,6 +133,22 @@ def test_what_was_not_trained_cannot_ship(change: dict[str, Any], message: str, 
     change_params(project, change)
     with pytest.raises(LeaError, match=message):
         export.main([])
+
+
+def test_the_path_of_new_items(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For a policy whose items started from texts, as far as there are items enough to fit one on."""
+    assert "New items cannot enter" in shipped()[3]
+    change_params(project, {"variants.one.items": "le", "export.variant": "one"})
+    vectors = np.eye(9, dtype=np.float32)
+    table = pa.table({"item": np.arange(9, dtype=np.int32), "vector": tables.vectors(vectors)})
+    items = Path("data/interactions/items.parquet")
+    tables.write_parts(Path("data/items/le.parquet"), [table], tables.ITEM_VECTORS, made_from=items)
+    statistics = {"mean": np.zeros(3), "map": np.zeros((3, 9))}
+    Path("data/item_tokens").mkdir()
+    write_tensors(Path("data/item_tokens/statistics.safetensors"), statistics)
+    shipped()
+    assert "9 items have text and training events, 10 make a text path" in capsys.readouterr().err
+    assert not Path("data/policy/item_path.safetensors").exists()
 
 
 def test_the_folder_is_whole(project: Path) -> None:

@@ -18,7 +18,7 @@ from lea_core.errors import LeaError
 from lea_core.item_tokens import pooled_tokens
 from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, check_folder, seal, write_vocabulary
-from lea_core.policy.item_path import extend, fit_item_path, rows_of
+from lea_core.policy.item_path import BOOST, extend, fit_item_path, rows_of
 from lea_core.policy.item_texts import export_item_path, read_new_items, vectors_of
 from lea_core.policy.new_items import ITEM_PATH, add_items, read_item_path, write_item_path
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
@@ -153,7 +153,7 @@ def test_a_folder_with_items_added(tmp_path: Path) -> None:
     assert "2 items without interactions" in (tmp_path / "two" / "README.md").read_text()
     add_items(tmp_path / "two", tmp_path / "two", ["newer"], VECTORS[[9]], boost=2.0)  # in its own place
     notes = json.loads((tmp_path / "two" / "provenance.json").read_text())["added_items"]
-    assert [(note["items"], note["boost"]) for note in notes] == [(2, 0.5), (1, 2.0)]
+    assert [(note["items"], note["boost"]) for note in notes] == [(2, BOOST), (1, 2.0)]
     assert Policy.load(tmp_path / "two").item_ids[-3:] == ["new", "7", "newer"]
 
 

@@ -35,7 +35,7 @@ for panel, function, examples in (
     (POLICY, recommend.recommend, recommend.EXAMPLES),
     (POLICY, policy.info, policy.INFO_EXAMPLES),
     (POLICY, policy.export, policy.EXPORT_EXAMPLES),
-    (POLICY, new_items.add_items, new_items.EXAMPLES),
+    (PIPELINE, new_items.add_items, new_items.EXAMPLES),
     (PIPELINE, report.report, ["lea report"]),
     (PIPELINE, settings.check, ["lea check"]),
     (PIPELINE, settings.use, ["lea use settings/faithful.yaml", "git checkout params.yaml  # takes it back"]),

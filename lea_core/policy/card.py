@@ -21,9 +21,14 @@ PARTS = {
 
 
 def model_card(
-    config: PolicyConfig, metrics: Mapping[str, Any], made_of: Mapping[str, Any], size: Mapping[str, int], dvc_path: str
+    config: PolicyConfig,
+    metrics: Mapping[str, Any],
+    made_of: Mapping[str, Any],
+    size: Mapping[str, int],
+    path: str,
+    takes_new: bool,
 ) -> str:
-    """README.md. size: `users`, `events`, `weights` (numbers in the network)."""
+    """README.md. size: `users`, `events`, `weights` (numbers in the network). takes_new: has a path for new items."""
     used = made_of["params"]
     variant = used["training"]["variant"]
     return f"""---
@@ -41,10 +46,10 @@ model is needed.
 
     from lea_core.policy import Policy
 
-    policy = Policy.load("{dvc_path}")
+    policy = Policy.load("{path}")
     policy.recommend([["an item id", "another, newer"]], k=10).items
 
-or `echo '["an item id"]' | lea recommend {dvc_path}`. Ids are those of the data. A history without a known item is
+or `echo '["an item id"]' | lea recommend {path}`. Ids are those of the data. A history without a known item is
 answered with the most popular items, marked as such. Scores order the items of one history; they are no probabilities
 and do not compare between histories.
 
@@ -66,6 +71,7 @@ filters and the split. Seed {made_of["seed"]} of {", ".join(map(str, used["train
 - It was measured offline, on logs of what people chose among what they were shown then. That tells little of what they
   would do with its lists (docs/off-policy.md).
 - It knows {config.num_items:,} items and no others, and favours what was popular in the log.
+  {_new_items(path, takes_new)}
 - Users who repeat items or do not, and how often, are as in the log that it learned from.
 
 ## Provenance
@@ -99,6 +105,14 @@ def _table(metrics: Mapping[str, Any]) -> str:
             f"| {name} | {metrics['valid'][name]['value']:.4f} | {test['value']:.4f} | {test['mean']:.4f}{spread} |"
         )
     return "\n".join(lines)
+
+
+def _new_items(path: str, takes_new: bool) -> str:
+    if takes_new:
+        return (
+            f"New items enter by their texts: `lea add-items {path} --items FILE` (it needs the LE's language model)."
+        )
+    return "New items cannot enter: its item embeddings did not start from texts."
 
 
 def _by_cutoff(metric: str) -> tuple[int, str]:

@@ -7,6 +7,7 @@ In and out: a folder with
     policy.safetensors   its weights
     vocabulary.parquet   item (0 to I - 1), item_id (as in the data), train_count (its training events)
     metrics.json provenance.json README.md      what it was worth, what it was made of, a card for people
+    item_path.safetensors    where it has one, the path by which new items enter (new_items.py)
 
 or, exported to ONNX, with policy.onnx and onnx.json in the place of the network. Reading checks every hash first: what
 was cut short, edited or mixed of two folders is refused before any of it is used. A hash says that nothing changed

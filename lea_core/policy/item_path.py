@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from lea_core.errors import LeaError
-from lea_core.policy_network import PolicyNetwork
+from lea_core.policy_network import PolicyNetwork, without_weights
 
 Arrays = dict[str, np.ndarray]
 PENALTIES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -138,7 +138,6 @@ def with_rows(network: PolicyNetwork, embedding: np.ndarray, actor: np.ndarray, 
     weights = network.state_dict()
     for name, rows in ((EMBEDDING, embedding), (ACTOR, actor), (ACTOR_BIAS, bias)):
         weights[name] = torch.cat([weights[name], torch.from_numpy(rows).to(weights[name])])
-    with torch.device("meta"):
-        larger = PolicyNetwork(config)
+    larger = without_weights(config)
     larger.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
     return larger.eval()

@@ -47,11 +47,10 @@ def llm_hash(folder: Path) -> str:
 
 def reading(params: Params, llm: Path) -> dict[str, Any]:
     """What item vectors depend on beside the texts."""
-    tokens = params.tokenize_items
     return {
         "llm": llm_hash(llm),
-        "layer": tokens.layer,
-        "text_tokens": tokens.text_tokens,
+        "layer": params.tokenize_items.layer,
+        "text_tokens": params.tokenize_items.text_tokens,
         "text": params.dataset.text,
     }
 

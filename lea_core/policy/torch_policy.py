@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.overrides import TorchFunctionMode
 
 from lea_core.artifacts import read_json, read_tensors
 from lea_core.backbones import BACKBONES
@@ -20,7 +19,7 @@ from lea_core.lists import best_first
 from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_vocabulary
 from lea_core.policy.histories import Histories
 from lea_core.policy.recommender import Recommender
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
+from lea_core.policy_network import PolicyConfig, PolicyNetwork, without_weights
 
 SCORES_AT_ONCE = 2**22  # scores of all items that exist at once, 16 MiB: stays in the processor's cache mostly
 LARGEST = {"num_items": 2**31 - 1, "history": 2**16}
@@ -103,19 +102,6 @@ def _check_number(path: Path, name: str, value: Any, largest: int) -> None:
         raise LeaError(f"{path}: {name} is {value!r}, not a whole number from 1 to {largest}: {MEND}")
 
 
-class _Uninitialised(TorchFunctionMode):
-    """Within it, what works in place does nothing: layers without memory draw no first weights.
-
-    Drawing them there is no work, but loads a compiler, which takes a second.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        if name.endswith("_") and not name.endswith("__"):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
-
-
 def read_network(path: Path, config: PolicyConfig) -> PolicyNetwork:
     """Read the weights into a network of `config`, ready to score.
 
@@ -123,8 +109,7 @@ def read_network(path: Path, config: PolicyConfig) -> PolicyNetwork:
     where names, shapes or kinds of numbers differ, or a number is none.
     """
     try:
-        with torch.device("meta"), _Uninitialised():
-            network = PolicyNetwork(config)
+        network = without_weights(config)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise LeaError(f"{path.with_name('policy.json')}: builds no network ({error}): {MEND}") from None
     arrays = read_tensors(path)
