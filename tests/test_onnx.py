@@ -138,6 +138,20 @@ print(OnnxPolicy.load({str(folder / "onnx")!r}).recommend([["i0"], []], k=2).ite
     assert done.stdout.strip() == str(Policy.load(folder).recommend([["i0"], []], k=2).items)
 
 
+def test_the_command_takes_the_graph_too(folder: Path) -> None:
+    """Without torch, and with the answers of the policy."""
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from lea_core.cli import app
+app(["recommend", {str(folder / "onnx")!r}, "-k", "2"])
+"""
+    given = '["i0"]\n[]\n'
+    done = subprocess.run([sys.executable, "-c", code], input=given, capture_output=True, text=True, check=True)
+    items = [json.loads(line)["items"] for line in done.stdout.splitlines()]
+    assert items == Policy.load(folder).recommend([["i0"], []], k=2).items
+
+
 def test_int8_is_smaller_and_says_what_it_costs(tmp_path: Path) -> None:
     ids = [str(item) for item in range(3000)]
     write_policy(tmp_path / "policy", ids=ids, history=HISTORY)

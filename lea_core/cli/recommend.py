@@ -1,7 +1,7 @@
 """`lea recommend`: histories in, recommendations out, in batches of bounded memory and in order.
 
-In: a policy folder; histories (see history_lines.py). Out: recommendations (see answers.py); a line on stderr for every
-history that is none, and a summary. Status 3 where there were such lines.
+In: a policy folder, or one exported to ONNX; histories (see history_lines.py). Out: recommendations (see answers.py); a
+line on stderr for every history that is none, and a summary. Status 3 where there were such lines.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from lea_core.cli.answers import Answers
     from lea_core.cli.history_lines import Batch
-    from lea_core.policy import Policy
+    from lea_core.policy.recommender import Recommender
 
 EXAMPLES = [
     """echo '["50", "181"]' | lea recommend""",
@@ -65,7 +65,9 @@ class Tally:
 
 
 def recommend(
-    folder: Annotated[Path, typer.Argument(help="The policy's folder.")] = Path("data/policy"),
+    folder: Annotated[Path, typer.Argument(help="The policy's folder, or one that `lea export --onnx` made.")] = Path(
+        "data/policy"
+    ),
     histories: Annotated[
         Path, typer.Argument(metavar="[INPUT]", help="JSON lines or a Parquet file; - is standard input.")
     ] = Path("-"),
@@ -88,9 +90,7 @@ def recommend(
 
     A line that is no history is named on stderr and the others are answered; the exit status is 3 then.
     """
-    from lea_core.policy import Policy
-
-    policy, tally, started = Policy.load(folder), Tally(), time.perf_counter()
+    policy, tally, started = _load(folder), Tally(), time.perf_counter()
     try:
         with contextlib.ExitStack() as stack:
             source = stack.enter_context(_opened(histories))
@@ -111,8 +111,19 @@ def recommend(
         raise typer.Exit(REFUSED)
 
 
+def _load(folder: Path) -> Recommender:
+    """The policy, by the runtime that its folder is for: ONNX Runtime's starts without torch."""
+    from lea_core.policy.onnx_policy import GRAPH, OnnxPolicy
+
+    if (folder / GRAPH).exists():
+        return OnnxPolicy.load(folder)
+    from lea_core.policy import Policy
+
+    return Policy.load(folder)
+
+
 def _answer(
-    policy: Policy,
+    policy: Recommender,
     batches: Iterator[Batch],
     answers: Answers,
     tally: Tally,
