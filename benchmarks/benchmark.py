@@ -23,6 +23,7 @@ from benchmarks.benchmark_params import FOLDER, params_of, read_benchmark
 from benchmarks.benchmark_stage import own_parameters
 from benchmarks.common import ROOT, where
 from lea_core.artifacts import publish_file, read_json, write_csv
+from lea_core.convergence import cautions
 from lea_core.errors import no_arguments, run
 from lea_core.evidence import comparison_rows, read_log, twin_pairs
 from lea_core.params import FOLDERS, Params
@@ -210,6 +211,8 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
     ]
     for found in all_found:
         lines += [f"## {found.name}", "", *table(found, published.get(found.name, {})), ""]
+        doubts = cautions({result.name: result.curves for result in found.results})
+        lines += ["Read with care:", "", *(f"- {one}" for one in doubts), ""] if doubts else []
         text = section(found.parts, [])
         lines += [text.replace("## What", "### What")] if text else []
         lines += [f"- {part}: {said(verdict)}." for part, verdict in found.beats.items()]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lea_core.colours import COLOURS
+from lea_core.convergence import cautions
 from lea_core.errors import LeaError
 from lea_core.results import SELECTION, Result, change, twin
 
@@ -135,7 +136,7 @@ def markdown(
 *Change* is of {headline} against the supervised variant with the same backbone and no part of the LE.{note}
 {_tests(comparisons, seeds)}
 
-{_sections_by_event(results, headline)}![Validation curves and {headline} of every variant](chart.png)
+{_cautions(results)}{_sections_by_event(results, headline)}![Validation curves and {headline} of every variant](chart.png)
 
 ## What each variant uses and costs
 
@@ -145,6 +146,11 @@ def markdown(
 
 {_markdown_table(le_header, le_rows)}
 """
+
+
+def _cautions(results: Iterable[Result]) -> str:
+    lines = "".join(f"- {one}\n" for one in cautions({result.name: result.curves for result in results}))
+    return f"Read with care:\n\n{lines}\n" if lines else ""
 
 
 def _tests(comparisons: Sequence[Mapping[str, Any]], seeds: int) -> str:

@@ -89,6 +89,14 @@ class Result:
         return " + ".join(used) or "none"
 
     @property
+    def curves(self) -> dict[int, list[float]]:
+        """Validation scores in the order of the epochs, by seed."""
+        found: dict[int, list[float]] = {}
+        for row in self.curve:
+            found.setdefault(int(row["seed"]), []).append(row[SELECTION])
+        return found
+
+    @property
     def kind(self) -> str:
         """`variant`, `baseline`, or `control`: a variant that takes something else in the LE's place."""
         if self.variant is None:

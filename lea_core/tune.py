@@ -107,10 +107,9 @@ def present_values(params: Params, name: str) -> dict[str, Any]:
 
 
 def with_values(params: Params, name: str, values: Mapping[str, Any]) -> Params:
-    """The parameters with one variant alone, `values` among its own settings."""
+    """The parameters with `values` among one variant's own settings."""
     raw = params.model_dump()
-    variant = raw["variants"][name]
-    raw["variants"] = {name: {**variant, "set": {**variant["set"], **values}}}
+    raw["variants"][name]["set"] |= values
     return parse(raw, Path("params.yaml"))
 
 

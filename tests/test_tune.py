@@ -93,6 +93,15 @@ def test_every_variant_gets_the_same_trials_and_its_best_is_taken(project: Param
     assert len(lines) == 6
 
 
+def test_one_of_many_variants_is_tuned(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may be named elsewhere in params.yaml: as the policy of a control, as the one to export."""
+    controls = {"seed": 0, "sources": {}, "policies": {"mine": {"part": "actions", "policy": "supervised"}}}
+    params = change({"controls": controls, "export.variant": "supervised", "tune.trials": 1})
+    pretend(monkeypatch)
+    (trials,) = tuning.tune(params, Path("data"), ["snqn"], "ring").values()
+    assert len(trials) == 1
+
+
 def test_seeds_are_averaged_and_more_trials_continue(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = pretend(monkeypatch)
     short = study(change({"tune.seeds": [0, 2]}))

@@ -5,6 +5,7 @@ In: slices.csv, curves.csv. Out: a section each, or the line that says why it is
 
 from __future__ import annotations
 
+from lea_core.convergence import cautions
 from lea_core.page import charts
 from lea_core.page.charts import Line
 from lea_core.page.html import figure, grid, heat, missing, paragraph, section
@@ -61,13 +62,16 @@ def curves(source: Source) -> str:
     values = [number(row, metric) or 0.0 for row in entries]
     last = max(number(row, "epoch") or 0.0 for row in entries)
     panels = []
+    scores: dict[str, dict[int, list[float]]] = {}
     for name in dict.fromkeys(str(row["line"]) for row in entries):
         own = [row for row in entries if row["line"] == name]
         kind = source.kinds.get(name, "plain")
-        drawn = []
+        drawn: list[Line] = []
+        scores[name] = {}
         for seed in dict.fromkeys(row["seed"] for row in own):
             points = [(number(r, "epoch") or 0.0, number(r, metric) or 0.0) for r in own if r["seed"] == seed]
             drawn.append(Line(points, kind=kind))
+            scores[name][int(seed or 0)] = [score for _, score in points]
         best = max(number(row, metric) or 0.0 for row in own)
 
         def draw(width: float, drawn: list[Line] = drawn, name: str = name) -> str:
@@ -77,4 +81,5 @@ def curves(source: Source) -> str:
 
         panels.append(figure(f"{name}, best {best:.4f}", charts.responsive(draw, 256, 168)))
     lead = f"Validation {metric} by epoch, a line for each seed; all panels have the same axes."
-    return section("curves", title, grid(panels, "many"), lead)
+    notes = "".join(paragraph(words, "note") for words in cautions(scores))
+    return section("curves", title, notes + grid(panels, "many"), lead)
