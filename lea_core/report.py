@@ -134,9 +134,9 @@ def markdown(
 {_scores_table(results, headline, comparisons)}
 
 *Change* is of {headline} against the supervised variant with the same backbone and no part of the LE.{note}
-{_tests(comparisons, seeds)}
+{_tests(comparisons, seeds)}{_cautions(results)}
 
-{_cautions(results)}{_sections_by_event(results, headline)}![Validation curves and {headline} of every variant](chart.png)
+{_sections_by_event(results, headline)}![Validation curves and {headline} of every variant](chart.png)
 
 ## What each variant uses and costs
 
@@ -150,7 +150,7 @@ def markdown(
 
 def _cautions(results: Iterable[Result]) -> str:
     lines = "".join(f"- {one}\n" for one in cautions({result.name: result.curves for result in results}))
-    return f"Read with care:\n\n{lines}\n" if lines else ""
+    return f"\n\nRead with care:\n\n{lines.rstrip()}" if lines else ""
 
 
 def _tests(comparisons: Sequence[Mapping[str, Any]], seeds: int) -> str:
