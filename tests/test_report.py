@@ -345,6 +345,8 @@ def test_stage_and_command_line(data: Path) -> None:
         text,
     )
     assert "a bootstrap over 7 users" in text
+    assert "- snqn: 2 of 2 seeds were best at their last epoch" in text
+    assert "snqn: 2 of 2 seeds were best at their last epoch" in (report / "report.html").read_text()
     for name, rows in (("comparisons", 2), ("slices", 4 * 7), ("lists", 4 * 3)):
         with (report / f"{name}.csv").open() as file:
             found = list(csv.DictReader(file))
