@@ -42,7 +42,7 @@ def read_benchmark() -> dict[str, Any]:
 
 
 def variants_of(benchmark: Mapping[str, Any], data: str) -> Names:
-    """Every variant of a data set as params.yaml has it, by name: <backbone>-<method>, then -lea, a part or a control.
+    """Every variant of a data set as params.yaml has it, by name: <backbone>-<method>, then -lea, parts or a control.
 
     Raises `LeaError` where benchmark.yaml has no settings for a method.
     """
@@ -52,8 +52,13 @@ def variants_of(benchmark: Mapping[str, Any], data: str) -> Names:
             for ending, sources in _endings(method).items():
                 name = "-".join(filter(None, (backbone, method, ending)))
                 found[name] = _variant(benchmark, data, backbone, method, ending, sources)
-    cell = benchmark["data"][data]["controls"]
-    if cell:
+    known = benchmark["data"][data]
+    if chosen := known["together"]:
+        ending, sources = "-".join(chosen["parts"]), dict.fromkeys(chosen["parts"], "le")
+        for method in chosen["methods"]:
+            name = f"{chosen['backbone']}-{method}-{ending}"
+            found[name] = _variant(benchmark, data, chosen["backbone"], method, ending, sources)
+    if cell := known["controls"]:
         found |= dict(_controls(benchmark, data, cell["backbone"], cell["method"]))
     return found
 
@@ -154,7 +159,7 @@ def _turn(name: str, variant: Mapping[str, Any], benchmark: Mapping[str, Any]) -
     backbone, method = variant["backbone"], variant["method"]
     ending = name.removeprefix(f"{backbone}-")
     place = MOST_TELLING.index(ending) if ending in MOST_TELLING else len(MOST_TELLING)
-    regular = ending.removeprefix(method).lstrip("-") in _endings(method)
+    regular = ending == method or "le" in [variant[part] for part in FOLDERS]
     whole = ending in (method, f"{method}-lea")
     return (int(not regular), benchmark["backbones"].index(backbone), int(not whole), int(place == len(MOST_TELLING)))
 

@@ -34,8 +34,9 @@ BENCHMARK = read_benchmark()
 def test_the_number_of_cells() -> None:
     # By data set and backbone: supervised alone, with all of its 4 parts and with each of them; SNQN and SA2C with 5.
     assert len(variants_of(BENCHMARK, "lastfm")) == 2 * (6 + 7 + 7)
-    # 19 control tables and 2 of a policy, a supervised variant that trains longer, and SNQN without a future.
-    assert len(variants_of(BENCHMARK, "scientific")) == 40 + 21 + 2
+    # Two with two parts; 19 control tables and 2 of a policy, a supervised variant that trains longer, and SNQN without
+    # a future.
+    assert len(variants_of(BENCHMARK, "scientific")) == 40 + 2 + 21 + 2
 
 
 @pytest.mark.parametrize("data", BENCHMARK["data"])
@@ -91,11 +92,12 @@ def test_cells_yaml_is_up_to_date_and_in_order() -> None:
     names = list(cells_of(BENCHMARK)["cells"])
     first = ("scientific-sasrec-supervised", "scientific-sasrec-snqn-lea", "lastfm-sasrec-supervised")
     assert tuple(names[:3]) == first
-    assert [name.split("-")[1] for name in names[:80]] == ["sasrec"] * 40 + ["gru4rec"] * 40
+    assert [name.split("-")[1] for name in names[:82]] == ["sasrec"] * 42 + ["gru4rec"] * 40
     regular = {f"{data}-{name}" for data in BENCHMARK["data"] for name in variants_of(BENCHMARK, "lastfm")}
-    assert set(names[:80]) == regular  # and after them the controls
-    parts = [name for name in names[:40] if name.rpartition("-")[2] in FOLDERS]
-    assert names[12:40] == parts
+    together = {f"scientific-sasrec-{method}-ranking-items" for method in ("supervised", "snqn")}
+    assert set(names[:82]) == regular | together  # and after them the controls
+    parts = [name for name in names[:42] if name.rpartition("-")[2] in FOLDERS]
+    assert names[12:42] == parts
 
 
 def test_dvc_reads_the_pipeline() -> None:
@@ -124,7 +126,7 @@ def test_the_runner_leaves_out_what_is_not_there() -> None:
         "baselines@scientific",
         "evaluate_le@scientific",
     ]
-    assert len(found) == 65
+    assert len(found) == 67
     assert not [name for name in found if "lastfm" in name]
     with pytest.raises(LeaError, match="has no cell x"):
         targets(cells, ["x"], [])
@@ -220,7 +222,7 @@ def tiny(tmp_path: Path) -> tuple[Params, Path]:
 def test_the_summary(tiny: tuple[Params, Path]) -> None:
     found = benchmark.collect("scientific", *tiny)
     own = benchmark.summary(found)
-    assert (own["cells"], own["of"]) == (8, 63)
+    assert (own["cells"], own["of"]) == (8, 65)
     assert (own["best_lea"], own["chosen_among"]) == ("sasrec-snqn-lea", 4)
     assert own["best_lea_valid_ndcg10"] == pytest.approx(0.6)
     assert own["best_lea_ndcg10"] == own["best_lea_hr10"] == pytest.approx(0.7)
@@ -253,7 +255,7 @@ def test_the_page(tiny: tuple[Params, Path]) -> None:
     text = benchmark.markdown([found], BENCHMARK["published"], place)
     assert "cells ran at cccccccccc, collected at dddddddddd; P, 2 cores, no GPU, torch 2; 4.0 h of" in text
     assert "1.5 h of all else" in text
-    assert "8 of 63 cells have run." in text
+    assert "8 of 65 cells have run." in text
     assert "| the same, pre-trained on other domains | 0.1360 | 0.0753 |" in text
     assert "| popularity | 0.1000 | 0.1000 | 0.1000 |  |  | ours, baseline |" in text
     assert "| sasrec-snqn-state-shuffled | 0.5000 ± 0.0000 | 0.5000 ± 0.0000 | 0.9000 | +0.3000 (" in text
