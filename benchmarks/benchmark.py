@@ -1,8 +1,9 @@
 """What the paper-scale benchmark has found so far: `make benchmark`, or `python -m benchmarks.benchmark` at any time.
 
-In: benchmarks/.work/benchmark/<data>/data, as far as its cells have run with the present parameters; the published rows
-of benchmark.yaml. Out, in benchmarks/results/:
+In: the cells that have run with the present parameters, here (benchmarks/.work/benchmark/<data>) or elsewhere
+(benchmarks/results/cells, benchmark_store.py); the published rows of benchmark.yaml. Out, in benchmarks/results/:
 
+  cells/         what was found here, to be kept
   benchmark.csv  dataset, backbone, variant, seed, split, metric, value; baselines have no backbone
   benchmark.md   tables, beside what others have published
   summary.json   by data set: the best variant with LE parts, chosen by validation NDCG@10, against its supervised twin
@@ -20,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.benchmark_params import FOLDER, params_of, read_benchmark
-from benchmarks.benchmark_stage import own_parameters
+from benchmarks.benchmark_store import STORE, Kept, keep, read_kept, seeds_of, stage_seconds
 from benchmarks.common import ROOT, where
-from lea_core.artifacts import publish_file, read_json, write_csv
+from lea_core.artifacts import publish_file, write_csv
 from lea_core.convergence import cautions
 from lea_core.errors import no_arguments, run
-from lea_core.evidence import comparison_rows, read_log, twin_pairs
+from lea_core.evidence import comparison_rows, twin_pairs
 from lea_core.params import FOLDERS, Params
-from lea_core.results import Result, read_results, twin
+from lea_core.results import Result, Scores, twin
 from lea_core.what_bought_what import rows, section, verdicts
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -37,64 +38,37 @@ HR, NDCG = "HR@10", "NDCG@10"
 
 @dataclass(frozen=True)
 class Found:
-    """What there is of a data set. `valid`: mean validation scores by result and metric."""
+    """What there is of a data set."""
 
     name: str
     params: Params
-    results: list[Result]  # in the order of params.yaml; baselines last
-    valid: dict[str, dict[str, float]]
-    notes: list[dict[str, Any]]  # data/cells/<variant>.json of each variant
+    kept: dict[str, Kept]  # in the order of params.yaml; baselines last
     seconds: float  # of all stages but the cells
     comparisons: dict[str, dict[str, Any]]  # of each variant with a twin and two seeds or more
     parts: list[dict[str, Any]]
     beats: dict[str, dict[str, Any]]  # by part of the LE
 
     @property
-    def cells(self) -> int:
-        """How many cells have run."""
-        return len(self.notes)
+    def results(self) -> list[Result]:
+        """Of cells and baselines."""
+        return [kept.result for kept in self.kept.values()]
+
+    @property
+    def notes(self) -> list[dict[str, Any]]:
+        """Of every cell that has run."""
+        return [kept.note for kept in self.kept.values() if kept.result.variant]
 
 
-def collect(name: str, params: Params, folder: Path) -> Found:
+def collect(name: str, params: Params, store: Path) -> Found:
     """Everything about a data set that has run with these parameters; what has not is left out."""
-    data = folder / "data"
-    notes = {variant: note for variant in params.variants if (note := read_note(params, data, variant))}
-    variants = {variant: params.variants[variant] for variant in notes}
-    baselines = [own for own in params.baselines.names if (data / "baselines" / own / "metrics.json").exists()]
-    results = read_results(data, variants, params.train.seeds, baselines)
-    valid = {
-        result.name: {metric: score["mean"] for metric, score in read_json(metrics_of(result))["valid"].items()}
-        for result in results
-    }
-    pairs = twin_pairs(results)
-    log = read_log(data, params.finetune_le.users_share, params.finetune_le.seed) if pairs else None
-    compared = {row["variant"]: row for row in comparison_rows(pairs, NDCG, log)} if log else {}
+    read = {own: read_kept(params, store, own) for own in (*params.variants, *params.baselines.names)}
+    kept = {own: one for own, one in read.items() if one}
+    results = [one.result for one in kept.values()]
+    scores = {own: one.users for own, one in kept.items()}
+    compared = {row["variant"]: row for row in comparison_rows(twin_pairs(results), NDCG, scores)}
     alike = [without_le_settings(result) for result in results]
-    return Found(
-        name,
-        params,
-        results,
-        valid,
-        list(notes.values()),
-        sum(read_json(file)["seconds"] for file in (data / "seconds").glob("*.json")),
-        compared,
-        rows(data, alike, NDCG),
-        beats_its_controls(data, params, alike),
-    )
-
-
-def read_note(params: Params, data: Path, variant: str) -> dict[str, Any] | None:
-    """The note of a cell that has run, None where it has not or its parameters were others."""
-    path = data / "cells" / f"{variant}.json"
-    if not path.exists():
-        return None
-    note: dict[str, Any] = read_json(path)
-    return note if note["parameters"] == own_parameters(params, variant) else None
-
-
-def metrics_of(result: Result) -> Path:
-    """The metrics.json beside its ranks."""
-    return result.ranks.with_name("metrics.json")
+    parts, beats = rows(scores, alike, NDCG), beats_its_controls(scores, params, alike)
+    return Found(name, params, kept, stage_seconds(store), compared, parts, beats)
 
 
 def without_le_settings(result: Result) -> Result:
@@ -108,12 +82,12 @@ def without_le_settings(result: Result) -> Result:
     return replace(result, variant=result.variant.model_copy(update={"set": own}))
 
 
-def beats_its_controls(data: Path, params: Params, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
+def beats_its_controls(scores: Scores, params: Params, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
     """For each part that ran beside controls: whether it is better than the best of those that have run."""
     wanted = [list(variant.sources) for variant in params.variants.values() if variant.is_control]
     have = [list(result.sources) for result in results if result.kind == "control"]
     found = {}
-    for verdict in verdicts(data, results, NDCG):
+    for verdict in verdicts(scores, results, NDCG):
         if verdict.part in FOLDERS and verdict.comparison is not None:
             found[verdict.part] = {
                 "beats_its_controls": verdict.beats,
@@ -130,16 +104,14 @@ def beats_its_controls(data: Path, params: Params, results: Sequence[Result]) ->
 
 def csv_rows(found: Found) -> Iterator[dict[str, Any]]:
     """A row for each result, seed, split and metric."""
-    for result in found.results:
-        metrics = read_json(metrics_of(result))
-        backbone = result.variant.backbone if result.variant else ""
-        seeds = found.params.train.seeds if result.variant else [0]
-        for split in ("valid", "test"):
-            for metric, score in metrics[split].items():
+    for name, kept in found.kept.items():
+        backbone = kept.result.variant.backbone if kept.result.variant else ""
+        for split, scores in (("valid", kept.valid), ("test", kept.result.scores)):
+            for metric, score in scores.items():
                 if metric.startswith("MRR"):
                     continue
-                for seed, value in zip(sorted(seeds), score["seeds"], strict=True):
-                    values = (found.name, backbone, result.name, seed, split, metric, value)
+                for seed, value in zip(seeds_of(found.params, kept.result), score.seeds, strict=True):
+                    values = (found.name, backbone, name, seed, split, metric, value)
                     yield dict(zip(COLUMNS, values, strict=True))
 
 
@@ -148,7 +120,7 @@ def best(found: Found, wanted: Callable[[Result], bool]) -> dict[str, Any] | Non
     candidates = [result for result in found.results if wanted(result)]
     if not candidates:
         return None
-    own = max(candidates, key=lambda result: found.valid[result.name][NDCG])
+    own = max(candidates, key=lambda result: found.kept[result.name].valid[NDCG].mean)
     other = twin(own, found.results)
     row = found.comparisons.get(own.name, {})
     score = own.scores[NDCG].mean
@@ -156,7 +128,7 @@ def best(found: Found, wanted: Callable[[Result], bool]) -> dict[str, Any] | Non
         "best_lea": own.name,
         "best_lea_parts": own.parts,
         "chosen_among": len(candidates),
-        "best_lea_valid_ndcg10": found.valid[own.name][NDCG],
+        "best_lea_valid_ndcg10": found.kept[own.name].valid[NDCG].mean,
         "best_lea_hr10": own.scores[HR].mean,
         "best_lea_ndcg10": score,
         "twin": other and other.name,
@@ -182,7 +154,7 @@ def uses_all(result: Result) -> bool:
 def summary(found: Found) -> dict[str, Any]:
     """The entry of a data set in summary.json: the best with any parts, and `all_parts`, the best with all."""
     return {
-        "cells": found.cells,
+        "cells": len(found.notes),
         "of": len(found.params.variants),
         **(best(found, uses_le) or {}),
         "all_parts": best(found, uses_all),
@@ -236,7 +208,7 @@ def said(verdict: Mapping[str, Any]) -> str:
 
 def table(found: Found, published: Mapping[str, Any]) -> list[str]:
     """Published rows, baselines and variants of a data set."""
-    lines = [f"{found.cells} of {len(found.params.variants)} cells have run.", ""]
+    lines = [f"{len(found.notes)} of {len(found.params.variants)} cells have run.", ""]
     if chosen := best(found, uses_le):
         lines += [f"Best on validation of {chosen['chosen_among']} with LE parts: {chosen['best_lea']}.", ""]
     lines += ["| system | HR@10 | NDCG@10 | valid NDCG@10 | difference | p | source |", "|---|--:|--:|--:|--:|--:|---|"]
@@ -250,18 +222,25 @@ def table(found: Found, published: Mapping[str, Any]) -> list[str]:
             if row
             else " | "
         )
-        scores = f"{result.scores[HR]} | {result.scores[NDCG]} | {found.valid[result.name][NDCG]:.4f}"
+        scores = f"{result.scores[HR]} | {result.scores[NDCG]} | {found.kept[result.name].valid[NDCG].mean:.4f}"
         kind = {"variant": "ours", "control": "ours, control", "baseline": "ours, baseline"}[result.kind]
         lines.append(f"| {result.name} | {scores} | {against} | {kind} |")
     return lines
+
+
+def keep_all(known: Mapping[str, Any]) -> None:
+    """Keep what has run here."""
+    for name in known["data"]:
+        keep(params_of(known, name)[1], FOLDER / name, STORE / name)
 
 
 def main(argv: list[str]) -> None:
     """Write the three files."""
     no_arguments(argv)
     known = read_benchmark()
-    collected = [collect(name, params_of(known, name)[1], FOLDER / name) for name in known["data"]]
-    if not any(found.cells for found in collected):
+    keep_all(known)
+    collected = [collect(name, params_of(known, name)[1], STORE / name) for name in known["data"]]
+    if not any(found.notes for found in collected):
         print("no cell has run yet: nothing to collect")
         return
     place = {**where(), "command": "make benchmark"}
@@ -273,7 +252,7 @@ def main(argv: list[str]) -> None:
         with publish_file(RESULTS / path) as temporary:
             temporary.write_text(content, encoding="utf-8")
     for found in collected:
-        print(f"{found.name}: {found.cells} of {len(found.params.variants)} cells have run")
+        print(f"{found.name}: {len(found.notes)} of {len(found.params.variants)} cells have run")
 
 
 if __name__ == "__main__":

@@ -7,27 +7,23 @@ lists.csv. All are about the test events.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from lea_core.errors import LeaError
 from lea_core.le_users import choose_users
 from lea_core.leaks import training_events
 from lea_core.lists import list_rows
-from lea_core.metrics import by_name
-from lea_core.results import Result, twin
+from lea_core.results import Result, Scores, compare_users, ranked_tests, twin
 from lea_core.sequences import Sequences, read_sequences
-from lea_core.significance import compare, holm, user_means
+from lea_core.significance import holm
 from lea_core.slices import slice_rows, slices
-from lea_core.tables import ITEM_TOKENS, ITEMS, RANKS, read_table, to_numpy
+from lea_core.tables import ITEM_TOKENS, ITEMS, read_table, to_numpy
 
-SEED = 0  # of the resampling: the same for every comparison, so that none depends on the others
 COMPARISON = (
     "variant",
     "other",
@@ -78,28 +74,22 @@ def _seeds(result: Result) -> list[float]:
     return next(iter(result.scores.values())).seeds
 
 
-def comparison_rows(pairs: Iterable[tuple[Result, Result]], metric: str, log: Log) -> list[dict[str, Any]]:
+def comparison_rows(pairs: Sequence[tuple[Result, Result]], metric: str, scores: Scores) -> list[dict[str, Any]]:
     """The rows of comparisons.csv: the first of each pair minus the other, user by user.
 
-    A user's score is the mean over the user's test events and over the seeds. Holm corrects the randomisation test's p
-    for all pairs together. Raises `LeaError` where a table has other events than the log.
+    scores: `user_scores` of all of them. Holm corrects the randomisation test's p for all pairs together. Raises
+    `LeaError` where two are of other users.
     """
-    users, _ = log.sequences.targets("test")
-    scores: dict[str, np.ndarray] = {}
     rows: list[dict[str, Any]] = []
-    for pair in pairs:
-        for result in pair:
-            if result.name not in scores:
-                scores[result.name] = user_means(by_name(metric, _ranks(result, log)).mean(axis=0), users)
-        own, other = (scores[result.name] for result in pair)
+    for own, other in pairs:
         found = {
-            "variant": pair[0].name,
-            "other": pair[1].name,
+            "variant": own.name,
+            "other": other.name,
             "metric": metric,
-            "seeds": min(len(_seeds(result)) for result in pair),
-            "users": len(own),
+            "seeds": min(len(_seeds(result)) for result in (own, other)),
+            "users": len(scores[own.name]),
         }
-        rows.append(found | asdict(compare(own, other, np.random.default_rng(SEED))))
+        rows.append(found | asdict(compare_users(scores, own.name, other.name)))
     corrected = holm([row["p_randomisation"] for row in rows])
     for row, p in zip(rows, corrected, strict=True):
         row["p_holm"] = p
@@ -125,7 +115,7 @@ def lists_of(results: Sequence[Result], cutoffs: Sequence[int], log: Log) -> lis
     """
     rows = []
     for result in results:
-        lists = [to_numpy(part, "top") for part in _test(result, ("seed", "split", "top"))]
+        lists = [to_numpy(part, "top") for part in ranked_tests(result, ("seed", "split", "top"))]
         if any(own.shape[1] < max(cutoffs) for own in lists):
             raise LeaError(f"{result.ranks}: has lists of {lists[0].shape[1]}, not {max(cutoffs)}: run `dvc repro`")
         if any(own.max(initial=-1) >= len(log.counts) for own in lists):
@@ -142,16 +132,9 @@ def _ranks(result: Result, log: Log) -> np.ndarray:
         "position": positions,
         "item": log.sequences.items[log.sequences.offsets[users] + positions],
     }
-    parts = _test(result, ("seed", "split", "user", "position", "item", "rank"))
+    parts = ranked_tests(result, ("seed", "split", "user", "position", "item", "rank"))
     for part in parts:
         for column, values in wanted.items():
             if not np.array_equal(to_numpy(part, column), values):
                 raise LeaError(f"{result.ranks}: column {column!r} is of other events than the log: run `dvc repro`")
     return np.stack([to_numpy(part, "rank") for part in parts])
-
-
-def _test(result: Result, columns: Sequence[str]) -> list[pa.Table]:
-    """The test rows of a RANKS table, those of every seed by themselves."""
-    table = read_table(result.ranks, RANKS, columns=columns)
-    table = table.filter(pc.field("split") == "test")
-    return [table.filter(pc.field("seed") == int(seed)) for seed in np.unique(to_numpy(table, "seed"))]

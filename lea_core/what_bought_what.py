@@ -1,6 +1,6 @@
 """What bought what: every part of the LE beside its controls.
 
-In: the `Result`s of the variants and data/evaluations/<variant>/ranks.parquet. Out: the rows of parts.csv, a verdict
+In: the `Result`s of the variants and each user's score (`user_scores`). Out: the rows of parts.csv, a verdict
 for each part, a section of the report and parts.png.
 
 A row compares a variant with the one that is like it but for a part: the same backbone, method, `set` and other parts.
@@ -21,16 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
-
 from lea_core.colours import COLOURS
-from lea_core.errors import LeaError
-from lea_core.metrics import by_name as event_scores
 from lea_core.params import FOLDERS, Variant
-from lea_core.results import Result
-from lea_core.significance import Comparison, compare, holm, user_means
-from lea_core.tables import RANKS, read_table, to_numpy
+from lea_core.results import Result, Scores, compare_users
+from lea_core.significance import Comparison, holm
 
 COLUMNS = (
     "part",
@@ -46,7 +40,6 @@ COLUMNS = (
     "high",
     "p_holm",
 )
-SEED = 0  # of the bootstrap and the randomisation test
 
 
 @dataclass(frozen=True)
@@ -111,21 +104,11 @@ def _methods(variants: Mapping[str, Variant]) -> list[Pair]:
     return [pair for pair in found if any(not other.control for other in found)]
 
 
-def user_scores(path: Path, metric: str) -> dict[int, float]:
-    """Each user's mean of a metric such as NDCG@10 over seeds and test events, from a ranks.parquet."""
-    table = read_table(path, RANKS)
-    test = table.filter(pc.equal(table["split"], "test"))
-    users = to_numpy(test, "user")
-    means = user_means(event_scores(metric, to_numpy(test, "rank")), users)
-    return dict(zip(np.unique(users).tolist(), means.tolist(), strict=True))
-
-
-def rows(data: Path, results: Sequence[Result], metric: str) -> list[dict[str, Any]]:
+def rows(scores: Scores, results: Sequence[Result], metric: str) -> list[dict[str, Any]]:
     """The rows of parts.csv, part by part."""
     by_name = {result.name: result for result in results}
     wanted = pairs({result.name: result.variant for result in results if result.variant is not None})
-    scores = _read(data, {name for pair in wanted for name in (pair.variant, pair.other)}, metric)
-    compared = [_compare(scores, pair.variant, pair.other) for pair in wanted]
+    compared = [compare_users(scores, pair.variant, pair.other) for pair in wanted]
     corrected = holm([comparison.p_randomisation for comparison in compared])
     found = []
     for pair, comparison, p in zip(wanted, compared, corrected, strict=True):
@@ -136,7 +119,7 @@ def rows(data: Path, results: Sequence[Result], metric: str) -> list[dict[str, A
     return sorted(found, key=lambda row: str(row["part"]))  # stable: variants keep their order
 
 
-def verdicts(data: Path, results: Sequence[Result], metric: str) -> list[Verdict]:
+def verdicts(scores: Scores, results: Sequence[Result], metric: str) -> list[Verdict]:
     """For each part of the LE, in each place where it stands: whether it is better than the best of its controls."""
     by_name = {result.name: result for result in results}
     known = pairs({result.name: result.variant for result in results if result.variant is not None})
@@ -153,8 +136,7 @@ def verdicts(data: Path, results: Sequence[Result], metric: str) -> list[Verdict
             found.append(Verdict(pair.part, pair.variant, None, None))
             continue
         best = max(rivals, key=lambda name: by_name[name].scores[metric].mean)
-        scores = _read(data, {pair.variant, best}, metric)
-        found.append(Verdict(pair.part, pair.variant, best, _compare(scores, pair.variant, best)))
+        found.append(Verdict(pair.part, pair.variant, best, compare_users(scores, pair.variant, best)))
     return found
 
 
@@ -162,19 +144,6 @@ def _alike(by_name: Mapping[str, Result], pair: Pair, other: Pair) -> bool:
     """Whether a control stands for this very variant: of the same method, or more steps of the supervised one."""
     methods = {found.method for name in (pair.variant, other.variant) if (found := by_name[name].variant) is not None}
     return len(methods) == 1 or (pair.part == "method" and "supervised" in methods)
-
-
-def _read(data: Path, names: set[str], metric: str) -> dict[str, dict[int, float]]:
-    return {name: user_scores(data / "evaluations" / name / "ranks.parquet", metric) for name in sorted(names)}
-
-
-def _compare(scores: Mapping[str, Mapping[int, float]], one: str, other: str) -> Comparison:
-    """Raises `LeaError` where they are not of the same users."""
-    if scores[one].keys() != scores[other].keys():
-        raise LeaError(f"data/evaluations: {one} and {other} are of different users: run `dvc repro`")
-    users = sorted(scores[one])
-    first, second = (np.array([scores[name][user] for user in users]) for name in (one, other))
-    return compare(first, second, np.random.default_rng(SEED))
 
 
 def section(found: Sequence[Mapping[str, Any]], said: Sequence[Verdict]) -> str:

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     from lea_core.evidence import COMPARISON, comparison_rows, lists_of, read_log, slices_of, twin_pairs
     from lea_core.page.page import page
     from lea_core.report import draw, markdown, table_rows
-    from lea_core.results import SELECTION, read_results
+    from lea_core.results import SELECTION, read_results, user_scores
 
     no_arguments(argv)
     params = load()
@@ -34,8 +34,9 @@ def main(argv: list[str]) -> None:
     results = read_results(DATA, params.variants, params.train.seeds, params.baselines.names)
     le_quality = read_json(DATA / "le_quality" / "summary.json")
     rows = table_rows(results, headline)
+    by_user = user_scores([result for result in results if result.variant], headline)
     log = read_log(DATA, params.finetune_le.users_share, params.finetune_le.seed)
-    comparisons = comparison_rows(twin_pairs(results), headline, log)
+    comparisons = comparison_rows(twin_pairs(results), headline, by_user)
     slices = slices_of(results, int(headline.partition("@")[2]), log)
     lists = lists_of(results, params.evaluate.cutoffs, log)
     curves = [
@@ -43,8 +44,8 @@ def main(argv: list[str]) -> None:
         for result in results
         for row in result.curve
     ]
-    parts = what_bought_what.rows(DATA, results, headline)
-    verdicts = what_bought_what.verdicts(DATA, results, headline)
+    parts = what_bought_what.rows(by_user, results, headline)
+    verdicts = what_bought_what.verdicts(by_user, results, headline)
     scores = {result.name: result.scores[headline].mean for result in results if result.variant}
     with publish_folder(DATA / "report") as folder:
         write_csv(folder / "table.csv", rows)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from benchmarks import benchmark
 from benchmarks.benchmark_params import CELLS, HOME, cells_of, params_of, read_benchmark, variants_of
 from benchmarks.benchmark_run import drop_broken_lock, targets
 from benchmarks.benchmark_stage import lives, own_parameters
+from benchmarks.benchmark_store import keep, parameters_of, read_kept
 from lea_core.artifacts import write_csv, write_json
 from lea_core.errors import LeaError
 from lea_core.evaluation import write_evaluation
@@ -127,6 +129,10 @@ def test_the_runner_leaves_out_what_is_not_there() -> None:
         "evaluate_le@scientific",
     ]
     assert len(found) == 67
+    kept = ["scientific-sasrec-snqn-lea", "scientific-le"]
+    assert targets(cells, [], ["lastfm"], kept)[:2] == [found[0], "baselines@scientific"]
+    assert len(targets(cells, [], ["lastfm"], kept)) == 65
+    assert targets(cells, kept[:1], [], kept) == [found[1]]  # named, so it runs
     assert not [name for name in found if "lastfm" in name]
     with pytest.raises(LeaError, match="has no cell x"):
         targets(cells, ["x"], [])
@@ -216,7 +222,32 @@ def tiny(tmp_path: Path) -> tuple[Params, Path]:
     write_json(data / "seconds" / "finetune_le.json", {"seconds": 5400.0})
     write_ranks(data / "baselines" / "popularity", sequences, [0], {"valid": 0.1, "test": 0.1})
     write_json(data / "baselines" / "popularity" / "cost.json", {"seconds_per_user": 0.0, "needs_llm": False})
-    return params, tmp_path
+    keep(params, tmp_path, tmp_path / "store")
+    return params, tmp_path / "store"
+
+
+def test_what_is_kept_is_enough(tiny: tuple[Params, Path], tmp_path: Path) -> None:
+    params, store = tiny
+    before = benchmark.summary(benchmark.collect("scientific", params, store))
+    shutil.rmtree(tmp_path / "data")  # the machine is gone
+    keep(params, tmp_path, store)
+    assert benchmark.summary(benchmark.collect("scientific", params, store)) == before
+    kept = read_kept(params, store, "sasrec-snqn")
+    assert kept is not None
+    assert kept.users == {user: float(user < 40) for user in range(100)}
+    assert [kept.valid["HR@10"].seeds, kept.result.best_epochs] == [[0.3, 0.3], [2, 2]]
+    assert str(tmp_path) not in (store / "sasrec-snqn.json").read_text()
+
+
+def test_what_is_kept_is_of_the_same_parameters(tiny: tuple[Params, Path]) -> None:
+    params, store = tiny
+    other = params.model_copy(update={"rank": params.rank.model_copy(update={"items": 7})})
+    assert read_kept(other, store, "sasrec-snqn-state") is None
+    assert read_kept(other, store, "sasrec-snqn") is not None  # reads nothing of the LE
+    assert read_kept(params, store, "popularity") is not None
+    raw = json.dumps(parameters_of(params, "sasrec-snqn-state"))
+    assert "sha256" in raw
+    assert "interactions.parquet" not in raw
 
 
 def test_the_summary(tiny: tuple[Params, Path]) -> None:

@@ -20,7 +20,7 @@ from lea_core.errors import LeaError
 from lea_core.evidence import COMPARISON, Log, comparison_rows, lists_of, read_log, slices_of, twin_pairs
 from lea_core.params import Variant
 from lea_core.report import event_types, le_table, markdown, table_rows
-from lea_core.results import Result, Score, change, read_results, twin
+from lea_core.results import Result, Score, change, read_results, twin, user_scores
 from lea_core.tables import RANKS, vectors, write_table
 from tests.lane import ROOT, change_params
 from tests.tiny_project import log, write_log, write_tokens
@@ -264,7 +264,7 @@ def test_comparisons_by_hand(data: Path) -> None:
         ("snqn", "supervised"),
         ("supervised-actions", "supervised"),
     ]
-    rows = comparison_rows(pairs, "NDCG@10", evidence_log(data))
+    rows = comparison_rows(pairs, "NDCG@10", user_scores(results, "NDCG@10"))
     assert [list(row) for row in rows] == [list(COMPARISON)] * 2
     assert [(row["seeds"], row["users"], row["better"], row["worse"]) for row in rows] == [(2, 7, 3, 0), (2, 7, 0, 1)]
     worth = {rank: 1 / np.log2(rank + 1) for rank in (1, 2, 3, 4)}
@@ -282,7 +282,7 @@ def test_one_seed_is_not_tested(data: Path) -> None:
         for result in results_of(data)
     ]
     assert twin_pairs(results) == []
-    assert comparison_rows([], "NDCG@10", evidence_log(data)) == []
+    assert comparison_rows([], "NDCG@10", {}) == []
     text = markdown(results, "NDCG@10", QUALITY, True, [], [], [])
     assert "With one seed no test is made: give `train.seeds` two or more." in text
     assert "p (Holm)" not in text

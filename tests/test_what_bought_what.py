@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from lea_core.params import Variant
-from lea_core.results import Result, Score
+from lea_core.results import Result, Score, user_scores
 from lea_core.tables import RANKS, vectors, write_table
-from lea_core.what_bought_what import COLUMNS, draw, pairs, rows, section, user_scores, verdicts
+from lea_core.what_bought_what import COLUMNS, draw, pairs, rows, section, verdicts
 
 NONE = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none", "ranking": "none", "items": "none"}
 VARIANTS = {
@@ -63,14 +63,15 @@ def test_who_is_compared_with_whom() -> None:
 
 
 def test_rows_and_verdicts(tmp_path: Path, results: list[Result]) -> None:
-    found = rows(tmp_path, results, "NDCG@10")
+    scores = user_scores(results, "NDCG@10")
+    found = rows(scores, results, "NDCG@10")
     assert len(found) == 8
     row = next(row for row in found if row["variant"] == "state")
     assert tuple(row) == COLUMNS
     assert row["difference"] == pytest.approx(0.5)
     assert row["low"] < 0.5 < row["high"]
     assert row["p_holm"] < 0.01
-    said = {(verdict.part, verdict.variant): verdict for verdict in verdicts(tmp_path, results, "NDCG@10")}
+    said = {(verdict.part, verdict.variant): verdict for verdict in verdicts(scores, results, "NDCG@10")}
     assert str(said["state", "state"]) == "beats its controls (best: text)"
     assert said["state", "state"].comparison is not None
     assert said["state", "state"].comparison.difference == pytest.approx(0.3)
@@ -85,7 +86,6 @@ def test_rows_and_verdicts(tmp_path: Path, results: list[Result]) -> None:
 
 
 def test_users_are_the_unit(tmp_path: Path) -> None:
-    write_ranks(tmp_path, "snqn", 0.3)
-    scores = user_scores(tmp_path / "evaluations" / "snqn" / "ranks.parquet", "NDCG@10")
+    scores = user_scores([write_ranks(tmp_path, "snqn", 0.3)], "NDCG@10")["snqn"]
     assert list(scores) == list(range(200))
     assert sum(scores.values()) == pytest.approx(60)
