@@ -1,6 +1,6 @@
 """The paper-scale benchmark, cell by cell in the order of cells.yaml: `make benchmark`.
 
-In: benchmark.yaml, the data sets that are there, and what results/cells keeps. Out: the cells of benchmarks/dvc.yaml under
+In: benchmark.yaml, the data sets that are there, what results/cells keeps. Out: the cells of benchmarks/dvc.yaml under
 .work/benchmark/, and benchmarks/results: cells/, benchmark.{csv,md} and summary.json (benchmark.py).
 
 `dvc repro` has an order of its own, so it is called for one cell after another. What is done is not done again, here or
