@@ -2,7 +2,7 @@
 
 In, of the variants and baselines in params.yaml, no more and no fewer: data/evaluations/<variant>/{metrics.json,
 ranks.parquet} with data/policies/<variant>/{curves.csv, training.json}, and data/baselines/<name>/{metrics.json,
-ranks.parquet, cost.json}. Out: a `Result` for each, its change against its twin, and each user's score.
+ranks.parquet, cost.json}. Out: a `Result` for each, and its change against its twin.
 
 A variant's supervised twin is the variant with the same backbone, method supervised and no part of the LE.
 """
@@ -17,13 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError
-from lea_core.metrics import by_name
-from lea_core.significance import Comparison, compare, user_means
 from lea_core.tables import RANKS, read_table, to_numpy
 
 if TYPE_CHECKING:
@@ -31,9 +27,6 @@ if TYPE_CHECKING:
 
 SELECTION = "NDCG@10"  # the column of curves.csv by which the training loop chooses the epoch
 BASELINE_SEEDS = (0,)  # nothing in a baseline is drawn
-SEED = 0  # of the resampling: the same for every comparison, so that none depends on the others
-
-Scores = Mapping[str, Mapping[int, float]]  # by result and user
 
 
 @dataclass(frozen=True)
@@ -229,30 +222,3 @@ def change(result: Result, results: Iterable[Result], metric: str) -> float | No
     if other is None or other is result or other.scores[metric].mean == 0.0:
         return None
     return 100.0 * (result.scores[metric].mean / other.scores[metric].mean - 1.0)
-
-
-def ranked_tests(result: Result, columns: Sequence[str]) -> list[pa.Table]:
-    """The test rows of a RANKS table, those of every seed by themselves; `columns` has seed and split."""
-    table = read_table(result.ranks, RANKS, columns=columns)
-    table = table.filter(pc.field("split") == "test")
-    return [table.filter(pc.field("seed") == int(seed)) for seed in np.unique(to_numpy(table, "seed"))]
-
-
-def user_scores(results: Iterable[Result], metric: str) -> dict[str, dict[int, float]]:
-    """Of every result, each user's mean of a metric such as NDCG@10 over seeds and test events."""
-    found = {}
-    for result in results:
-        table = pa.concat_tables(ranked_tests(result, ("seed", "split", "user", "rank")))
-        users = to_numpy(table, "user")
-        means = user_means(by_name(metric, to_numpy(table, "rank")), users)
-        found[result.name] = dict(zip(np.unique(users).tolist(), means.tolist(), strict=True))
-    return found
-
-
-def compare_users(scores: Scores, one: str, other: str) -> Comparison:
-    """The first minus the other. Raises `LeaError` where they are not of the same users."""
-    if scores[one].keys() != scores[other].keys():
-        raise LeaError(f"data/evaluations: {one} and {other} are of different users: run `dvc repro`")
-    users = sorted(scores[one])
-    first, second = (np.array([scores[name][user] for user in users]) for name in (one, other))
-    return compare(first, second, np.random.default_rng(SEED))
