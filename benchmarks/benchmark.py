@@ -26,9 +26,9 @@ from benchmarks.common import ROOT, where
 from lea_core.artifacts import publish_file, write_csv
 from lea_core.convergence import cautions
 from lea_core.errors import no_arguments, run
-from lea_core.evidence import comparison_rows, twin_pairs
+from lea_core.evidence import Scores, comparison_rows, twin_pairs
 from lea_core.params import FOLDERS, Params
-from lea_core.results import Result, Scores, twin
+from lea_core.results import Result, twin
 from lea_core.what_bought_what import rows, section, verdicts
 
 RESULTS = ROOT / "benchmarks" / "results"

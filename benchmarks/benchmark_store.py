@@ -20,9 +20,10 @@ import pyarrow as pa
 from benchmarks.benchmark_stage import own_parameters
 from benchmarks.common import ROOT
 from lea_core.artifacts import read_json, write_json
+from lea_core.evidence import ranked_tests
 from lea_core.metrics import by_name
 from lea_core.params import Params
-from lea_core.results import BASELINE_SEEDS, SELECTION, Cost, Result, Score, ranked_tests, read_results
+from lea_core.results import BASELINE_SEEDS, SELECTION, Cost, Result, Score, read_results
 from lea_core.significance import user_means
 from lea_core.tables import Schema, Vector, read_table, to_numpy, vectors, write_table
 

@@ -7,23 +7,29 @@ lists.csv. All are about the test events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lea_core.errors import LeaError
 from lea_core.le_users import choose_users
 from lea_core.leaks import training_events
 from lea_core.lists import list_rows
-from lea_core.results import Result, Scores, compare_users, ranked_tests, twin
+from lea_core.metrics import by_name
+from lea_core.results import Result, twin
 from lea_core.sequences import Sequences, read_sequences
-from lea_core.significance import holm
+from lea_core.significance import Comparison, compare, holm, user_means
 from lea_core.slices import slice_rows, slices
-from lea_core.tables import ITEM_TOKENS, ITEMS, read_table, to_numpy
+from lea_core.tables import ITEM_TOKENS, ITEMS, RANKS, read_table, to_numpy
 
+SEED = 0  # of the resampling: the same for every comparison, so that none depends on the others
+
+Scores = Mapping[str, Mapping[int, float]]  # by result and user
 COMPARISON = (
     "variant",
     "other",
@@ -138,3 +144,30 @@ def _ranks(result: Result, log: Log) -> np.ndarray:
             if not np.array_equal(to_numpy(part, column), values):
                 raise LeaError(f"{result.ranks}: column {column!r} is of other events than the log: run `dvc repro`")
     return np.stack([to_numpy(part, "rank") for part in parts])
+
+
+def ranked_tests(result: Result, columns: Sequence[str]) -> list[pa.Table]:
+    """The test rows of a RANKS table, those of every seed by themselves; `columns` has seed and split."""
+    table = read_table(result.ranks, RANKS, columns=columns)
+    table = table.filter(pc.field("split") == "test")
+    return [table.filter(pc.field("seed") == int(seed)) for seed in np.unique(to_numpy(table, "seed"))]
+
+
+def user_scores(results: Iterable[Result], metric: str) -> dict[str, dict[int, float]]:
+    """Of every result, each user's mean of a metric such as NDCG@10 over seeds and test events."""
+    found = {}
+    for result in results:
+        table = pa.concat_tables(ranked_tests(result, ("seed", "split", "user", "rank")))
+        users = to_numpy(table, "user")
+        means = user_means(by_name(metric, to_numpy(table, "rank")), users)
+        found[result.name] = dict(zip(np.unique(users).tolist(), means.tolist(), strict=True))
+    return found
+
+
+def compare_users(scores: Scores, one: str, other: str) -> Comparison:
+    """The first minus the other. Raises `LeaError` where they are not of the same users."""
+    if scores[one].keys() != scores[other].keys():
+        raise LeaError(f"data/evaluations: {one} and {other} are of different users: run `dvc repro`")
+    users = sorted(scores[one])
+    first, second = (np.array([scores[name][user] for user in users]) for name in (one, other))
+    return compare(first, second, np.random.default_rng(SEED))

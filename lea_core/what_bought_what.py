@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from lea_core.colours import COLOURS
+from lea_core.evidence import Scores, compare_users
 from lea_core.params import FOLDERS, Variant
-from lea_core.results import Result, Scores, compare_users
+from lea_core.results import Result
 from lea_core.significance import Comparison, holm
 
 COLUMNS = (

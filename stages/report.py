@@ -23,10 +23,10 @@ DATA = Path("data")
 def main(argv: list[str]) -> None:
     """Write the report; takes no arguments."""
     from lea_core import what_bought_what
-    from lea_core.evidence import COMPARISON, comparison_rows, lists_of, read_log, slices_of, twin_pairs
+    from lea_core.evidence import COMPARISON, comparison_rows, lists_of, read_log, slices_of, twin_pairs, user_scores
     from lea_core.page.page import page
     from lea_core.report import draw, markdown, table_rows
-    from lea_core.results import SELECTION, read_results, user_scores
+    from lea_core.results import SELECTION, read_results
 
     no_arguments(argv)
     params = load()

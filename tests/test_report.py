@@ -17,10 +17,10 @@ import pyarrow as pa
 import pytest
 
 from lea_core.errors import LeaError
-from lea_core.evidence import COMPARISON, Log, comparison_rows, lists_of, read_log, slices_of, twin_pairs
+from lea_core.evidence import COMPARISON, Log, comparison_rows, lists_of, read_log, slices_of, twin_pairs, user_scores
 from lea_core.params import Variant
 from lea_core.report import event_types, le_table, markdown, table_rows
-from lea_core.results import Result, Score, change, read_results, twin, user_scores
+from lea_core.results import Result, Score, change, read_results, twin
 from lea_core.tables import RANKS, vectors, write_table
 from tests.lane import ROOT, change_params
 from tests.tiny_project import log, write_log, write_tokens

@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lea_core.evidence import user_scores
 from lea_core.params import Variant
-from lea_core.results import Result, Score, user_scores
+from lea_core.results import Result, Score
 from lea_core.tables import RANKS, vectors, write_table
 from lea_core.what_bought_what import COLUMNS, draw, pairs, rows, section, verdicts
 
