@@ -9,7 +9,9 @@ In: the cells that have run with the present parameters, here (benchmarks/.work/
   summary.json   by data set: the best variant with LE parts, chosen by validation NDCG@10, against its supervised twin
 
 Differences are by user, a user's score the mean over the seeds; p is that of the paired randomisation test, corrected
-by Holm over all variants of the data set that have a twin (lea_core/evidence.py).
+by Holm over all variants of the data set that have a twin (lea_core/evidence.py). Any two kept results are compared by
+
+    python -m benchmarks.benchmark scientific sasrec-snqn-ranking-items sasrec-supervised-ranking-items
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.benchmark_params import FOLDER, params_of, read_benchmark
+from benchmarks.benchmark_params import CELLS, FOLDER, params_of, read_benchmark
 from benchmarks.benchmark_store import STORE, Kept, keep, read_kept, seeds_of, stage_seconds
 from benchmarks.common import ROOT, where
 from lea_core.artifacts import publish_file, write_csv
 from lea_core.convergence import cautions
-from lea_core.errors import no_arguments, run
-from lea_core.evidence import Scores, comparison_rows, twin_pairs
+from lea_core.errors import LeaError, run
+from lea_core.evidence import Scores, compare_users, comparison_rows, twin_pairs
 from lea_core.params import FOLDERS, Params
 from lea_core.results import Result, twin
 from lea_core.what_bought_what import rows, section, verdicts
@@ -228,6 +230,20 @@ def table(found: Found, published: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def difference(known: Mapping[str, Any], argv: Sequence[str]) -> str:
+    """Of two kept results of a data set, in words. Raises `LeaError` where one is not kept."""
+    if len(argv) != 3 or argv[0] not in known["data"]:
+        raise LeaError(f"give one of {', '.join(known['data'])} and two names of {CELLS.name}, or nothing")
+    data, own, other = argv
+    params = params_of(known, data)[1]
+    kept = {name: read_kept(params, STORE / data, name) for name in (own, other)}
+    if absent := [name for name, one in kept.items() if one is None]:
+        raise LeaError(f"{STORE / data}: has no {absent[0]} of these parameters: run its cell")
+    found = compare_users({name: one.users for name, one in kept.items() if one}, own, other)
+    interval = f"{found.low:+.4f} to {found.high:+.4f}"
+    return f"{own} - {other}: {NDCG} {found.difference:+.4f} ({interval}), p {found.p_randomisation:.4f}, not corrected"
+
+
 def keep_all(known: Mapping[str, Any]) -> None:
     """Keep what has run here."""
     for name in known["data"]:
@@ -235,9 +251,11 @@ def keep_all(known: Mapping[str, Any]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Write the three files."""
-    no_arguments(argv)
+    """Write the three files; or, given a data set and two of its results, print how the first differs from the other."""
     known = read_benchmark()
+    if argv:
+        print(difference(known, argv))
+        return
     keep_all(known)
     collected = [collect(name, params_of(known, name)[1], STORE / name) for name in known["data"]]
     if not any(found.notes for found in collected):

@@ -270,6 +270,19 @@ def test_the_summary(tiny: tuple[Params, Path]) -> None:
     assert (own["parts"]["state"]["controls_run"], own["parts"]["state"]["controls"]) == (2, 6)
 
 
+def test_two_kept_results(tiny: tuple[Params, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    params, store = tiny
+    monkeypatch.setattr(benchmark, "params_of", lambda known, name: ({}, params))
+    monkeypatch.setattr(benchmark, "STORE", store.parent)
+    store.rename(store.with_name("scientific"))
+    text = benchmark.difference(BENCHMARK, ["scientific", "sasrec-snqn-lea", "sasrec-snqn"])
+    assert text.startswith("sasrec-snqn-lea - sasrec-snqn: NDCG@10 +0.3000 (+0.2")  # .7 and .4 of the users
+    with pytest.raises(LeaError, match="has no gru4rec-snqn of these parameters"):
+        benchmark.difference(BENCHMARK, ["scientific", "sasrec-snqn-lea", "gru4rec-snqn"])
+    with pytest.raises(LeaError, match="give one of scientific, lastfm and two names"):
+        benchmark.difference(BENCHMARK, ["scientific"])
+
+
 def test_the_rows(tiny: tuple[Params, Path]) -> None:
     found = list(benchmark.csv_rows(benchmark.collect("scientific", *tiny)))
     assert len(found) == (8 * 2 + 1) * 2 * 6  # results and seeds, splits, metrics
