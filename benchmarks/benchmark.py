@@ -251,7 +251,7 @@ def keep_all(known: Mapping[str, Any]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Write the three files; or, given a data set and two of its results, print how the first differs from the other."""
+    """Write the three files; or, given a data set and two of its results, print how the first differs."""
     known = read_benchmark()
     if argv:
         print(difference(known, argv))

@@ -272,7 +272,7 @@ def test_the_summary(tiny: tuple[Params, Path]) -> None:
 
 def test_two_kept_results(tiny: tuple[Params, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     params, store = tiny
-    monkeypatch.setattr(benchmark, "params_of", lambda known, name: ({}, params))
+    monkeypatch.setattr(benchmark, "params_of", lambda *_: ({}, params))
     monkeypatch.setattr(benchmark, "STORE", store.parent)
     store.rename(store.with_name("scientific"))
     text = benchmark.difference(BENCHMARK, ["scientific", "sasrec-snqn-lea", "sasrec-snqn"])
