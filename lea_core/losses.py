@@ -142,6 +142,15 @@ def advantage(q_logged: Tensor, q_sampled: Tensor) -> Tensor:
     return (q_logged - average).detach()
 
 
+def of_mean(weight: Tensor, mean: float) -> Tensor:
+    """The weights, scaled so that the mean of their sizes is `mean`; zeros where all are. (P,) -> (P,).
+
+    Ours: the level of Q depends on the rewards, and a weight of another level is another learning rate (docs/log.md).
+    """
+    _check(weight, "weight", 1)
+    return weight * (mean / weight.abs().mean().clamp(min=1e-12))
+
+
 def importance_ratio(log_policy: Tensor, log_behaviour: Tensor, low: float, high: float, power: float) -> Tensor:
     """clip(pi(a+ | s) / beta(a+), low, high)^power, without gradient (SA2C paper, eq. 9-10; clip and power: its code).
 

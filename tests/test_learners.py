@@ -121,10 +121,12 @@ def test_packed_and_transitions_give_the_same_update(name: str) -> None:
         torch.testing.assert_close(value, updated["transitions"][key], atol=1e-5, rtol=0.0)
 
 
+@pytest.mark.parametrize("mean", [None, 2.0])
 @pytest.mark.parametrize("name", ["sac", "sa2c"])
-def test_the_second_phase_weights_each_logged_action_by_hand(name: str) -> None:
+def test_the_second_phase_weights_each_logged_action_by_hand(name: str, mean: float | None) -> None:
     """Q(s, a+), or the clipped advantage over the mean of it and two negatives, times -log pi(a+ | s)."""
-    p = params({f"methods.{name}.q_weight": 0.0, "train.gradient_clip": 1e9, "methods.sa2c.advantage_clip": [0.0, 0.1]})
+    own = {f"methods.{name}.q_weight": 0.0, f"methods.{name}.weight_mean": mean}
+    p = params({**own, "train.gradient_clip": 1e9, "methods.sa2c.advantage_clip": [0.0, 0.1]})
     given = Supervision(torch.ones(6), None, torch.arange(12).view(6, 2) % 10, torch.zeros(6, 2))
     torch.manual_seed(0)
     policy = PolicyNetwork(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
@@ -139,10 +141,13 @@ def test_the_second_phase_weights_each_logged_action_by_hand(name: str) -> None:
         for prefix, row in (([0], 0), ([0, 1], 1), ([0, 1, 2], 2), ([1], 3), ([1, 2], 4), ([1, 2, 3], 5)):
             q = online.critic(policy(torch.tensor([prefix]))[0, -1])
             logged, negatives = q[prefix[-1] + 1], q[[2 * row % 10, (2 * row + 1) % 10]]
-            mean = (logged + negatives.sum()) / 3
-            weights.append(logged if name == "sac" else (logged - mean).clamp(0.0, 0.1))
+            average = (logged + negatives.sum()) / 3
+            weights.append(logged if name == "sac" else (logged - average).clamp(0.0, 0.1))
     log_policy = policy.logits(batch.states(policy(batch.items))[batch.source]).log_softmax(1)
-    loss = -(torch.stack(weights) * log_policy[range(6), batch.action]).mean()
+    weight = torch.stack(weights)
+    if mean is not None:
+        weight = mean * weight / weight.abs().mean()
+    loss = -(weight * log_policy[range(6), batch.action]).mean()
     wanted = torch.autograd.grad(loss, policy.actor.bias)[0]
     learner.update(batch, 4)
     torch.testing.assert_close(policy.actor.bias.grad, wanted)

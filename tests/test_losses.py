@@ -106,6 +106,12 @@ def test_advantage_by_hand_and_identity() -> None:
     assert not free.requires_grad
 
 
+def test_weights_of_mean_by_hand() -> None:
+    close(losses.of_mean(torch.tensor([0.1, 0.3]), 1.0), [0.5, 1.5])
+    close(losses.of_mean(torch.tensor([-1.0, 3.0]), 0.5), [-0.25, 0.75])  # the mean of the sizes, 2, counts
+    close(losses.of_mean(torch.zeros(2), 1.0), [0.0, 0.0])
+
+
 def test_importance_ratio_by_hand() -> None:
     log_policy = torch.tensor([0.5, 0.5, 0.01]).log().requires_grad_()
     log_behaviour = torch.tensor([0.25, 0.01, 0.5]).log()

@@ -42,7 +42,7 @@ class Sa2c:
         actor = actor_terms(online.policy, states[batch.source], batch, self.train.loss)
         td = td_terms(online, target, states, batch, self.settings, self.train.le)
         weight = self._weight(td, actor, batch)  # (P,)
-        weighted = weight * actor.loss if acting else actor.loss
+        weighted = self.second_phase.weighted(actor.loss, weight) if acting else actor.loss
         loss = weighted.mean() + self.settings.q_weight * td.loss.mean()
         loss = loss + le_terms(online, states, actor, batch, self.train.le)
 

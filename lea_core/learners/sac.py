@@ -2,9 +2,9 @@
 
 In: batches of training windows. Out: a trained policy, ranked by its actor head.
 
-For `warmup_epochs` it is SQN; then Q(s, a+), without gradient and as it is, weights the cross-entropy of each logged
-action. A negative Q thus pushes away from it, as in the source. Departures are those of SQN; the warm-up is counted in
-epochs, and five of the eight settings of the authors' code have none (`warmup_epochs: 0`).
+For `warmup_epochs` it is SQN; then Q(s, a+), without gradient, weights the cross-entropy of each logged action. A
+negative Q thus pushes away from it, as in the source. Departures are those of SQN and of `second_phase`, and five of
+the eight settings of the authors' code have no warm-up (`warmup_epochs: 0`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Sac:
         states = batch.states(online.policy(batch.items))  # (R, D)
         actor = actor_terms(online.policy, states[batch.source], batch, self.train.loss)
         td = td_terms(online, target, states, batch, self.settings, self.train.le)
-        weighted = td.q_logged.detach() * actor.loss if acting else actor.loss  # (P,)
+        weighted = self.second_phase.weighted(actor.loss, td.q_logged.detach()) if acting else actor.loss  # (P,)
         loss = weighted.mean() + self.settings.q_weight * td.loss.mean()
         loss = loss + le_terms(online, states, actor, batch, self.train.le)
 

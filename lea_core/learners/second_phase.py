@@ -4,14 +4,19 @@ In: settings of a method and its critics. Out: whether a step belongs to the sec
 
 Departure from the authors' code of SA2C: the optimiser goes on with its moments and learning rate where that code
 starts a second one at a lower rate, a change of training that would be mistaken for the critic's doing;
-`fresh_optimiser` and `second_learning_rate` bring both back. The warm-up is counted in epochs, not in steps.
+`fresh_optimiser` and `second_learning_rate` bring both back. The warm-up is counted in epochs, not in steps. And the
+weights of a batch are scaled to `weight_mean`, null as in the papers: advantages have a mean of .2 where the LE's
+rewards are used, and a supervised loss so small next to the LE's ranking and states ruined the policy (docs/log.md).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from lea_core.learners.network import Critics
+from lea_core.losses import of_mean
 from lea_core.params import ActorParams
 
 
@@ -34,3 +39,8 @@ class SecondPhase:
             elif self.settings.second_learning_rate is not None:
                 self.critics.set_learning_rate(self.settings.second_learning_rate)
         return True
+
+    def weighted(self, loss: Tensor, weight: Tensor) -> Tensor:
+        """The supervised loss (P,) times the critic's weights (P,), brought to `weight_mean` where there is one."""
+        mean = self.settings.weight_mean
+        return (weight if mean is None else of_mean(weight, mean)) * loss

@@ -99,6 +99,7 @@ class ActorParams(Section):
     warmup_epochs: CountOrZero  # before the second phase
     fresh_optimiser: bool  # begin the second phase with new moments, as the authors' code of SA2C does
     second_learning_rate: Positive | None  # of the second phase; null: train.learning_rate
+    weight_mean: Positive | None  # mean size of the critic's weights in a batch; null: as they are, the papers
 
 
 class SacParams(ActorParams, QParams):
