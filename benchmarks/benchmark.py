@@ -8,8 +8,9 @@ In: the cells that have run with the present parameters, here (benchmarks/.work/
   benchmark.md   tables, beside what others have published
   summary.json   by data set: the best variant with LE parts, chosen by validation NDCG@10, against its supervised twin
 
-Differences are by user, a user's score the mean over the seeds; p is that of the paired randomisation test, corrected
-by Holm over all variants of the data set that have a twin (lea_core/evidence.py). Any two kept results are compared by
+Differences are by user; one interval is over users, a user's score the mean over the seeds, the other over users and
+seeds (lea_core/significance.py). p is that of the paired randomisation test over users, corrected by Holm over all
+variants of the data set that have a twin (lea_core/evidence.py). Any two kept results are compared by
 
     python -m benchmarks.benchmark scientific sasrec-snqn-ranking-items sasrec-supervised-ranking-items
 """
@@ -17,6 +18,7 @@ by Holm over all variants of the data set that have a twin (lea_core/evidence.py
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,12 +32,13 @@ from lea_core.convergence import cautions
 from lea_core.errors import LeaError, run
 from lea_core.evidence import Scores, compare_users, comparison_rows, twin_pairs
 from lea_core.params import FOLDERS, Params
-from lea_core.results import Result, twin
-from lea_core.what_bought_what import rows, section, verdicts
+from lea_core.results import Result, interval, twin
+from lea_core.what_bought_what import WORDS, rows, section, verdicts
 
 RESULTS = ROOT / "benchmarks" / "results"
 COLUMNS = ("dataset", "backbone", "variant", "seed", "split", "metric", "value")
 HR, NDCG = "HR@10", "NDCG@10"
+ENDS = ("low", "high", "low_with_seeds", "high_with_seeds")  # of the intervals of a difference
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,7 @@ def beats_its_controls(scores: Scores, params: Params, results: Sequence[Result]
                 "controls_run": have.count([verdict.part]),
                 "controls": wanted.count([verdict.part]),
                 "difference": verdict.comparison.difference,
-                "low": verdict.comparison.low,
-                "high": verdict.comparison.high,
+                **{end: None if math.isnan(own := getattr(verdict.comparison, end)) else own for end in ENDS},
             }
     return found
 
@@ -137,9 +139,7 @@ def best(found: Found, wanted: Callable[[Result], bool]) -> dict[str, Any] | Non
         "twin_hr10": other and other.scores[HR].mean,
         "twin_ndcg10": other and other.scores[NDCG].mean,
         "gain_percent": 100.0 * (score / other.scores[NDCG].mean - 1.0) if other else None,
-        "low": row.get("low"),
-        "high": row.get("high"),
-        "p_holm": row.get("p_holm"),
+        **{key: row.get(key) for key in (*ENDS, "p_holm", "p_holm_with_seeds")},
     }
 
 
@@ -178,9 +178,10 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
         f"{more:.1f} h of all else, mostly the LE.",
         "",
         "Test split. ± is the standard deviation over seeds. The difference is of NDCG@10 by user from the supervised "
-        "twin of the same backbone without the LE (95 %, bootstrap over users), p of a paired randomisation test, "
-        "corrected by Holm over the data set's variants with a twin. Published rows are others' numbers on the same "
-        "data, split and ranking, and not ours.",
+        "twin of the same backbone without the LE, with its 95 % intervals for these seeds (bootstrap over users) and "
+        "for others (users and seeds), p of a paired randomisation test over users, corrected by Holm over the data "
+        "set's variants with a twin. Published rows are others' numbers on the same data, split and ranking, and not "
+        "ours.",
         "",
     ]
     for found in all_found:
@@ -202,10 +203,10 @@ def machine(place: Mapping[str, Any]) -> str:
 
 def said(verdict: Mapping[str, Any]) -> str:
     """A verdict in words."""
-    word = "beats its controls" if verdict["beats_its_controls"] else "does not beat its controls"
-    interval = f"{verdict['difference']:+.4f} ({verdict['low']:+.4f} to {verdict['high']:+.4f})"
+    word = WORDS[verdict["beats_its_controls"]]
+    size = f"{verdict['difference']:+.4f}, over users and seeds {interval(verdict, '_with_seeds')}"
     rivals = f"the best of {verdict['controls_run']} of {verdict['controls']}, {verdict['best_control']}"
-    return f"{word} ({verdict['variant']} against {rivals}: {interval})"
+    return f"{word} ({verdict['variant']} against {rivals}: {size})"
 
 
 def table(found: Found, published: Mapping[str, Any]) -> list[str]:
@@ -213,17 +214,19 @@ def table(found: Found, published: Mapping[str, Any]) -> list[str]:
     lines = [f"{len(found.notes)} of {len(found.params.variants)} cells have run.", ""]
     if chosen := best(found, uses_le):
         lines += [f"Best on validation of {chosen['chosen_among']} with LE parts: {chosen['best_lea']}.", ""]
-    lines += ["| system | HR@10 | NDCG@10 | valid NDCG@10 | difference | p | source |", "|---|--:|--:|--:|--:|--:|---|"]
+    lines += [
+        "| system | HR@10 | NDCG@10 | valid NDCG@10 | difference | users | users and seeds | p | source |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|---|",
+    ]
     for name, row in published.items():
-        lines.append(f"| {name} | {row['hr10']:.4f} | {row['ndcg10']:.4f} |  |  |  | {row['source']} |")
+        lines.append(f"| {name} | {row['hr10']:.4f} | {row['ndcg10']:.4f} |  |  |  |  |  | {row['source']} |")
     shown = sorted(found.results, key=lambda result: result.variant is not None)  # baselines first, the rest in order
     for result in shown:
         row = found.comparisons.get(result.name)
-        against = (
-            f"{row['difference']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f}) | {row['p_holm']:.4f}"
-            if row
-            else " | "
-        )
+        against = " |  |  | "
+        if row:
+            both = f"{interval(row)} | {interval(row, '_with_seeds')}"
+            against = f"{row['difference']:+.4f} | {both} | {row['p_holm']:.4f}"
         scores = f"{result.scores[HR]} | {result.scores[NDCG]} | {found.kept[result.name].valid[NDCG].mean:.4f}"
         kind = {"variant": "ours", "control": "ours, control", "baseline": "ours, baseline"}[result.kind]
         lines.append(f"| {result.name} | {scores} | {against} | {kind} |")
@@ -240,8 +243,11 @@ def difference(known: Mapping[str, Any], argv: Sequence[str]) -> str:
     if absent := [name for name, one in kept.items() if one is None]:
         raise LeaError(f"{STORE / data}: has no {absent[0]} of these parameters: run its cell")
     found = compare_users({name: one.users for name, one in kept.items() if one}, own, other)
-    interval = f"{found.low:+.4f} to {found.high:+.4f}"
-    return f"{own} - {other}: {NDCG} {found.difference:+.4f} ({interval}), p {found.p_randomisation:.4f}, not corrected"
+    row = vars(found)
+    return (
+        f"{own} - {other}: {NDCG} {found.difference:+.4f}; over users {interval(row)}, p {found.p_randomisation:.4f}; "
+        f"over users and seeds {interval(row, '_with_seeds')}, p {found.p_with_seeds:.4f}; not corrected"
+    )
 
 
 def keep_all(known: Mapping[str, Any]) -> None:

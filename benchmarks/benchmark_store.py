@@ -20,7 +20,7 @@ import pyarrow as pa
 from benchmarks.benchmark_stage import own_parameters
 from benchmarks.common import ROOT
 from lea_core.artifacts import read_json, write_json
-from lea_core.evidence import ranked_tests
+from lea_core.evidence import UserScores, ranked_tests
 from lea_core.metrics import by_name
 from lea_core.params import Params
 from lea_core.results import BASELINE_SEEDS, SELECTION, Cost, Result, Score, read_results
@@ -35,11 +35,11 @@ TEXTS = ("le", "text_knn")  # baselines that read item texts
 
 @dataclass(frozen=True)
 class Kept:
-    """A cell or a baseline. `valid`: its scores there by metric. `users`: NDCG@10 of each on test, over the seeds."""
+    """A cell or a baseline. `valid`: its scores there by metric. `users`: NDCG@10 of each on test, seed by seed."""
 
     result: Result
     valid: dict[str, Score]
-    users: dict[int, float]
+    users: UserScores
     note: dict[str, Any]
 
 
@@ -131,8 +131,7 @@ def read_kept(params: Params, store: Path, name: str) -> Kept | None:
     )
     table = read_table(result.ranks, KEPT)
     users = to_numpy(table, "user")
-    means = user_means(by_name("NDCG@10", to_numpy(table, "ranks")).mean(axis=1), users)
-    by_user = dict(zip(np.unique(users).tolist(), means.tolist(), strict=True))
+    by_user = UserScores(np.unique(users), user_means(by_name("NDCG@10", to_numpy(table, "ranks").T), users))
     return Kept(result, scores_of(note["valid"]), by_user, note)
 
 

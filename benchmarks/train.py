@@ -106,7 +106,7 @@ def against(data: Data, runs: Sequence[Run], twins: Sequence[Run]) -> dict[str, 
     seeds = min(len(runs), len(twins))
     users, _ = data.sequences.targets("test")
     ranks = (np.array([run.test_ranks for run in part[:seeds]]) for part in (runs, twins))
-    by_user = [user_means(ndcg(part, 10).mean(axis=0), users) for part in ranks]
+    by_user = [user_means(ndcg(part, 10), users) for part in ranks]  # each (S, U)
     found: Comparison = compare(by_user[0], by_user[1], np.random.default_rng(0))
     return {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p_randomisation}
 

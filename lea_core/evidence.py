@@ -29,7 +29,6 @@ from lea_core.tables import ITEM_TOKENS, ITEMS, RANKS, read_table, to_numpy
 
 SEED = 0  # of the resampling: the same for every comparison, so that none depends on the others
 
-Scores = Mapping[str, Mapping[int, float]]  # by result and user
 COMPARISON = (
     "variant",
     "other",
@@ -42,10 +41,25 @@ COMPARISON = (
     "p_randomisation",
     "p_wilcoxon",
     "p_holm",
+    "low_with_seeds",
+    "high_with_seeds",
+    "p_with_seeds",
+    "p_holm_with_seeds",
     "effect_size",
     "better",
     "worse",
 )
+
+
+@dataclass(frozen=True)
+class UserScores:
+    """A metric of each user under each training: users (U,), ascending, and scores (S, U)."""
+
+    users: np.ndarray
+    scores: np.ndarray
+
+
+Scores = Mapping[str, UserScores]  # by result
 
 
 @dataclass(frozen=True)
@@ -83,8 +97,8 @@ def _seeds(result: Result) -> list[float]:
 def comparison_rows(pairs: Sequence[tuple[Result, Result]], metric: str, scores: Scores) -> list[dict[str, Any]]:
     """The rows of comparisons.csv: the first of each pair minus the other, user by user.
 
-    scores: `user_scores` of all of them. Holm corrects the randomisation test's p for all pairs together. Raises
-    `LeaError` where two are of other users.
+    scores: `user_scores` of all of them. Holm corrects the p of the randomisation test, and that with seeds, for all
+    pairs together. Raises `LeaError` where two are of other users.
     """
     rows: list[dict[str, Any]] = []
     for own, other in pairs:
@@ -93,12 +107,12 @@ def comparison_rows(pairs: Sequence[tuple[Result, Result]], metric: str, scores:
             "other": other.name,
             "metric": metric,
             "seeds": min(len(_seeds(result)) for result in (own, other)),
-            "users": len(scores[own.name]),
+            "users": len(scores[own.name].users),
         }
         rows.append(found | asdict(compare_users(scores, own.name, other.name)))
-    corrected = holm([row["p_randomisation"] for row in rows])
-    for row, p in zip(rows, corrected, strict=True):
-        row["p_holm"] = p
+    for p, corrected in (("p_randomisation", "p_holm"), ("p_with_seeds", "p_holm_with_seeds")):
+        for row, value in zip(rows, holm([row[p] for row in rows]), strict=True):
+            row[corrected] = value
     return [{name: row[name] for name in COMPARISON} for row in rows]
 
 
@@ -153,21 +167,25 @@ def ranked_tests(result: Result, columns: Sequence[str]) -> list[pa.Table]:
     return [table.filter(pc.field("seed") == int(seed)) for seed in np.unique(to_numpy(table, "seed"))]
 
 
-def user_scores(results: Iterable[Result], metric: str) -> dict[str, dict[int, float]]:
-    """Of every result, each user's mean of a metric such as NDCG@10 over seeds and test events."""
+def user_scores(results: Iterable[Result], metric: str) -> dict[str, UserScores]:
+    """Of every result and seed, each user's mean of a metric such as NDCG@10 over the test events.
+
+    Raises `LeaError` where the seeds of a result are of other users.
+    """
     found = {}
     for result in results:
-        table = pa.concat_tables(ranked_tests(result, ("seed", "split", "user", "rank")))
-        users = to_numpy(table, "user")
-        means = user_means(by_name(metric, to_numpy(table, "rank")), users)
-        found[result.name] = dict(zip(np.unique(users).tolist(), means.tolist(), strict=True))
+        parts = ranked_tests(result, ("seed", "split", "user", "rank"))
+        users = [to_numpy(part, "user") for part in parts]
+        if any(not np.array_equal(other, users[0]) for other in users[1:]):
+            raise LeaError(f"{result.ranks}: its seeds are of different users: delete it and run `dvc repro`")
+        ranks = np.stack([to_numpy(part, "rank") for part in parts])  # (S, N)
+        found[result.name] = UserScores(np.unique(users[0]), user_means(by_name(metric, ranks), users[0]))
     return found
 
 
 def compare_users(scores: Scores, one: str, other: str) -> Comparison:
     """The first minus the other. Raises `LeaError` where they are not of the same users."""
-    if scores[one].keys() != scores[other].keys():
+    first, second = scores[one], scores[other]
+    if not np.array_equal(first.users, second.users):
         raise LeaError(f"data/evaluations: {one} and {other} are of different users: run `dvc repro`")
-    users = sorted(scores[one])
-    first, second = (np.array([scores[name][user] for user in users]) for name in (one, other))
-    return compare(first, second, np.random.default_rng(SEED))
+    return compare(first.scores, second.scores, np.random.default_rng(SEED))

@@ -19,7 +19,7 @@ from typing import Any
 from lea_core.colours import COLOURS
 from lea_core.convergence import cautions
 from lea_core.errors import LeaError
-from lea_core.results import SELECTION, Result, change, twin
+from lea_core.results import SELECTION, Result, change, interval, twin
 
 BASELINE_COLOUR = "#DDDDDD"
 
@@ -160,9 +160,9 @@ def _tests(comparisons: Sequence[Mapping[str, Any]], seeds: int) -> str:
     if not comparisons:
         return "There is no pair to compare, so no test is made."
     return (
-        f"*Difference* has its 95 % interval, a bootstrap over {comparisons[0]['users']} users; *p* is of a paired "
-        f"randomisation test over them, corrected after Holm for the comparisons of this table ({len(comparisons)}). A "
-        "user's score is the mean over the seeds: the question is about these seeds. comparisons.csv has more."
+        f"*Difference* has two 95 % intervals: for these seeds, a bootstrap over {comparisons[0]['users']} users; and "
+        "over users and seeds, whose luck can make a difference too. *p* is of a paired randomisation test over the "
+        f"users, corrected after Holm for the comparisons of this table ({len(comparisons)}). comparisons.csv has more."
     )
 
 
@@ -179,14 +179,14 @@ def _scores_table(results: Sequence[Result], headline: str, comparisons: Iterabl
         ]
         for r in results
     ]
-    tests = ["difference", "95 % interval", "p (Holm)"] if compared else []
+    tests = ["difference", "95 %, users", "users and seeds", "p (Holm)"] if compared else []
     return _markdown_table(["variant", "change", *tests, headline, *others], rows)
 
 
 def _compared(row: Mapping[str, Any] | None) -> list[str]:
     if row is None:
-        return ["-", "-", "-"]
-    return [f"{row['difference']:+.4f}", f"{row['low']:+.4f} to {row['high']:+.4f}", f"{row['p_holm']:.4f}"]
+        return ["-", "-", "-", "-"]
+    return [f"{row['difference']:+.4f}", interval(row), interval(row, "_with_seeds"), f"{row['p_holm']:.4f}"]
 
 
 def _baselines(results: Sequence[Result]) -> str:

@@ -222,3 +222,9 @@ def change(result: Result, results: Iterable[Result], metric: str) -> float | No
     if other is None or other is result or other.scores[metric].mean == 0.0:
         return None
     return 100.0 * (result.scores[metric].mean / other.scores[metric].mean - 1.0)
+
+
+def interval(row: Mapping[str, Any], kind: str = "") -> str:
+    """A comparison's interval in words; kind "_with_seeds": that over users and seeds. "-" where there is none."""
+    low, high = row[f"low{kind}"], row[f"high{kind}"]
+    return "-" if low in (None, "") or math.isnan(low) else f"{low:+.4f} to {high:+.4f}"

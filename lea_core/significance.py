@@ -1,15 +1,22 @@
 """Comparing two systems user by user, to see whether the difference is more than chance.
 
-In: a score of every user under each system, (U,) both, in the same order. Out: the mean difference with its bootstrap
-interval over users, two p-values, an effect size, and how many users are better and worse off.
+In: a score of every user under each training of each system, (S, U) and (S', U), users in the same order. Out: the mean
+difference with two intervals, three p-values, an effect size, and how many users are better and worse off.
+
+Two questions are asked. With *these* trainings, would other users show the difference? A user's score is the mean over
+the S trainings then; a bootstrap over users, the randomisation test and Wilcoxon's answer. And would other users *and
+other seeds* show it? `over_users_and_seeds` answers: a difference that the first finds and this does not may be luck of
+the seeds.
 
   randomisation  of the mean, by the differences' signs (Smucker et al., CIKM'07)
   Wilcoxon       signed-rank (1945): users without a difference are left out, equal ones share their mean rank
   d_z            mean of the paired differences / their standard deviation (Cohen, 1988)
   Holm           (1979) corrects the p-values of a family of tests for their number
 
-Tests and interval are scipy's. The users are the sample. The seeds are not: where a user's score is a mean over seeds,
-the question is about these seeds, and more of them only make the score less noisy.
+  with seeds     t, degrees of freedom of Satterthwaite (1946), as in Welch's test; that the seeds' variance counts:
+                 Bouthillier et al., MLSys'21, arXiv 2103.03098
+
+Tests and bootstrap are scipy's.
 
 Differences are rounded to DECIMALS: what two sums of the same numbers differ by in their last digits is none.
 """
@@ -20,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import bootstrap, permutation_test, wilcoxon
+from scipy.stats import bootstrap, permutation_test, t, wilcoxon
 
 RESAMPLES = 9_999
 AT_ONCE = 200  # resamples held in memory at a time, fewer where there are so many users that they have more than
@@ -30,10 +37,11 @@ DECIMALS = 12
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean difference of the scores, its 95 % interval, and what speaks for it.
+    """Mean difference of the scores, its 95 % intervals, and what speaks for it.
 
-    p_randomisation: the chance of a mean as far from zero where signs were coins.  p_wilcoxon: the same of the
-    signed-rank sum.  effect_size: d_z, infinite where all users have one difference.  better, worse: numbers of users.
+    low, high: over users.  p_randomisation: the chance of a mean as far from zero where signs were coins.  p_wilcoxon:
+    the same of the signed-rank sum.  *_with_seeds: over users and seeds, NaN where a system has one training.
+    effect_size: d_z, infinite where all users have one difference.  better, worse: numbers of users.
     """
 
     difference: float
@@ -41,26 +49,31 @@ class Comparison:
     high: float
     p_randomisation: float
     p_wilcoxon: float
+    low_with_seeds: float
+    high_with_seeds: float
+    p_with_seeds: float
     effect_size: float
     better: int
     worse: int
 
 
 def compare(scores: np.ndarray, others: np.ndarray, generator: np.random.Generator) -> Comparison:
-    """`scores` minus `others`, (U,) each. Raises ValueError where their lengths differ or one is not finite.
+    """`scores` (S, U) minus `others` (S', U). Raises ValueError where their users differ or one is not finite.
 
     Without any difference the interval is [0, 0], the effect 0, and p is 1. A single user has no interval: NaN.
     """
-    if scores.shape != others.shape or scores.ndim != 1 or not len(scores):
-        raise ValueError(f"scores of {scores.shape} and {others.shape} users: they must be the same users")
-    difference = np.round(scores - others, DECIMALS)
+    if scores.ndim != 2 or others.ndim != 2 or scores.shape[1] != others.shape[1] or not scores.size * others.size:
+        raise ValueError(f"scores of {scores.shape} and {others.shape}: (S, U) both, they must be the same users")
+    difference = np.round(scores.mean(axis=0) - others.mean(axis=0), DECIMALS)
     if not np.isfinite(difference).all():
         raise ValueError("a score is not finite")
+    with_seeds = over_users_and_seeds(scores, others)
     if not difference.any():
-        return Comparison(0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0, 0)
+        return Comparison(0.0, 0.0, 0.0, 1.0, 1.0, *with_seeds, 0.0, 0, 0)
     batch = max(1, min(AT_ONCE, VALUES_AT_ONCE // len(difference)))
     common = {"n_resamples": RESAMPLES, "batch": batch, "rng": generator, "vectorized": True}
-    test = permutation_test((difference,), np.mean, permutation_type="samples", **common)
+    differing = difference[difference != 0.0]  # a sign changes nothing of the others, and most users are others
+    test = permutation_test((differing,), np.mean, permutation_type="samples", **common)
     low, high = np.nan, np.nan
     if len(difference) > 1:
         low, high = bootstrap((difference,), np.mean, method="percentile", **common).confidence_interval
@@ -70,17 +83,43 @@ def compare(scores: np.ndarray, others: np.ndarray, generator: np.random.Generat
         high=float(high),
         p_randomisation=float(test.pvalue),
         p_wilcoxon=float(wilcoxon(difference, zero_method="wilcox").pvalue),
+        low_with_seeds=with_seeds[0],
+        high_with_seeds=with_seeds[1],
+        p_with_seeds=with_seeds[2],
         effect_size=standardised(difference),
         better=int((difference > 0).sum()),
         worse=int((difference < 0).sum()),
     )
 
 
+def over_users_and_seeds(scores: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
+    """Low and high of the 95 % interval of the mean difference, and its p, where users and seeds are drawn anew.
+
+    scores: (S, U), others: (S', U). The mean difference d has the variance v = v_users + v_scores + v_others: that of
+    the users' differences / U, and that of each system's means by seed / S. Then d / sqrt(v) is nearly t-distributed
+    with v^2 / (v_users^2 / (U - 1) + v_scores^2 / (S - 1) + v_others^2 / (S' - 1)) degrees of freedom. What users and
+    seeds do together counts in both, so the interval is rather too wide than too narrow. NaN, all three, for one
+    training of either or one user: they say nothing of others.
+    """
+    if min(*scores.shape, *others.shape) < 2:
+        return np.nan, np.nan, np.nan
+    samples = (scores.mean(axis=0) - others.mean(axis=0), scores.mean(axis=1), others.mean(axis=1))
+    samples = tuple(np.round(sample, DECIMALS) for sample in samples)
+    variances = np.array([sample.var(ddof=1) / len(sample) for sample in samples])
+    difference, variance = float(samples[0].mean()), float(variances.sum())
+    if variance == 0.0:
+        return difference, difference, float(difference == 0.0)
+    freedom = variance**2 / sum(v**2 / (len(sample) - 1) for v, sample in zip(variances, samples, strict=True))
+    error = variance**0.5
+    half = float(t.ppf(0.975, freedom)) * error
+    return difference - half, difference + half, float(2.0 * t.sf(abs(difference) / error, freedom))
+
+
 def user_means(scores: np.ndarray, users: np.ndarray) -> np.ndarray:
-    """Scores of events and whose events they are, (N,) both -> mean score of each user, in the users' order: (U,)."""
-    _, owner = np.unique(users, return_inverse=True)
-    means: np.ndarray = np.bincount(owner, weights=scores) / np.bincount(owner)
-    return means
+    """Scores of events (S, N) and whose they are (N,) -> mean score of each user, in the users' order: (S, U)."""
+    _, owner, events = np.unique(users, return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(owner, weights=row, minlength=len(events)) for row in scores])
+    return sums / events
 
 
 def standardised(difference: np.ndarray) -> float:

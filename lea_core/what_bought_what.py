@@ -8,14 +8,15 @@ Where several parts are used, they are also taken away together ("state + reward
 variants without any part with their supervised twin; of one backbone and method the first in params.yaml is the method
 as it is, others, with a `set` of their own, are its controls, and so are other supervised variants.
 
-Every number is about the test split. Users are the unit: a user's score is the mean over seeds and events. p-values are
-those of the paired randomisation test, corrected by Holm (1979) over all rows of the table. A part beats its controls
-where its score is above that of its best control (by the same test events, so the best of several has some luck: that
-is against the LE) with the 95 % interval of the paired difference above zero.
+Every number is about the test split. p-values are those of the paired randomisation test over users, corrected by Holm
+(1979) over all rows of the table. A part beats its controls where its score is above that of its best control (by the
+same test events, so the best of several has some luck: that is against the LE) with the 95 % interval of the
+difference, over users and seeds, above zero. From one seed nothing is shown.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,10 @@ from typing import Any
 from lea_core.colours import COLOURS
 from lea_core.evidence import Scores, compare_users
 from lea_core.params import FOLDERS, Variant
-from lea_core.results import Result
+from lea_core.results import Result, interval
 from lea_core.significance import Comparison, holm
 
+WORDS = {True: "beats its controls", False: "does not beat its controls", None: "is not judged, from one seed"}
 COLUMNS = (
     "part",
     "variant",
@@ -40,6 +42,8 @@ COLUMNS = (
     "low",
     "high",
     "p_holm",
+    "low_with_seeds",
+    "high_with_seeds",
 )
 
 
@@ -56,7 +60,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a part is better than its best control; None, and no comparison, where it has no control."""
+    """Whether a part is better than its best control; no comparison where it has no control."""
 
     part: str
     variant: str
@@ -65,13 +69,15 @@ class Verdict:
 
     @property
     def beats(self) -> bool | None:
-        """Whether the whole interval is above zero."""
-        return None if self.comparison is None else self.comparison.low > 0.0
+        """Whether the whole interval is above zero; None without a control or with one training of either."""
+        if self.comparison is None or math.isnan(self.comparison.low_with_seeds):
+            return None
+        return self.comparison.low_with_seeds > 0.0
 
     def __str__(self) -> str:
         if self.comparison is None:
             return "has no control"
-        return f"{'beats its controls' if self.beats else 'does not beat its controls'} (best: {self.control})"
+        return f"{WORDS[self.beats]} (best: {self.control})"
 
 
 def pairs(variants: Mapping[str, Variant]) -> list[Pair]:
@@ -116,8 +122,13 @@ def rows(scores: Scores, results: Sequence[Result], metric: str) -> list[dict[st
         score = by_name[pair.variant].scores[metric]
         values = (pair.part, pair.variant, pair.source, str(pair.control).lower(), pair.other, metric, score.mean)
         more = ("" if score.sd is None else score.sd, comparison.difference, comparison.low, comparison.high, p)
-        found.append(dict(zip(COLUMNS, (*values, *more), strict=True)))
+        seeds = (_shown(comparison.low_with_seeds), _shown(comparison.high_with_seeds))
+        found.append(dict(zip(COLUMNS, (*values, *more, *seeds), strict=True)))
     return sorted(found, key=lambda row: str(row["part"]))  # stable: variants keep their order
+
+
+def _shown(value: float) -> float | str:
+    return "" if math.isnan(value) else value
 
 
 def verdicts(scores: Scores, results: Sequence[Result], metric: str) -> list[Verdict]:
@@ -155,15 +166,16 @@ def section(found: Sequence[Mapping[str, Any]], said: Sequence[Verdict]) -> str:
     lines = [
         "## What bought what",
         "",
-        f"{metric} of each variant, and its difference from the one that lacks the part, with its 95 % interval over "
-        f"users; p corrected by Holm over {len(found)} comparisons.",
+        f"{metric} of each variant, and its difference from the one that lacks the part, with its 95 % intervals over "
+        "users, and over users and seeds; p of the randomisation test over users, corrected by Holm over "
+        f"{len(found)} comparisons.",
         "",
-        f"| part | source | variant | against | {metric} | difference | interval | p |",
-        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
+        f"| part | source | variant | against | {metric} | difference | users | users and seeds | p |",
+        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in found:
         source = f"{row['source']} (control)" if row["control"] == "true" else row["source"]
-        numbers = f"{row['value']:.4f} | {row['difference']:+.4f} | {row['low']:+.4f} to {row['high']:+.4f}"
+        numbers = f"{row['value']:.4f} | {row['difference']:+.4f} | {interval(row)} | {interval(row, '_with_seeds')}"
         lines.append(
             f"| {row['part']} | {source} | {row['variant']} | {row['other']} | {numbers} | {row['p_holm']:.3f} |"
         )
@@ -185,14 +197,16 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     for key in parts:
         for row in (row for row in found if (row["part"], row["other"]) == key):
             colour = COLOURS[0] if row["control"] == "true" else colours.get(row["part"], COLOURS[-1])
-            error = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
+            low, high = (row[f"{end}_with_seeds"] for end in ("low", "high"))
+            error = [[row["difference"] - low], [high - row["difference"]]] if low != "" else None
             axes.barh(place, row["difference"], color=colour, xerr=error, error_kw={"lw": 1.0, "capsize": 2})
             labels[place] = f"{row['variant']} - {row['other']}"
             place += 1.0
         place += 0.6
     axes.axvline(0.0, color="black", lw=0.8)
     axes.set(yticks=list(labels), yticklabels=list(labels.values()))
-    axes.set_title(f"Difference of test {found[0]['metric']}, 95 % interval over users; controls in grey", fontsize=11)
+    title = f"Difference of test {found[0]['metric']}, 95 % interval over users and seeds; controls in grey"
+    axes.set_title(title, fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.invert_yaxis()
     figure.tight_layout()

@@ -234,7 +234,8 @@ def test_what_is_kept_is_enough(tiny: tuple[Params, Path], tmp_path: Path) -> No
     assert benchmark.summary(benchmark.collect("scientific", params, store)) == before
     kept = read_kept(params, store, "sasrec-snqn")
     assert kept is not None
-    assert kept.users == {user: float(user < 40) for user in range(100)}
+    assert kept.users.users.tolist() == list(range(100))
+    assert kept.users.scores.tolist() == [[float(user < 40) for user in range(100)]] * 2
     assert [kept.valid["HR@10"].seeds, kept.result.best_epochs] == [[0.3, 0.3], [2, 2]]
     assert str(tmp_path) not in (store / "sasrec-snqn.json").read_text()
 
@@ -260,6 +261,8 @@ def test_the_summary(tiny: tuple[Params, Path]) -> None:
     assert (own["twin"], own["twin_ndcg10"]) == ("sasrec-supervised", pytest.approx(0.2))
     assert own["gain_percent"] == pytest.approx(250.0)
     assert own["low"] < 0.5 < own["high"]
+    assert own["low_with_seeds"] == pytest.approx(0.5 - 1.984 * (0.25 / 99) ** 0.5, abs=1e-4)
+    assert own["p_holm_with_seeds"] < 1e-12
     # 50 of 100 users better and none worse; 7 variants have a twin, and the least p of 10,000 draws is 2/10,000.
     assert own["p_holm"] < 7 * 3e-4
     assert own["all_parts"]["chosen_among"] == 2
@@ -276,7 +279,9 @@ def test_two_kept_results(tiny: tuple[Params, Path], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(benchmark, "STORE", store.parent)
     store.rename(store.with_name("scientific"))
     text = benchmark.difference(BENCHMARK, ["scientific", "sasrec-snqn-lea", "sasrec-snqn"])
-    assert text.startswith("sasrec-snqn-lea - sasrec-snqn: NDCG@10 +0.3000 (+0.2")  # .7 and .4 of the users
+    # .7 and .4 of the users; no seed differs, so .3 -+ 1.984 sqrt(.21 / 99)
+    assert text.startswith("sasrec-snqn-lea - sasrec-snqn: NDCG@10 +0.3000; over users +0.2")
+    assert "; over users and seeds +0.2086 to +0.3914, p 0.0000; not corrected" in text
     with pytest.raises(LeaError, match="has no gru4rec-snqn of these parameters"):
         benchmark.difference(BENCHMARK, ["scientific", "sasrec-snqn-lea", "gru4rec-snqn"])
     with pytest.raises(LeaError, match="give one of scientific, lastfm and two names"):
@@ -301,8 +306,8 @@ def test_the_page(tiny: tuple[Params, Path]) -> None:
     assert "1.5 h of all else" in text
     assert "8 of 65 cells have run." in text
     assert "| the same, pre-trained on other domains | 0.1360 | 0.0753 |" in text
-    assert "| popularity | 0.1000 | 0.1000 | 0.1000 |  |  | ours, baseline |" in text
-    assert "| sasrec-snqn-state-shuffled | 0.5000 ± 0.0000 | 0.5000 ± 0.0000 | 0.9000 | +0.3000 (" in text
+    assert "| popularity | 0.1000 | 0.1000 | 0.1000 |  |  |  |  | ours, baseline |" in text
+    assert "| sasrec-snqn-state-shuffled | 0.5000 ± 0.0000 | 0.5000 ± 0.0000 | 0.9000 | +0.3000 | +0.2" in text
     assert "### What bought what" in text
     assert (
         "- state: beats its controls (sasrec-snqn-state against the best of 2 of 6, sasrec-snqn-state-shuffled: +0.3"

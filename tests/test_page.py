@@ -69,7 +69,7 @@ def read(path: Path) -> WellFormed:
 def part(source: str, difference: float, low: float, high: float, p: float) -> dict[str, object]:
     row = {"part": "reward", "variant": f"snqn-{source}", "source": source, "control": str(source != "le").lower()}
     row |= {"other": "snqn", "metric": "NDCG@10", "value": 0.1, "sd": 0.01, "p_holm": p}
-    return row | {"difference": difference, "low": low, "high": high}
+    return row | {"difference": difference, "low_with_seeds": low, "high_with_seeds": high}
 
 
 def write_ranks(folder: Path, ranks: list[float], top: list[list[int]]) -> None:
@@ -103,8 +103,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         row | {"variant": NASTY, "method": "", "le": "none", "value": 0.0777, "kind": "baseline", "change_percent": ""},
     ]
     write_csv(report / "table.csv", [r | {"NDCG@10": r["value"], "HR@10": 0.4567, "train_seconds": 3} for r in rows])
-    comparison = {"variant": "snqn-lea", "other": "supervised", "metric": "NDCG@10", "difference": 0.1111, "low": 0.05}
-    write_csv(report / "comparisons.csv", [comparison | {"high": 0.15, "p_holm": 0.01, "better": 2, "worse": 1}])
+    comparison = {"variant": "snqn-lea", "other": "supervised", "metric": "NDCG@10", "difference": 0.1111}
+    comparison |= {"low_with_seeds": 0.05, "high_with_seeds": 0.15, "p_holm": 0.01, "better": 2, "worse": 1}
+    write_csv(report / "comparisons.csv", [comparison])
     write_csv(report / "parts.csv", [part("le", 0.02, 0.01, 0.03, 0.01), part("shuffled", 0.001, -0.01, 0.02, 0.9)])
     bands = [
         {"variant": n, "slice": "item", "band": "tail", "events": 7, "NDCG@10": 0.3} for n in ("supervised", NASTY)

@@ -341,7 +341,8 @@ def test_stage_and_command_line(data: Path) -> None:
     text = (report / "report.md").read_text()
     assert "7 test events" in text
     assert re.search(
-        r"\| supervised-actions \| -15\.0 % \| -0\.0050 \| -0\.\d{4} to [+-]0\.0000 \| 1\.0000 \| 0\.0850 ± 0\.0071 \|",
+        r"\| supervised-actions \| -15\.0 % \| -0\.0050 \| -0\.\d{4} to [+-]0\.0000 "
+        r"\| -0\.\d{4} to \+0\.\d{4} \| 1\.0000 \| 0\.0850 ± 0\.0071 \|",
         text,
     )
     assert "a bootstrap over 7 users" in text

@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp, ttest_ind
 
-from lea_core.significance import compare, holm, user_means
+from lea_core.significance import Comparison, compare, holm, over_users_and_seeds, user_means
 
 RNG = np.random.default_rng
 
 
+def compare_once(scores: np.ndarray, others: np.ndarray) -> Comparison:
+    """Two systems of one training each, (U,) both."""
+    return compare(scores[None], others[None], RNG(0))
+
+
 def test_p_of_four_equal_signs_is_counted_by_hand() -> None:
     """Four differences of one sign: of the 16 assignments of signs two are as extreme."""
-    found = compare(np.array([0.4, 0.3, 0.2, 0.9]), np.array([0.1, 0.1, 0.1, 0.1]), RNG(0))
+    found = compare_once(np.array([0.4, 0.3, 0.2, 0.9]), np.array([0.1, 0.1, 0.1, 0.1]))
     assert found.difference == pytest.approx(0.35)
     assert found.p_randomisation == pytest.approx(2 / 16)
     assert found.p_wilcoxon == pytest.approx(2 / 16)
@@ -23,7 +29,7 @@ def test_p_of_four_equal_signs_is_counted_by_hand() -> None:
 
 def test_it_is_antisymmetric() -> None:
     a, b = RNG(1).random(50), RNG(2).random(50)
-    one, other = compare(a, b, RNG(0)), compare(b, a, RNG(0))
+    one, other = compare_once(a, b), compare_once(b, a)
     assert one.difference == pytest.approx(-other.difference)
     assert one.p_randomisation == pytest.approx(other.p_randomisation, abs=0.02)
     assert one.p_wilcoxon == pytest.approx(other.p_wilcoxon)
@@ -34,7 +40,7 @@ def test_it_is_antisymmetric() -> None:
 
 def test_the_interval_is_that_of_the_normal_approximation() -> None:
     difference = RNG(3).normal(0.1, 1.0, 2000)
-    found = compare(difference, np.zeros(2000), RNG(0))
+    found = compare_once(difference, np.zeros(2000))
     half = 1.96 * difference.std(ddof=1) / np.sqrt(2000)
     assert (found.low, found.high) == pytest.approx((difference.mean() - half, difference.mean() + half), abs=0.005)
 
@@ -42,12 +48,16 @@ def test_the_interval_is_that_of_the_normal_approximation() -> None:
 def test_nothing_differs() -> None:
     nearly = np.array([1.0 + 1e-15, 1.0 - 1e-15, 1.0])  # sums in another order
     for other in (np.ones(3), nearly):
-        assert vars(compare(np.ones(3), other, RNG(0))) == {
+        found = compare(np.stack([np.ones(3)] * 2), np.stack([other] * 2), RNG(0))
+        assert vars(found) == {
             "difference": 0.0,
             "low": 0.0,
             "high": 0.0,
             "p_randomisation": 1.0,
             "p_wilcoxon": 1.0,
+            "low_with_seeds": 0.0,
+            "high_with_seeds": 0.0,
+            "p_with_seeds": 1.0,
             "effect_size": 0.0,
             "better": 0,
             "worse": 0,
@@ -60,15 +70,15 @@ def test_wilcoxon_leaves_out_who_does_not_differ() -> None:
     Subsets of {1, .., 5} with a sum of at most 5: {}, 1, 2, 3, 4, 5, 12, 13, 14, 23; two sides.
     """
     difference = np.array([0.1, 0.0, 0.2, 0.3, 0.0, 0.4, -0.5, 0.0])
-    found = compare(difference, np.zeros(8), RNG(0))
+    found = compare_once(difference, np.zeros(8))
     assert found.p_wilcoxon == pytest.approx(20 / 32)
     assert (found.better, found.worse) == (4, 1)
 
 
 def test_the_effect_size_by_hand() -> None:
     """Mean 2, deviation 1."""
-    assert compare(np.array([1.0, 2.0, 3.0]), np.zeros(3), RNG(0)).effect_size == pytest.approx(2.0)
-    assert compare(np.zeros(3), np.full(3, 0.1), RNG(0)).effect_size == -math.inf
+    assert compare_once(np.array([1.0, 2.0, 3.0]), np.zeros(3)).effect_size == pytest.approx(2.0)
+    assert compare_once(np.zeros(3), np.full(3, 0.1)).effect_size == -math.inf
 
 
 def test_holm_by_hand() -> None:
@@ -91,10 +101,59 @@ def test_holm_rejects_what_its_steps_do(p: list[float], level: float) -> None:
 
 
 def test_user_means_by_hand() -> None:
-    assert user_means(np.array([1.0, 0.0, 0.5]), np.array([3, 3, 7])).tolist() == [0.5, 0.5]
+    scores = np.array([[1.0, 0.0, 0.5], [0.0, 0.0, 1.0]])
+    assert user_means(scores, np.array([3, 3, 7])).tolist() == [[0.5, 0.5], [0.0, 1.0]]
+
+
+def test_users_and_seeds_by_hand() -> None:
+    """Users' differences .1 and .3, seed means .4 and .6 against .3 and .3: d .2, variances .01, .01 and 0.
+
+    So v is .02, and the degrees of freedom .02^2 / (.01^2 + .01^2) are 2, where t has the quantile 4.3027; of
+    .2 / sqrt(.02) = sqrt(2) the tail is 1 - sqrt(2) / sqrt(2 + 2) on both sides together.
+    """
+    scores, others = np.array([[0.2, 0.6], [0.4, 0.8]]), np.array([[0.2, 0.4], [0.2, 0.4]])
+    low, high, p = over_users_and_seeds(scores, others)
+    assert (low, high) == pytest.approx((0.2 - 4.3027 * 0.02**0.5, 0.2 + 4.3027 * 0.02**0.5), abs=1e-4)
+    assert p == pytest.approx(1 - 0.5**0.5)
+    found = compare(scores, others, RNG(0))
+    assert (found.low_with_seeds, found.high_with_seeds, found.p_with_seeds) == (low, high, p)
+
+
+def test_seeds_that_do_not_vary_leave_the_users_t_test() -> None:
+    difference = RNG(3).normal(0.1, 1.0, 50)
+    low, high, p = over_users_and_seeds(np.stack([difference] * 3), np.zeros((3, 50)))
+    wanted = ttest_1samp(difference, 0.0)
+    assert p == pytest.approx(wanted.pvalue)
+    assert (low, high) == pytest.approx(tuple(wanted.confidence_interval(0.95)))
+
+
+def test_users_alike_leave_welchs_test_of_the_seeds() -> None:
+    one, other = RNG(4).normal(0.3, 0.1, 5), RNG(5).normal(0.2, 0.3, 4)
+    _, _, p = over_users_and_seeds(np.stack([one] * 2, axis=1), np.stack([other] * 2, axis=1))
+    assert p == pytest.approx(ttest_ind(one, other, equal_var=False).pvalue)
+
+
+def test_one_training_says_nothing_of_others() -> None:
+    for one, other in (((1, 9), (3, 9)), ((3, 9), (1, 9)), ((3, 1), (3, 1))):
+        assert np.isnan(over_users_and_seeds(RNG(0).random(one), RNG(1).random(other))).all()
+
+
+def test_luck_of_the_seeds_is_seen_with_them_alone() -> None:
+    """Two systems that are alike: each training is a draw of its own, 400 times; 5 % are to be found different.
+
+    Users alone tell these trainings apart nearly always.
+    """
+    generator, hits, users_hits = RNG(6), 0, 0
+    for _ in range(400):
+        users = generator.normal(0.0, 1.0, 200)
+        one, other = (users + generator.normal(0.0, 0.5, (5, 1)) + generator.normal(0.0, 0.3, (5, 200)) for _ in "ab")
+        hits += over_users_and_seeds(one, other)[2] < 0.05
+        users_hits += ttest_1samp(one.mean(axis=0) - other.mean(axis=0), 0.0).pvalue < 0.05
+    assert 8 <= hits <= 32  # a binomial of 400 and .05 is outside with a chance below .005
+    assert users_hits > 300
 
 
 @pytest.mark.parametrize("other", [np.ones(2), np.array([1.0, np.nan, 0.0])])
 def test_other_users_and_nan_are_refused(other: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"must be the same users|not finite"):
-        compare(np.zeros(3), other, RNG(0))
+        compare_once(np.zeros(3), other)

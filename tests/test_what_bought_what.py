@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lea_core.evidence import user_scores
+from lea_core.evidence import UserScores, user_scores
 from lea_core.params import Variant
 from lea_core.results import Result, Score
 from lea_core.tables import RANKS, vectors, write_table
@@ -26,12 +26,12 @@ VARIANTS = {
 }
 
 
-def write_ranks(data: Path, name: str, share: float) -> Result:
-    """200 users under two seeds; this share of them has rank 1, the others 99."""
+def write_ranks(data: Path, name: str, share: float, apart: float = 0.0) -> Result:
+    """200 users under two seeds; this share of them, give or take `apart`, has rank 1, the others 99."""
     users = np.arange(200)
-    rank = np.where(users < 200 * share, 1.0, 99.0)
-    columns = {"user": users, "position": users * 0 + 2, "item": users * 0, "rank": rank}
-    seeds = [{**columns, "seed": users * 0 + seed} for seed in (0, 1)]
+    columns = {"user": users, "position": users * 0 + 2, "item": users * 0}
+    ranks = [np.where(users < 200 * (share + sign * apart), 1.0, 99.0) for sign in (-1, 1)]
+    seeds = [{**columns, "rank": rank, "seed": users * 0 + seed} for seed, rank in enumerate(ranks)]
     table = {name: np.concatenate([part[name] for part in seeds]) for name in seeds[0]}
     table |= {"split": ["test"] * 400, "event": [""] * 400, "top": vectors(np.zeros((400, 1), np.int32))}
     schema = {name: table[name] if name == "top" else pa.array(table[name], RANKS[name]) for name in RANKS}
@@ -71,6 +71,8 @@ def test_rows_and_verdicts(tmp_path: Path, results: list[Result]) -> None:
     assert tuple(row) == COLUMNS
     assert row["difference"] == pytest.approx(0.5)
     assert row["low"] < 0.5 < row["high"]
+    # Half of 200 users gain 1: their deviation over the square root of 200 is .5 / sqrt(199), and t_199 is 1.972.
+    assert row["low_with_seeds"] == pytest.approx(0.5 - 1.972 * 0.5 / 199**0.5, abs=1e-4)
     assert row["p_holm"] < 0.01
     said = {(verdict.part, verdict.variant): verdict for verdict in verdicts(scores, results, "NDCG@10")}
     assert str(said["state", "state"]) == "beats its controls (best: text)"
@@ -79,7 +81,8 @@ def test_rows_and_verdicts(tmp_path: Path, results: list[Result]) -> None:
     assert str(said["method", "snqn"]) == "does not beat its controls (best: snqn-0)"
     assert str(said["reward", "both"]) == "has no control"
     text = section(found, list(said.values()))
-    assert "| state | text (control) | text | snqn | 0.5000 | +0.2000 |" in text
+    assert "| state | text (control) | text | snqn | 0.5000 | +0.2000 | +0.1" in text
+    assert "| +0.1441 to +0.2559 |" in text  # .2 -+ 1.972 sqrt(.16 / 199)
     assert "- state, state: beats its controls (best: text)." in text
     draw(found, tmp_path / "parts.png")
     assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
@@ -87,6 +90,23 @@ def test_rows_and_verdicts(tmp_path: Path, results: list[Result]) -> None:
 
 
 def test_users_are_the_unit(tmp_path: Path) -> None:
-    scores = user_scores([write_ranks(tmp_path, "snqn", 0.3)], "NDCG@10")["snqn"]
-    assert list(scores) == list(range(200))
-    assert sum(scores.values()) == pytest.approx(60)
+    found = user_scores([write_ranks(tmp_path, "snqn", 0.3, apart=0.1)], "NDCG@10")["snqn"]
+    assert found.users.tolist() == list(range(200))
+    assert found.scores.sum(axis=1).tolist() == pytest.approx([40, 80])
+
+
+def test_what_the_seeds_may_have_done_beats_nothing(tmp_path: Path) -> None:
+    """The part is better for a fifth of the users, and by its seeds anything from .4 to .8."""
+    own = [("snqn", 0.3, 0.0), ("shuffled", 0.4, 0.0), ("state", 0.6, 0.2)]
+    results = [write_ranks(tmp_path, *row) for row in own]
+    [verdict] = [one for one in verdicts(user_scores(results, "NDCG@10"), results, "NDCG@10") if one.part == "state"]
+    assert verdict.comparison is not None
+    assert verdict.comparison.low > 0.1
+    assert str(verdict) == "does not beat its controls (best: shuffled)"
+
+
+def test_one_seed_is_not_judged(results: list[Result]) -> None:
+    scores = user_scores(results, "NDCG@10")
+    once = {name: UserScores(own.users, own.scores[:1]) for name, own in scores.items()}
+    assert str(verdicts(once, results, "NDCG@10")[0]) == "is not judged, from one seed (best: text)"
+    assert "| - |" in section(rows(once, results, "NDCG@10"), [])

@@ -17,7 +17,7 @@ from lea_core.page.le import rewards, yardsticks
 from lea_core.page.parts import parts
 from lea_core.page.results import headline, results_table
 from lea_core.page.slices import curves, slices
-from lea_core.page.source import Source, number
+from lea_core.page.source import WITH_SEEDS, Source, number
 from lea_core.page.style import CSS, SCRIPT
 from lea_core.page.value import values
 from lea_core.params import Params, Tables, Variant
@@ -136,7 +136,7 @@ def finding(source: Source, variants: dict[str, Variant]) -> str:
     words += f"twin without the LE has {value[twin]:.4f}."
     for row in source.csv("comparisons.csv") or []:
         if (row["variant"], row["other"], row["metric"]) == (lea, twin, source.metric):
-            low, high, p = (number(row, key) for key in ("low", "high", "p_holm"))
+            low, high, p = (number(row, key) for key in (*WITH_SEEDS, "p_holm"))
             if low is None or high is None:
                 break
             size = f"{signed(number(row, 'difference') or 0.0)} (95 % {signed(low)} to {signed(high)})"

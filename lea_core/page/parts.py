@@ -8,7 +8,7 @@ from __future__ import annotations
 from lea_core.page import charts
 from lea_core.page.charts import Row
 from lea_core.page.html import figure, grid, legend, missing, p_value, paragraph, section, signed, table
-from lea_core.page.source import Source, Value, number
+from lea_core.page.source import WITH_SEEDS, Source, Value, number
 
 
 def parts(source: Source) -> str:
@@ -30,8 +30,8 @@ def parts(source: Source) -> str:
             Row(
                 _label(row, own),
                 number(row, "difference") or 0.0,
-                number(row, "low"),
-                number(row, "high"),
+                number(row, "low_with_seeds"),
+                number(row, "high_with_seeds"),
                 kind="control" if _is_control(row) else "le",
                 text=signed(number(row, "difference") or 0.0),
             )
@@ -43,7 +43,7 @@ def parts(source: Source) -> str:
             [
                 [_source(row), str(row["variant"]), str(row["other"] or "")]
                 + ["" if (v := number(row, "value")) is None else f"{v:.4f}"]
-                + ["" if (v := number(row, key)) is None else signed(v) for key in ("difference", "low", "high")]
+                + ["" if (v := number(row, key)) is None else signed(v) for key in ("difference", *WITH_SEEDS)]
                 + [p_value(number(row, "p_holm"), "")]
                 for row in own
             ],
@@ -57,7 +57,10 @@ def parts(source: Source) -> str:
             else ""
         )
         figures.append(figure(part.capitalize(), paragraph(verdict(part, own, source.metric)) + drawn, numbers))
-    lead = "A part of the LE earns its price when it beats what costs nothing in its place: the controls."
+    lead = (
+        "A part of the LE earns its price when it beats what costs nothing in its place: the controls. Lines are 95 % "
+        "intervals over users and seeds."
+    )
     return section("parts", title, legend({"le", "control"}) + grid(figures), lead)
 
 
@@ -82,7 +85,7 @@ def verdict(part: str, rows: list[dict[str, Value]], metric: str) -> str:
     if not le:
         return f"No variant uses the LE's {part}: nothing to judge."
     best = max(le, key=lambda row: number(row, "difference") or 0.0)
-    gain, low, high = (number(best, key) for key in ("difference", "low", "high"))
+    gain, low, high = (number(best, key) for key in ("difference", *WITH_SEEDS))
     p = number(best, "p_holm")
     if gain is None or low is None or high is None:
         return f"The LE's {part} changed {metric} by {signed(gain or 0.0)}; without an interval that shows nothing."

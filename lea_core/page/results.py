@@ -9,7 +9,7 @@ from __future__ import annotations
 from lea_core.page import charts
 from lea_core.page.charts import Row
 from lea_core.page.html import figure, grid, legend, p_value, paragraph, section, signed, table
-from lea_core.page.source import Source, Value, interval, number
+from lea_core.page.source import WITH_SEEDS, Source, Value, interval, number
 
 
 def headline(source: Source) -> str:
@@ -49,8 +49,8 @@ def _differences(source: Source) -> str:
         Row(
             _against(entry, source.reference),
             number(entry, "difference") or 0.0,
-            number(entry, "low"),
-            number(entry, "high"),
+            number(entry, "low_with_seeds"),
+            number(entry, "high_with_seeds"),
             kind=source.kinds.get(str(entry["variant"]), "plain"),
             text=p_value(number(entry, "p_holm")),
         )
@@ -60,7 +60,7 @@ def _differences(source: Source) -> str:
         ["variant", "against", "difference", "95 % low", "95 % high", "p (Holm)", "users better", "worse"],
         [
             [str(e["variant"]), str(e["other"])]
-            + ["" if (v := number(e, key)) is None else signed(v) for key in ("difference", "low", "high")]
+            + ["" if (v := number(e, key)) is None else signed(v) for key in ("difference", *WITH_SEEDS)]
             + [p_value(number(e, "p_holm"), "")]
             + ["" if (v := number(e, key)) is None else f"{v:.0f}" for key in ("better", "worse")]
             for e in entries
@@ -75,8 +75,8 @@ def _differences(source: Source) -> str:
             lambda width: charts.rows(rows, width, title, filled=False, axis=f"difference of {source.metric}")
         ),
         numbers,
-        "95 % intervals of the paired difference over users; p of a randomisation test after Holm's correction for the "
-        "number of comparisons. An interval that crosses zero shows no difference.",
+        "95 % intervals of the paired difference over users and seeds; p of a randomisation test over users after "
+        "Holm's correction for the number of comparisons. An interval that crosses zero shows no difference.",
     )
 
 

@@ -22,6 +22,7 @@ from lea_core.metrics import hit_rate, mrr, ndcg
 from lea_core.tables import RANKS, read_table, to_numpy
 
 Value = str | float | None
+WITH_SEEDS = ("low_with_seeds", "high_with_seeds")  # of a difference: its 95 % interval over users and seeds
 METRICS = {"HR": hit_rate, "NDCG": ndcg, "MRR": mrr}
 
 
