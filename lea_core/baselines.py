@@ -9,6 +9,9 @@ shrinkage (Bell and Koren, KDD 2007), and departs from them thus: it knows no ra
 the same users take both; shrinkage is added to the cosine's denominator; of a history the recent items weigh more. An
 item is no neighbour of itself. The default settings are those that rank validation events of Amazon Scientific best.
 
+Where users may repeat items and hardly do, these scorers put what was just taken first. `with_repeats` gives them what
+the LE counts too (heads.ranking): how often users repeat.
+
 Item neighbours have seen every later event of the users that they were counted from: what they propose for a training
 event is a fair yardstick only where they were counted from other users (`of_users`).
 """
@@ -23,10 +26,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lea_core.errors import LeaError
-from lea_core.sequences import Sequences, batches, histories, seen_pairs
+from lea_core.sequences import Sequences, batches, count_repeats, histories, learning_steps, seen_pairs
 
 Scorer = Callable[[np.ndarray], Tensor]
 
+EVENTS = 2**14  # whose histories are looked through at once
 BLOCK = 2**23  # entries of the largest array that counting co-occurrences holds at once
 
 
@@ -85,6 +89,26 @@ def item_neighbours(
         return scores
 
     return scorer
+
+
+def with_repeats(scorer: Scorer, train: Sequences) -> Scorer:
+    """A scorer of whole histories that knows the share r of the training steps that repeat an item of their history.
+
+    New items share 1 - r in proportion to their scores, the history's items r; a score below zero counts as zero.
+    """
+    steps = np.flatnonzero(learning_steps(train))
+    repeats = sum(count_repeats(train, steps[part]) for part in batches(len(steps), EVENTS))
+    share = (repeats + 0.5) / (len(steps) + 1.0)  # never quite zero or one
+
+    def mixed(items: np.ndarray) -> Tensor:
+        scores = scorer(items).clamp(min=0.0)  # (B, I)
+        row, place = np.nonzero(items >= 0)
+        seen = torch.zeros_like(scores, dtype=torch.bool)
+        seen[torch.from_numpy(row), torch.from_numpy(items[row, place])] = True
+        new, again = scores.masked_fill(seen, 0.0), scores.masked_fill(~seen, 0.0)
+        return (1.0 - share) * F.normalize(new, p=1, dim=1) + share * F.normalize(again, p=1, dim=1)
+
+    return mixed
 
 
 def of_users(train: Sequences, users: np.ndarray) -> Sequences:

@@ -46,7 +46,7 @@ from lea_core.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.packing import acting_events, packs
 from lea_core.params import LeParams, RewardNegatives
 from lea_core.progress import announce, bar
-from lea_core.sequences import Sequences, Window, learning_steps, seen_pairs, windows
+from lea_core.sequences import Sequences, Window, count_repeats, learning_steps, windows
 from lea_core.team import Team
 
 STEPS_PER_BATCH = 512  # of the heads phase
@@ -132,8 +132,7 @@ class Finetuning:
         """Read the subset under the frozen LLM; the heads count what they count."""
         frozen = FrozenStates(self.environment, self.train, self.windows, mine, self.p.batch_tokens)
         events = np.flatnonzero(self.chosen)
-        owner, seen = seen_pairs(self.train, events)
-        repeats = len(np.unique(owner[seen == self.train.items[events[owner] + 1]]))
+        repeats = count_repeats(self.train, events)
         self.environment.heads.observe(frozen.hidden.float(), self.train.items[mine], repeats, len(events))
         return frozen
 

@@ -163,6 +163,12 @@ def learning_steps(sequences: Sequences) -> np.ndarray:
     return steps
 
 
+def count_repeats(sequences: Sequences, events: np.ndarray) -> int:
+    """How many of these events, (S,) with another after each, are followed by an item that their histories hold."""
+    owner, seen = seen_pairs(sequences, events)
+    return len(np.unique(owner[seen == sequences.items[events[owner] + 1]]))
+
+
 def sample_actions(logged: np.ndarray, count: int, num_items: int, rng: np.random.Generator) -> np.ndarray:
     """`count` items for each logged one, uniform over the others, repetitions possible: (...,) -> (..., count) int64.
 

@@ -1,11 +1,14 @@
 """interactions + content vectors -> data/baselines/NAME: what needs no training and no LLM, ranked as policies are.
 
 In: data/interactions, data/item_tokens. Out: for each of them a folder with ranks.parquet, metrics.json and cost.json
-(baseline_run.py), empty for one that `baselines.names` leaves out. Run alone: python -m stages.baselines
+(baseline_run.py), empty for one that `baselines.names` leaves out. With `evaluate.mask_seen: false` each knows how
+often users repeat (baselines.with_repeats). Run alone: python -m stages.baselines
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lea_core.errors import no_arguments, run
@@ -50,9 +53,14 @@ def main(argv: list[str]) -> None:
         ),
         "text_knn": lambda: (baselines.text_neighbours(content), 1),
     }
+
+    def repeating(make: Callable[[], tuple[baselines.Scorer, int]]) -> tuple[baselines.Scorer, int]:
+        return baselines.with_repeats(make()[0], train), log.longest
+
     for name, make in cheap.items():
         if name in p.names:
-            rank_baseline(name, make, False, log, wanted, DATA)
+            made = make if wanted.evaluate.mask_seen else partial(repeating, make)
+            rank_baseline(name, made, False, log, wanted, DATA)
         else:
             leave_out(name, DATA)
 

@@ -59,6 +59,28 @@ def test_all_are_ranked_as_policies_are(project: Path) -> None:
     assert ranks.tolist() == [popularity_rank(sequences, user, position) for _, user, position in events]
 
 
+def test_where_nothing_is_masked_baselines_know_how_often_users_repeat(project: Path) -> None:
+    """Popularity by a loop: of the mass, items of the history share the share of the training steps that repeat."""
+    change_params(project, {"evaluate.mask_seen": False, "baselines.names": ["popularity"]})
+    baselines.main([])
+    sequences = read_sequences(project / "data" / "interactions")
+    train = sequences.train()
+    walks = [train.user_items(user).tolist() for user in range(train.num_users)]
+    steps = [item in walk[:place] for walk in walks for place, item in enumerate(walk) if place]
+    share = (sum(steps) + 0.5) / (len(steps) + 1)
+    counts = np.bincount(train.items, minlength=sequences.num_items)
+    expected = []
+    for split in ("valid", "test"):
+        for user, position in zip(*sequences.targets(split), strict=True):
+            walk = sequences.user_items(user)
+            seen = np.isin(np.arange(sequences.num_items), walk[:position])
+            mass = np.where(seen, share / counts[seen].sum(), (1 - share) / counts[~seen].sum()) * counts
+            own = mass[walk[position]]
+            expected.append(1 + (mass > own * (1 + 1e-6)).sum() + (np.isclose(mass, own, rtol=1e-6).sum() - 1) / 2)
+    ranks = to_numpy(read_table(project / "data" / "baselines" / "popularity" / "ranks.parquet", RANKS), "rank")
+    assert ranks.tolist() == expected
+
+
 def test_the_le_ranks_as_it_is_measured(project: Path) -> None:
     change_params(project, {"evaluate.mask_seen": False})
     evaluate_le.main([])

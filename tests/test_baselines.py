@@ -18,6 +18,7 @@ from lea_core.baselines import (
     propose,
     recent_counts,
     text_neighbours,
+    with_repeats,
 )
 from lea_core.errors import LeaError
 from lea_core.sequences import Sequences
@@ -80,6 +81,21 @@ def test_similarities_against_a_loop_in_blocks_of_any_size(lists: list[list[int]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
     np.testing.assert_allclose(strongest.numpy(), -np.sort(-expected, axis=1)[:, :2], rtol=1e-6)
     np.testing.assert_allclose(found.gather(1, best).numpy(), strongest.numpy())
+
+
+def test_repeats_by_hand() -> None:
+    """Steps 0-1, 1-0, 2-2: two of three repeat, so the history shares 2.5 / 4 and new items 1.5 / 4."""
+    scorer = with_repeats(popularity(np.array([3, 1, 4, 0])), sequences([[0, 1, 0], [2, 2], [3]], 4))
+    scores = scorer(np.array([[-1, 0, 1], [2, 2, 2], [-1, -1, -1], [-1, -1, 3]]))
+    expected = [
+        [0.625 * 3 / 4, 0.625 * 1 / 4, 0.375, 0.0],
+        [0.375 * 3 / 4, 0.375 * 1 / 4, 0.625, 0.0],
+        [0.375 * 3 / 8, 0.375 * 1 / 8, 0.375 * 4 / 8, 0.0],
+        [0.375 * 3 / 8, 0.375 * 1 / 8, 0.375 * 4 / 8, 0.0],  # item 3 has no score to share
+    ]
+    np.testing.assert_allclose(scores.numpy(), expected, atol=1e-6)
+    below = with_repeats(lambda items: torch.tensor([[-1.0, 2.0, 0.0]]).expand(len(items), -1), sequences([[0, 1]], 3))
+    assert below(np.array([[2]])).tolist() == [[0.0, 0.75, 0.0]]  # no step of one: .5 / 2 repeat
 
 
 def test_events_of_some_users_alone() -> None:
