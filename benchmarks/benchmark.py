@@ -18,92 +18,22 @@ variants of the data set that have a twin (lea_core/evidence.py). Any two kept r
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.benchmark_params import CELLS, FOLDER, params_of, read_benchmark
-from benchmarks.benchmark_store import STORE, Kept, keep, read_kept, seeds_of, stage_seconds
+from benchmarks.benchmark_store import STORE, keep, read_kept, seeds_of
+from benchmarks.benchmark_summary import HR, NDCG, Found, beside_baseline, best, collect, summary, uses_le
 from benchmarks.common import ROOT, where
 from lea_core.artifacts import publish_file, write_csv
 from lea_core.convergence import cautions
 from lea_core.errors import LeaError, run
-from lea_core.evidence import Scores, compare_users, comparison_rows, twin_pairs
-from lea_core.params import FOLDERS, Params
-from lea_core.results import Result, interval, twin
-from lea_core.what_bought_what import WORDS, rows, section, verdicts
+from lea_core.evidence import compare_users
+from lea_core.results import interval
+from lea_core.what_bought_what import WORDS, section
 
 RESULTS = ROOT / "benchmarks" / "results"
 COLUMNS = ("dataset", "backbone", "variant", "seed", "split", "metric", "value")
-HR, NDCG = "HR@10", "NDCG@10"
-ENDS = ("low", "high", "low_with_seeds", "high_with_seeds")  # of the intervals of a difference
-
-
-@dataclass(frozen=True)
-class Found:
-    """What there is of a data set."""
-
-    name: str
-    params: Params
-    kept: dict[str, Kept]  # in the order of params.yaml; baselines last
-    seconds: float  # of all stages but the cells
-    comparisons: dict[str, dict[str, Any]]  # of each variant with a twin and two seeds or more
-    parts: list[dict[str, Any]]
-    beats: dict[str, dict[str, Any]]  # by part of the LE
-
-    @property
-    def results(self) -> list[Result]:
-        """Of cells and baselines."""
-        return [kept.result for kept in self.kept.values()]
-
-    @property
-    def notes(self) -> list[dict[str, Any]]:
-        """Of every cell that has run."""
-        return [kept.note for kept in self.kept.values() if kept.result.variant]
-
-
-def collect(name: str, params: Params, store: Path) -> Found:
-    """Everything about a data set that has run with these parameters; what has not is left out."""
-    read = {own: read_kept(params, store, own) for own in (*params.variants, *params.baselines.names)}
-    kept = {own: one for own, one in read.items() if one}
-    results = [one.result for one in kept.values()]
-    scores = {own: one.users for own, one in kept.items()}
-    compared = {row["variant"]: row for row in comparison_rows(twin_pairs(results), NDCG, scores)}
-    alike = [without_le_settings(result) for result in results]
-    parts, beats = rows(scores, alike, NDCG), beats_its_controls(scores, params, alike)
-    return Found(name, params, kept, stage_seconds(store), compared, parts, beats)
-
-
-def without_le_settings(result: Result) -> Result:
-    """The result without what its variant sets in train.le: that changes nothing where no part of the LE is used.
-
-    So a part with a weight of its own still stands beside the variant that lacks it.
-    """
-    if result.variant is None:
-        return result
-    own = {key: value for key, value in result.variant.set.items() if not key.startswith("train.le.")}
-    return replace(result, variant=result.variant.model_copy(update={"set": own}))
-
-
-def beats_its_controls(scores: Scores, params: Params, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
-    """For each part that ran beside controls: whether it is better than the best of those that have run."""
-    wanted = [list(variant.sources) for variant in params.variants.values() if variant.is_control]
-    have = [list(result.sources) for result in results if result.kind == "control"]
-    found = {}
-    for verdict in verdicts(scores, results, NDCG):
-        if verdict.part in FOLDERS and verdict.comparison is not None:
-            found[verdict.part] = {
-                "beats_its_controls": verdict.beats,
-                "variant": verdict.variant,
-                "best_control": verdict.control,
-                "controls_run": have.count([verdict.part]),
-                "controls": wanted.count([verdict.part]),
-                "difference": verdict.comparison.difference,
-                **{end: None if math.isnan(own := getattr(verdict.comparison, end)) else own for end in ENDS},
-            }
-    return found
 
 
 def csv_rows(found: Found) -> Iterator[dict[str, Any]]:
@@ -117,51 +47,6 @@ def csv_rows(found: Found) -> Iterator[dict[str, Any]]:
                 for seed, value in zip(seeds_of(found.params, kept.result), score.seeds, strict=True):
                     values = (found.name, backbone, name, seed, split, metric, value)
                     yield dict(zip(COLUMNS, values, strict=True))
-
-
-def best(found: Found, wanted: Callable[[Result], bool]) -> dict[str, Any] | None:
-    """The wanted result that is best on validation, on test, beside its twin; None where none has run."""
-    candidates = [result for result in found.results if wanted(result)]
-    if not candidates:
-        return None
-    own = max(candidates, key=lambda result: found.kept[result.name].valid[NDCG].mean)
-    other = twin(own, found.results)
-    row = found.comparisons.get(own.name, {})
-    score = own.scores[NDCG].mean
-    return {
-        "best_lea": own.name,
-        "best_lea_parts": own.parts,
-        "chosen_among": len(candidates),
-        "best_lea_valid_ndcg10": found.kept[own.name].valid[NDCG].mean,
-        "best_lea_hr10": own.scores[HR].mean,
-        "best_lea_ndcg10": score,
-        "twin": other and other.name,
-        "twin_hr10": other and other.scores[HR].mean,
-        "twin_ndcg10": other and other.scores[NDCG].mean,
-        "gain_percent": 100.0 * (score / other.scores[NDCG].mean - 1.0) if other else None,
-        **{key: row.get(key) for key in (*ENDS, "p_holm", "p_holm_with_seeds")},
-    }
-
-
-def uses_le(result: Result) -> bool:
-    """Whether it is a variant with parts of the LE, and no control in the place of one."""
-    return result.kind == "variant" and bool(result.sources)
-
-
-def uses_all(result: Result) -> bool:
-    """Whether it has all parts that its method can use."""
-    return uses_le(result) and result.name.endswith("-lea")
-
-
-def summary(found: Found) -> dict[str, Any]:
-    """The entry of a data set in summary.json: the best with any parts, and `all_parts`, the best with all."""
-    return {
-        "cells": len(found.notes),
-        "of": len(found.params.variants),
-        **(best(found, uses_le) or {}),
-        "all_parts": best(found, uses_all),
-        "parts": found.beats,
-    }
 
 
 def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Mapping[str, Any]) -> str:
@@ -214,6 +99,13 @@ def table(found: Found, published: Mapping[str, Any]) -> list[str]:
     lines = [f"{len(found.notes)} of {len(found.params.variants)} cells have run.", ""]
     if chosen := best(found, uses_le):
         lines += [f"Best on validation of {chosen['chosen_among']} with LE parts: {chosen['best_lea']}.", ""]
+        if rival := beside_baseline(found, chosen["best_lea"]):
+            lines += [
+                f"Best on validation of the baselines without the LLM: {rival['name']}, NDCG@10 {rival['ndcg10']:.4f}. "
+                f"{chosen['best_lea']} differs from it by {rival['difference']:+.4f} (users {interval(rival)}, users "
+                f"and seeds {interval(rival, '_with_seeds')}, p {rival['p_randomisation']:.4f}).",
+                "",
+            ]
     lines += [
         "| system | HR@10 | NDCG@10 | valid NDCG@10 | difference | users | users and seeds | p | source |",
         "|---|--:|--:|--:|--:|--:|--:|--:|---|",

@@ -266,6 +266,10 @@ def test_the_summary(tiny: tuple[Params, Path]) -> None:
     # 50 of 100 users better and none worse; 7 variants have a twin, and the least p of 10,000 draws is 2/10,000.
     assert own["p_holm"] < 7 * 3e-4
     assert own["all_parts"]["chosen_among"] == 2
+    # Popularity, .1, is the only baseline; 60 of 100 users differ: .6 -+ 1.984 sqrt(.24 / 99), for no seed does.
+    assert (own["best_baseline"]["name"], own["best_baseline"]["ndcg10"]) == ("popularity", pytest.approx(0.1))
+    assert own["best_baseline"]["difference"] == pytest.approx(0.6)
+    assert own["best_baseline"]["low_with_seeds"] == pytest.approx(0.6 - 1.984 * (0.24 / 99) ** 0.5, abs=1e-4)
     assert list(own["parts"]) == ["state"]  # no control of the reward has run
     assert own["parts"]["state"]["beats_its_controls"]
     assert own["parts"]["state"]["best_control"] == "sasrec-snqn-state-shuffled"
@@ -305,6 +309,7 @@ def test_the_page(tiny: tuple[Params, Path]) -> None:
     assert "cells ran at cccccccccc, collected at dddddddddd; P, 2 cores, no GPU, torch 2; 4.0 h of" in text
     assert "1.5 h of all else" in text
     assert "8 of 65 cells have run." in text
+    assert "without the LLM: popularity, NDCG@10 0.1000. sasrec-snqn-lea differs from it by +0.6000 (users +0.5" in text
     assert "| the same, pre-trained on other domains | 0.1360 | 0.0753 |" in text
     assert "| popularity | 0.1000 | 0.1000 | 0.1000 |  |  |  |  | ours, baseline |" in text
     assert "| sasrec-snqn-state-shuffled | 0.5000 ± 0.0000 | 0.5000 ± 0.0000 | 0.9000 | +0.3000 | +0.2" in text
@@ -319,7 +324,13 @@ def test_the_page(tiny: tuple[Params, Path]) -> None:
 def test_nothing_has_run(tmp_path: Path) -> None:
     _, params = params_of(BENCHMARK, "lastfm")
     found = benchmark.collect("lastfm", params, tmp_path)
-    assert benchmark.summary(found) == {"cells": 0, "of": 40, "all_parts": None, "parts": {}}
+    assert benchmark.summary(found) == {
+        "cells": 0,
+        "of": 40,
+        "best_baseline": None,
+        "all_parts": None,
+        "parts": {},
+    }
     assert "0 of 40 cells have run." in benchmark.markdown(
         [found], BENCHMARK["published"], {"commit": "", "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
     )
