@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.common import ROOT, SETTINGS, WORK, changes_of
 from lea_core.artifacts import publish_file
 from lea_core.errors import LeaError, run
-from lea_core.params import FOLDERS, Params, assign, parse, read_yaml
+from lea_core.params import FOLDERS, LE_AND_NEIGHBOURS, Params, assign, parse, read_yaml
 from lea_core.params.overlay import round_trip, styled
 
 HOME = ROOT / "benchmarks"
@@ -32,6 +32,9 @@ HEAD = """\
 
 """
 MOST_TELLING = ("supervised", "snqn-lea")  # of a data set and backbone, they come first
+
+# No control, and so not in settings/controls.yaml: the LE's ranking with item neighbours.
+EXTRA = {"ranking-le-item-knn": {"part": FOLDERS["ranking"], "source": LE_AND_NEIGHBOURS}}
 
 Names = dict[str, dict[str, Any]]
 
@@ -53,11 +56,11 @@ def variants_of(benchmark: Mapping[str, Any], data: str) -> Names:
                 name = "-".join(filter(None, (backbone, method, ending)))
                 found[name] = _variant(benchmark, data, backbone, method, ending, sources)
     known = benchmark["data"][data]
-    if chosen := known["together"]:
-        ending, sources = "-".join(chosen["parts"]), dict.fromkeys(chosen["parts"], "le")
+    for chosen in known["together"]:
+        ending, backbone = chosen["name"], chosen["backbone"]
+        sources = {part: chosen[part] for part in FOLDERS if part in chosen}
         for method in chosen["methods"]:
-            name = f"{chosen['backbone']}-{method}-{ending}"
-            found[name] = _variant(benchmark, data, chosen["backbone"], method, ending, sources)
+            found[f"{backbone}-{method}-{ending}"] = _variant(benchmark, data, backbone, method, ending, sources)
     if cell := known["controls"]:
         found |= dict(_controls(benchmark, data, cell["backbone"], cell["method"]))
     return found
@@ -105,11 +108,12 @@ def controls_of(benchmark: Mapping[str, Any], data: str) -> dict[str, Any]:
     if not cell:
         return {"sources": {}, "policies": {}}
     overlay = read_yaml(SETTINGS / "controls.yaml")["controls"]
+    sources = {**overlay["sources"], **EXTRA} if benchmark["data"][data]["together"] else overlay["sources"]
     policies = {
         name: {**entry, "policy": f"{cell['backbone']}-{entry['policy']}"}
         for name, entry in overlay["policies"].items()
     }
-    return {"sources": overlay["sources"], "policies": policies}
+    return {"sources": sources, "policies": policies}
 
 
 def params_of(benchmark: Mapping[str, Any], data: str) -> tuple[dict[str, Any], Params]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from lea_core.colours import COLOURS
 from lea_core.evidence import Scores, compare_users
-from lea_core.params import FOLDERS, Variant
+from lea_core.params import FOLDERS, LE_SOURCES, Variant
 from lea_core.results import Result, interval
 from lea_core.significance import Comparison, holm
 
@@ -91,8 +91,8 @@ def pairs(variants: Mapping[str, Variant]) -> list[Pair]:
             other = next((known for known, candidate in variants.items() if candidate == without), None)
             if other is not None:
                 own = [sources[part] for part in parts]
-                control = any(source != "le" for source in own)
-                source = " + ".join(own) if control else "le"
+                control = any(source not in LE_SOURCES for source in own)
+                source = "le" if set(own) == {"le"} else " + ".join(own)
                 found.append(Pair(" + ".join(parts), name, source, control, other))
     return found + _methods(variants)
 

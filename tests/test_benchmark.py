@@ -36,9 +36,9 @@ BENCHMARK = read_benchmark()
 def test_the_number_of_cells() -> None:
     # By data set and backbone: supervised alone, with all of its 4 parts and with each of them; SNQN and SA2C with 5.
     assert len(variants_of(BENCHMARK, "lastfm")) == 2 * (6 + 7 + 7)
-    # Two with two parts; 19 control tables and 2 of a policy, a supervised variant that trains longer, and SNQN without
-    # a future.
-    assert len(variants_of(BENCHMARK, "scientific")) == 40 + 2 + 21 + 2
+    # Four with two parts; 19 control tables and 2 of a policy, a supervised variant that trains longer, SNQN without a
+    # future.
+    assert len(variants_of(BENCHMARK, "scientific")) == 40 + 4 + 21 + 2
 
 
 @pytest.mark.parametrize("data", BENCHMARK["data"])
@@ -94,12 +94,12 @@ def test_cells_yaml_is_up_to_date_and_in_order() -> None:
     names = list(cells_of(BENCHMARK)["cells"])
     first = ("scientific-sasrec-supervised", "scientific-sasrec-snqn-lea", "lastfm-sasrec-supervised")
     assert tuple(names[:3]) == first
-    assert [name.split("-")[1] for name in names[:82]] == ["sasrec"] * 42 + ["gru4rec"] * 40
+    assert [name.split("-")[1] for name in names[:84]] == ["sasrec"] * 44 + ["gru4rec"] * 40
     regular = {f"{data}-{name}" for data in BENCHMARK["data"] for name in variants_of(BENCHMARK, "lastfm")}
-    together = {f"scientific-sasrec-{method}-ranking-items" for method in ("supervised", "snqn")}
-    assert set(names[:82]) == regular | together  # and after them the controls
-    parts = [name for name in names[:42] if name.rpartition("-")[2] in FOLDERS]
-    assert names[12:42] == parts
+    together = ("supervised-ranking-items", "snqn-ranking-items", "snqn-both-items", "snqn-item-knn-items")
+    assert set(names[:84]) == regular | {f"scientific-sasrec-{name}" for name in together}  # and then the controls
+    parts = [name for name in names[:44] if name.rpartition("-")[2] in FOLDERS]
+    assert names[12:44] == parts
 
 
 def test_dvc_reads_the_pipeline() -> None:
@@ -128,10 +128,10 @@ def test_the_runner_leaves_out_what_is_not_there() -> None:
         "baselines@scientific",
         "evaluate_le@scientific",
     ]
-    assert len(found) == 67
+    assert len(found) == 69
     kept = ["scientific-sasrec-snqn-lea", "scientific-le"]
     assert targets(cells, [], ["lastfm"], kept)[:2] == [found[0], "baselines@scientific"]
-    assert len(targets(cells, [], ["lastfm"], kept)) == 65
+    assert len(targets(cells, [], ["lastfm"], kept)) == 67
     assert targets(cells, kept[:1], [], kept) == [found[1]]  # named, so it runs
     assert not [name for name in found if "lastfm" in name]
     with pytest.raises(LeaError, match="has no cell x"):
@@ -254,7 +254,7 @@ def test_what_is_kept_is_of_the_same_parameters(tiny: tuple[Params, Path]) -> No
 def test_the_summary(tiny: tuple[Params, Path]) -> None:
     found = benchmark.collect("scientific", *tiny)
     own = benchmark.summary(found)
-    assert (own["cells"], own["of"]) == (8, 65)
+    assert (own["cells"], own["of"]) == (8, 67)
     assert (own["best_lea"], own["chosen_among"]) == ("sasrec-snqn-lea", 4)
     assert own["best_lea_valid_ndcg10"] == pytest.approx(0.6)
     assert own["best_lea_ndcg10"] == own["best_lea_hr10"] == pytest.approx(0.7)
@@ -308,7 +308,7 @@ def test_the_page(tiny: tuple[Params, Path]) -> None:
     text = benchmark.markdown([found], BENCHMARK["published"], place)
     assert "cells ran at cccccccccc, collected at dddddddddd; P, 2 cores, no GPU, torch 2; 4.0 h of" in text
     assert "1.5 h of all else" in text
-    assert "8 of 65 cells have run." in text
+    assert "8 of 67 cells have run." in text
     assert "without the LLM: popularity, NDCG@10 0.1000. sasrec-snqn-lea differs from it by +0.6000 (users +0.5" in text
     assert "| the same, pre-trained on other domains | 0.1360 | 0.0753 |" in text
     assert "| popularity | 0.1000 | 0.1000 | 0.1000 |  |  |  |  | ours, baseline |" in text

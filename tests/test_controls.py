@@ -15,16 +15,16 @@ from lea_core.baselines import item_neighbours, of_users
 from lea_core.controls.actions import best_of, item_neighbours_of_others, popularity_of_others, ranker
 from lea_core.controls.rewards import control_rewards
 from lea_core.controls.states import bumps, control_states, recent_content
-from lea_core.controls.tables import KEYS, World, control_table, read_le, write
+from lea_core.controls.tables import KEYS, World, control_table, read_le, with_neighbours, write
 from lea_core.errors import LeaError
 from lea_core.le_parts import read_supervision
-from lea_core.params import CONTROLS, POLICY
+from lea_core.params import CONTROLS, LE_AND_NEIGHBOURS, POLICY
 from lea_core.sequences import Sequences, histories
 from tests.circle import sequences, write_parts
 from tests.test_baselines import sequences as of_lists
 
 RNG = np.random.default_rng
-MADE = [(part, source) for part, names in CONTROLS.items() for source in names if source != POLICY]
+MADE = [(part, one) for part, names in CONTROLS.items() for one in names if one not in (POLICY, LE_AND_NEIGHBOURS)]
 LISTS = st.lists(st.lists(st.integers(0, 5), min_size=2, max_size=7), min_size=2, max_size=8)
 
 
@@ -81,6 +81,24 @@ def test_a_control_has_the_rows_of_the_le_and_is_read_like_it(part: str, source:
     else:
         assert found.item_vectors is not None
         assert found.item_vectors.shape == (10, 20)
+
+
+def test_the_les_ranking_and_item_neighbours_by_hand() -> None:
+    """After items 0, 1 neighbours say 2: 3, 3: 1 and of item 0, which is seen, 5. The LE: 3: .5, 0: .25, 2: .125."""
+    le = pa.table(
+        {
+            "user": pa.array([0], pa.int32()),
+            "position": pa.array([1], pa.int32()),
+            "items": tables.vectors(np.array([[3, 0, 2]], np.int32)),
+            "log_probabilities": tables.vectors(np.log(np.array([[0.5, 0.25, 0.125]], np.float32))),
+        }
+    )
+    table = with_neighbours(le, lambda *_: torch.tensor([[5.0, 0.0, 3.0, 1.0]]), of_lists([[0, 1, 2]], 4))
+    assert [field.type for field in table.schema] == [field.type for field in le.schema]
+    assert tables.to_numpy(table, "items").tolist() == [[3, 2, 0]]
+    both = np.array([0.5 * (0.25 + 1e-5), 0.125 * (0.75 + 1e-5), 0.25 * 1e-5])
+    found = np.exp(tables.to_numpy(table, "log_probabilities"))
+    np.testing.assert_allclose(found, (both / both.sum())[None], rtol=1e-5)
 
 
 def test_a_control_of_other_interactions_is_refused(tmp_path: Path) -> None:

@@ -11,16 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
+import torch.nn.functional as F
 
 from lea_core import parts, tables
-from lea_core.controls.actions import Ranker, best_of, ranker
+from lea_core.controls.actions import SCORES, Ranker, best_of, item_neighbours_of_others, ranker
 from lea_core.controls.rewards import HALF, control_rewards
 from lea_core.controls.states import control_states
 from lea_core.errors import LeaError
-from lea_core.params import FOLDERS
-from lea_core.sequences import Sequences
+from lea_core.params import FOLDERS, LE_AND_NEIGHBOURS
+from lea_core.sequences import Sequences, batches, seen_pairs
 
 SCHEMAS = {FOLDERS[part]: schema for part, schema in parts.SCHEMAS.items()}
+FLOOR = 1e-5  # of an item that is nobody's neighbour: 100 such items weigh as a thousandth of all
 KEYS = {folder: part for part, folder in FOLDERS.items()}
 
 
@@ -55,6 +58,8 @@ def control_table(part: str, source: str, le: pa.Table, world: World, seed: int)
     if part == "actions":
         return proposals(le, ranker(source, world.train, world.content), world.train, world.skip_seen)
     if part == "rankings":
+        if source == LE_AND_NEIGHBOURS:
+            return with_neighbours(le, item_neighbours_of_others(world.train), world.train)
         return rankings(le, ranker(source, world.train, world.content), world.train)
     if part == "items":
         return _with(le, {"vector": tables.vectors(control_items(source, tables.to_numpy(le, "vector"), generator))})
@@ -100,6 +105,27 @@ def rankings(le: pa.Table, rank: Ranker, train: Sequences) -> pa.Table:
     count = tables.to_numpy(le, "items").shape[1]
     items, _ = best_of(rank, train, users, positions, count, skip_seen=True, skip_next=False)
     return _with(le, {"items": tables.vectors(items)})
+
+
+def with_neighbours(le: pa.Table, rank: Ranker, train: Sequences) -> pa.Table:
+    """The items that the LE ranks first, by P(a | s) times what item neighbours say of them: a product of experts.
+
+    rank: scores of item neighbours, none below zero. n(a | s) is an item's share of the scores of the items that the
+    history lacks. The new log-probabilities are those of (n(a | s) + FLOOR) P(a | s) among the LE's items.
+    """
+    users, positions = (tables.to_numpy(le, name).astype(np.int64) for name in ("user", "position"))
+    items = tables.to_numpy(le, "items").copy()
+    log_probabilities = tables.to_numpy(le, "log_probabilities").copy()
+    for part in batches(len(users), max(SCORES // train.num_items, 1)):
+        scores = rank(users[part], positions[part])  # (B, I)
+        owner, seen = seen_pairs(train, train.offsets[users[part]] + positions[part])
+        scores[torch.from_numpy(owner), torch.from_numpy(seen)] = 0.0
+        listed = torch.from_numpy(items[part]).long()  # (B, K)
+        share = F.normalize(scores, p=1, dim=1).gather(1, listed)
+        both = torch.from_numpy(log_probabilities[part]) + (share + FLOOR).log()
+        best = both.log_softmax(dim=1).sort(dim=1, descending=True, stable=True)
+        items[part], log_probabilities[part] = listed.gather(1, best.indices).numpy(), best.values.numpy()
+    return _with(le, {"items": tables.vectors(items), "log_probabilities": tables.vectors(log_probabilities)})
 
 
 def control_items(source: str, vectors: np.ndarray, generator: np.random.Generator) -> np.ndarray:

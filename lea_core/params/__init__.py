@@ -24,7 +24,16 @@ from lea_core.params.baselines import (
     RecentPopularityParams,
     SessionNeighbourParams,
 )
-from lea_core.params.controls import CONTROLS, FOLDERS, POLICY, Controls, PolicyControl, TableControl
+from lea_core.params.controls import (
+    CONTROLS,
+    FOLDERS,
+    LE_AND_NEIGHBOURS,
+    LE_SOURCES,
+    POLICY,
+    Controls,
+    PolicyControl,
+    TableControl,
+)
 from lea_core.params.data import Columns, FileSource, MovieLens, PreprocessParams, SplitParams, Tables
 from lea_core.params.le import (
     AmortisedTokens,
@@ -73,6 +82,8 @@ from lea_core.params.tuning import Choices, Dimension, FloatRange, IntRange, Tun
 __all__ = [
     "CONTROLS",
     "FOLDERS",
+    "LE_AND_NEIGHBOURS",
+    "LE_SOURCES",
     "PARAMS",
     "POLICY",
     "ActorParams",

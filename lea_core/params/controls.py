@@ -17,13 +17,16 @@ RankingControl = Literal["popularity", "item_knn", "text", "policy"]
 ItemsControl = Literal["shuffled", "random"]
 
 POLICY = "policy"
+# No control, though it is made as they are: the LE's own ranking, and item neighbours beside it.
+LE_AND_NEIGHBOURS = "le_item_knn"
+LE_SOURCES = ("le", LE_AND_NEIGHBOURS)
 # A variant's part -> the folder under data/ with its tables, and the names of its controls.
 FOLDERS = {"state": "states", "reward": "rewards", "actions": "actions", "ranking": "rankings", "items": "items"}
 CONTROLS: dict[str, tuple[str, ...]] = {
     "states": get_args(StateControl),
     "rewards": get_args(RewardControl),
     "actions": get_args(ActionsControl),
-    "rankings": get_args(RankingControl),
+    "rankings": (*get_args(RankingControl), LE_AND_NEIGHBOURS),
     "items": get_args(ItemsControl),
 }
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -53,7 +56,7 @@ class PolicyControl(Section):
 
 
 class Controls(Section):
-    """Which controls the pipeline makes: an entry for each table; settings/controls.yaml has them all."""
+    """Which tables beside the LE's the pipeline makes: an entry for each; settings/controls.yaml has all controls."""
 
     seed: int  # of what is drawn
     sources: dict[Name, TableControl]

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from lea_core.params.base import Count, CountOrZero, NotNegative, Positive, Section, Share
-from lea_core.params.controls import FOLDERS, ActionsControl, ItemsControl, RankingControl, RewardControl, StateControl
+from lea_core.params.controls import (
+    FOLDERS,
+    LE_SOURCES,
+    ActionsControl,
+    ItemsControl,
+    RankingControl,
+    RewardControl,
+    StateControl,
+)
 
 
 class SasrecParams(Section):
@@ -231,7 +239,7 @@ class Variant(Section):
     state: Literal["none", "le", StateControl]
     reward: Literal["none", "le", RewardControl]
     actions: Literal["none", "le", ActionsControl]
-    ranking: Literal["none", "le", RankingControl]
+    ranking: Literal["none", "le", "le_item_knn", RankingControl]
     items: Literal["none", "le", ItemsControl]
     # Keys of train, methods.<its method> and backbones.<its backbone> that this variant sets otherwise, as a map from
     # `train.learning_rate` and the like to values. The one key of this file that may be left out.
@@ -262,7 +270,7 @@ class Variant(Section):
     @property
     def is_control(self) -> bool:
         """Whether a control stands in the place of a part of the LE."""
-        return any(source != "le" for source in self.sources.values())
+        return any(source not in LE_SOURCES for source in self.sources.values())
 
 
 class EvaluateParams(Section):

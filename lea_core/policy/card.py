@@ -85,7 +85,7 @@ manifest.json holds the SHA-256 of every file, and loading checks them.
 def _trained(variant: Mapping[str, Any]) -> str:
     method = variant["method"]
     how = "trained supervised" if method == "supervised" else f"trained by reinforcement learning ({method.upper()})"
-    learned = [words for part, words in PARTS.items() if variant[part] == "le"]
+    learned = [words for part, words in PARTS.items() if variant[part] in ("le", "le_item_knn")]
     return f"{how} with what a language model gave: {'; '.join(learned)}" if learned else how
 
 
