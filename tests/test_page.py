@@ -20,9 +20,9 @@ from lea_core import costs, params, tables
 from lea_core.artifacts import write_csv, write_json
 from lea_core.page import charts
 from lea_core.page.examples import pick
-from lea_core.page.page import page
+from lea_core.page.page import page, rival
 from lea_core.page.parts import verdict
-from lea_core.page.source import interval
+from lea_core.page.source import Source, interval
 from tests.lane import ROOT
 
 NASTY = 'Tom & "Jerry" <script>alert(1)</script>'
@@ -179,6 +179,17 @@ def test_the_page_is_whole(data: Path) -> None:
     assert "Weak here" in parsed.text
     assert "50.0 % of the pairs" in parsed.text  # -1.25 against -2 and 0.5
     assert "no stage has noted its cost" in parsed.text
+
+
+def test_the_page_names_the_best_baseline_on_validation(data: Path) -> None:
+    """Not the best on test, and not the LE, which needs the LLM."""
+    row = {"seeds": 1, "metric": "NDCG@10", "kind": "baseline", "le": "none"}
+    rows = [row | {"variant": name, "value": value} for name, value in (("knn", 0.0321), ("pop", 0.0456), ("le", 0.9))]
+    write_csv(data / "report" / "table.csv", rows)
+    for name, valid in (("knn", 0.2), ("pop", 0.1), ("le", 0.9)):
+        write_json(data / "baselines" / name / "metrics.json", {"valid": {"NDCG@10": {"mean": valid}}})
+    words = rival(Source(data / "report", data, "NDCG@10"))
+    assert words == "knn, which trains nothing, the best baseline on validation, has test NDCG@10 0.0321."
 
 
 def test_the_page_asks_for_nothing(data: Path) -> None:

@@ -34,7 +34,7 @@ def choose(source: Source, variants: Mapping[str, Variant]) -> tuple[str, str] |
     scores = {}
     for name, variant in variants.items():
         metrics = source.json(f"evaluations/{name}/metrics.json")
-        if metrics and "le" in variant.sources.values():
+        if metrics and variant.uses_le and not variant.is_control:
             scores[name] = metrics["valid"][source.metric]["mean"]
     for best in sorted(scores, key=lambda name: (-scores[name], name)):
         for name, other in variants.items():

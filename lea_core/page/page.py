@@ -114,9 +114,10 @@ def _top(
         f"<div><dt>{name}</dt><dd>{count:,}</dd></div>" for name, count in counts.items() if count is not None
     )
     provenances = "".join(f"<li><b>{name}</b> {escape(words)}</li>" for name, words in made.items())
+    words = f"{finding(source, variants)} {rival(source)}".rstrip()
     links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in NAV.items())
     return (
-        f'<header><h1>LEA on {escape(title)}</h1><p class="verdict">{escape(finding(source, variants))}</p>'
+        f'<header><h1>LEA on {escape(title)}</h1><p class="verdict">{escape(words)}</p>'
         f'<dl class="facts">{facts}</dl><ul class="made">{provenances}</ul><nav>{links}</nav></header>'
     )
 
@@ -144,3 +145,19 @@ def finding(source: Source, variants: dict[str, Variant]) -> str:
                 return f"{words} The difference, {size}, is more than chance."
             return f"{words} The difference, {size}, is not told apart from chance."
     return f"{words} No paired test says whether that is more than chance."
+
+
+def rival(source: Source) -> str:
+    """The baseline without the LLM that is best on validation, in a sentence; nothing where there is none."""
+    scores = {}
+    for row in source.table:
+        metrics = source.json(f"baselines/{row['variant']}/metrics.json")
+        if metrics and source.kinds[str(row["variant"])] == "baseline":
+            scores[str(row["variant"])] = metrics["valid"][source.metric]["mean"]
+    if not scores:
+        return ""
+    best = max(scores, key=lambda name: scores[name])
+    value = next(number(row, "value") for row in source.table if row["variant"] == best)
+    return (
+        f"{best}, which trains nothing, the best baseline on validation, has test {source.metric} {value or 0.0:.4f}."
+    )
