@@ -189,7 +189,7 @@ def test_the_page_names_the_best_baseline_on_validation(data: Path) -> None:
     for name, valid in (("knn", 0.2), ("pop", 0.1), ("le", 0.9)):
         write_json(data / "baselines" / name / "metrics.json", {"valid": {"NDCG@10": {"mean": valid}}})
     words = rival(Source(data / "report", data, "NDCG@10"))
-    assert words == "knn, which trains nothing, the best baseline on validation, has test NDCG@10 0.0321."
+    assert words == "knn, the best baseline on validation, trains nothing and has test NDCG@10 0.0321."
 
 
 def test_the_page_asks_for_nothing(data: Path) -> None:
