@@ -158,6 +158,4 @@ def rival(source: Source) -> str:
         return ""
     best = max(scores, key=lambda name: scores[name])
     value = next(number(row, "value") for row in source.table if row["variant"] == best)
-    return (
-        f"{best}, which trains nothing, the best baseline on validation, has test {source.metric} {value or 0.0:.4f}."
-    )
+    return f"{best}, the best baseline on validation, trains nothing and has test {source.metric} {value or 0.0:.4f}."
