@@ -131,7 +131,10 @@ def read_kept(params: Params, store: Path, name: str) -> Kept | None:
     )
     table = read_table(result.ranks, KEPT)
     users = to_numpy(table, "user")
-    by_user = UserScores(np.unique(users), user_means(by_name("NDCG@10", to_numpy(table, "ranks").T), users))
+    scores = user_means(by_name("NDCG@10", to_numpy(table, "ranks").T), users)  # (S, U)
+    if result.variant is None:
+        scores = np.repeat(scores, 2, axis=0)  # nothing in a baseline is drawn: made anew it is the same
+    by_user = UserScores(np.unique(users), scores)
     return Kept(result, scores_of(note["valid"]), by_user, note)
 
 

@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.benchmark_store import Kept, read_kept, stage_seconds
-from lea_core.evidence import Scores, UserScores, compare_users, comparison_rows, twin_pairs
+from lea_core.evidence import Scores, compare_users, comparison_rows, twin_pairs
 from lea_core.params import FOLDERS, Params
 from lea_core.results import Result, twin
 from lea_core.what_bought_what import rows, verdicts
@@ -130,10 +128,7 @@ def beside_baseline(found: Found, name: str) -> dict[str, Any] | None:
     if not cheap:
         return None
     rival = max(cheap, key=lambda result: found.kept[result.name].valid[NDCG].mean)
-    own, other = (found.kept[one].users for one in (name, rival.name))
-    # Nothing is drawn in a baseline: made anew it is the same.
-    again = UserScores(other.users, np.repeat(other.scores, 2, axis=0))
-    row = vars(compare_users({name: own, rival.name: again}, name, rival.name))
+    row = vars(compare_users({one: found.kept[one].users for one in (name, rival.name)}, name, rival.name))
     return {
         "name": rival.name,
         "hr10": rival.scores[HR].mean,
