@@ -77,6 +77,7 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
         lines += [text.replace("## What", "### What")] if text else []
         lines += [f"- {part}: {said(verdict)}." for part, verdict in found.beats.items()]
         lines += [""] if found.beats else []
+        lines += asked(found)
     return "\n".join(lines)
 
 
@@ -125,6 +126,27 @@ def table(found: Found, published: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def asked(found: Found) -> list[str]:
+    """The comparisons that benchmark.yaml names; nothing where none has run."""
+    if not found.asked:
+        return []
+    rows = [
+        f"| {row['variant']} | {row['other']} | {row['difference']:+.4f} | {interval(row)} | "
+        f"{interval(row, '_with_seeds')} | {row['p_holm']:.4f} |"
+        for row in found.asked
+    ]
+    return [
+        "### Asked besides",
+        "",
+        f"NDCG@10 of one minus the other; p corrected by Holm over these {len(rows)}.",
+        "",
+        "| one | other | difference | users | users and seeds | p |",
+        "|---|---|--:|--:|--:|--:|",
+        *rows,
+        "",
+    ]
+
+
 def difference(known: Mapping[str, Any], argv: Sequence[str]) -> str:
     """Of two kept results of a data set, in words. Raises `LeaError` where one is not kept."""
     if len(argv) != 3 or argv[0] not in known["data"]:
@@ -155,7 +177,9 @@ def main(argv: list[str]) -> None:
         print(difference(known, argv))
         return
     keep_all(known)
-    collected = [collect(name, params_of(known, name)[1], STORE / name) for name in known["data"]]
+    collected = [
+        collect(name, params_of(known, name)[1], STORE / name, data["pairs"]) for name, data in known["data"].items()
+    ]
     if not any(found.notes for found in collected):
         print("no cell has run yet: nothing to collect")
         return

@@ -20,6 +20,7 @@ from lea_core.results import Result, twin
 from lea_core.what_bought_what import rows, verdicts
 
 HR, NDCG = "HR@10", "NDCG@10"
+PAIR = ("variant", "other", "difference", "low", "high", "low_with_seeds", "high_with_seeds", "p_holm")
 ENDS = ("low", "high", "low_with_seeds", "high_with_seeds")  # of the intervals of a difference
 
 
@@ -32,6 +33,7 @@ class Found:
     kept: dict[str, Kept]  # in the order of params.yaml; baselines last
     seconds: float  # of all stages but the cells
     comparisons: dict[str, dict[str, Any]]  # of each variant with a twin and two seeds or more
+    asked: list[dict[str, Any]]  # comparisons that benchmark.yaml names
     parts: list[dict[str, Any]]
     beats: dict[str, dict[str, Any]]  # by part of the LE
 
@@ -46,16 +48,21 @@ class Found:
         return [kept.note for kept in self.kept.values() if kept.result.variant]
 
 
-def collect(name: str, params: Params, store: Path) -> Found:
-    """Everything about a data set that has run with these parameters; what has not is left out."""
+def collect(name: str, params: Params, store: Path, pairs: Sequence[Sequence[str]] = ()) -> Found:
+    """Everything about a data set that has run with these parameters; what has not is left out.
+
+    pairs: names of results to be compared besides.
+    """
     read = {own: read_kept(params, store, own) for own in (*params.variants, *params.baselines.names)}
     kept = {own: one for own, one in read.items() if one}
     results = [one.result for one in kept.values()]
     scores = {own: one.users for own, one in kept.items()}
     compared = {row["variant"]: row for row in comparison_rows(twin_pairs(results), NDCG, scores)}
+    both = [(kept[one].result, kept[other].result) for one, other in pairs if one in kept and other in kept]
+    asked = comparison_rows(both, NDCG, scores)
     alike = [without_le_settings(result) for result in results]
     parts, beats = rows(scores, alike, NDCG), beats_its_controls(scores, params, alike)
-    return Found(name, params, kept, stage_seconds(store), compared, parts, beats)
+    return Found(name, params, kept, stage_seconds(store), compared, asked, parts, beats)
 
 
 def without_le_settings(result: Result) -> Result:
@@ -148,4 +155,5 @@ def summary(found: Found) -> dict[str, Any]:
         "best_baseline": chosen and beside_baseline(found, chosen["best_lea"]),
         "all_parts": best(found, uses_all),
         "parts": found.beats,
+        "pairs": [{key: row[key] for key in PAIR} for row in found.asked],
     }

@@ -292,6 +292,17 @@ def test_two_kept_results(tiny: tuple[Params, Path], monkeypatch: pytest.MonkeyP
         benchmark.difference(BENCHMARK, ["scientific"])
 
 
+def test_pairs_that_are_asked_for(tiny: tuple[Params, Path]) -> None:
+    """.7 against .1 and .4 of the users; what has not run is left out."""
+    pairs = [["sasrec-snqn-lea", "popularity"], ["sasrec-snqn-lea", "sasrec-snqn"], ["gru4rec-snqn", "sasrec-snqn"]]
+    found = benchmark.collect("scientific", *tiny, pairs)
+    assert [row["difference"] for row in benchmark.summary(found)["pairs"]] == pytest.approx([0.6, 0.3])
+    low = 0.6 - 1.984 * (0.24 / 99) ** 0.5
+    assert any(
+        "| popularity | +0.6000 | +0.5" in line and f"| {low:+.4f} to" in line for line in benchmark.asked(found)
+    )
+
+
 def test_the_rows(tiny: tuple[Params, Path]) -> None:
     found = list(benchmark.csv_rows(benchmark.collect("scientific", *tiny)))
     assert len(found) == (8 * 2 + 1) * 2 * 6  # results and seeds, splits, metrics
@@ -330,6 +341,7 @@ def test_nothing_has_run(tmp_path: Path) -> None:
         "best_baseline": None,
         "all_parts": None,
         "parts": {},
+        "pairs": [],
     }
     assert "0 of 40 cells have run." in benchmark.markdown(
         [found], BENCHMARK["published"], {"commit": "", "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
