@@ -12,7 +12,6 @@ the seeds.
   Wilcoxon       signed-rank (1945): users without a difference are left out, equal ones share their mean rank
   d_z            mean of the paired differences / their standard deviation (Cohen, 1988)
   Holm           (1979) corrects the p-values of a family of tests for their number
-
   with seeds     t, degrees of freedom of Satterthwaite (1946), as in Welch's test; that the seeds' variance counts:
                  Bouthillier et al., MLSys'21, arXiv 2103.03098
 
@@ -99,10 +98,11 @@ def randomisation(difference: np.ndarray, generator: np.random.Generator) -> flo
     the real ones among them (Phipson and Smyth, 2010).
     """
     differing = difference[difference != 0.0]  # a sign changes nothing of the others, and most users are others
-    size, total = abs(float(differing.sum())) * (1.0 - 1e-9), float(differing.sum())
+    total = float(differing.sum())
     far = drawn = 0
     for plus in _signs(len(differing), generator):
-        far += int((np.abs(2.0 * (plus @ differing) - total) >= size).sum())
+        sums = 2.0 * (plus @ differing) - total
+        far += int((np.abs(sums) >= abs(total) * (1.0 - 1e-9)).sum())  # equal but for rounding
         drawn += len(plus)
     return far / drawn
 
@@ -131,8 +131,8 @@ def over_users_and_seeds(scores: np.ndarray, others: np.ndarray) -> tuple[float,
     """
     if min(*scores.shape, *others.shape) < 2:
         return np.nan, np.nan, np.nan
-    samples = (scores.mean(axis=0) - others.mean(axis=0), scores.mean(axis=1), others.mean(axis=1))
-    samples = tuple(np.round(sample, DECIMALS) for sample in samples)
+    means = (scores.mean(axis=0) - others.mean(axis=0), scores.mean(axis=1), others.mean(axis=1))
+    samples = [np.round(sample, DECIMALS) for sample in means]
     variances = np.array([sample.var(ddof=1) / len(sample) for sample in samples])
     difference, variance = float(samples[0].mean()), float(variances.sum())
     if variance == 0.0:
