@@ -74,6 +74,12 @@ def edited(folder: Path, old: str, new: str) -> Path:
             "variants.snqn.state is shuffled, but no entry of controls makes states shuffled: add it as in settings/",
         ),
         (
+            "variants.snqn.ranking",
+            "le_item_knn",
+            "variants.snqn.ranking is le_item_knn, but no entry of controls makes rankings le_item_knn: add it as in "
+            "settings/with-neighbours.yaml",
+        ),
+        (
             "controls.sources",
             {"mine": {"part": "actions", "source": "shuffled"}},
             "controls.sources.mine: source 'shuffled' is no control of actions: use popularity, item_knn, text",

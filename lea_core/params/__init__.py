@@ -219,9 +219,10 @@ class Params(Section):
         for name, variant in self.variants.items():
             for part, source in variant.sources.items():
                 if source != "le" and not self.controls.makes(FOLDERS[part], source):
+                    shown = "with-neighbours" if source == LE_AND_NEIGHBOURS else "controls"
                     raise ValueError(
                         f"variants.{name}.{part} is {source}, but no entry of controls makes {FOLDERS[part]} {source}: "
-                        "add it as in settings/controls.yaml"
+                        f"add it as in settings/{shown}.yaml"
                     )
         return self
 
