@@ -21,12 +21,19 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on: fewer than the machine has under `taskset`, Slurm or a container's cpuset."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS binds no process to cores
+
+
 def side_by_side(work: Callable[[Argument], Result], arguments: Sequence[Argument]) -> list[Result]:
-    """`work` of every argument, as many at a time as there are processors. An error of one ends all.
+    """`work` of every argument, as many at a time as there are cores to run on. An error of one ends all.
 
     Raises `LeaError` where a process is killed from outside, as the system does when memory runs out.
     """
-    workers = min(len(arguments), os.cpu_count() or 1)
+    workers = min(len(arguments), usable_cores())
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_prepare, initargs=(os.getpid(),)
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lea_core.errors import LeaError
-from lea_core.processes import side_by_side
+from lea_core.processes import side_by_side, usable_cores
 
 
 def square(number: int) -> int:
@@ -30,6 +30,10 @@ def threads(_: int) -> int:
     return torch.get_num_threads()
 
 
+def process(_: int) -> int:
+    return os.getpid()
+
+
 def sleep_and_tell(folder: str) -> None:
     Path(folder, str(os.getpid())).touch()
     time.sleep(60)
@@ -38,6 +42,18 @@ def sleep_and_tell(folder: str) -> None:
 def test_results_come_in_the_order_of_the_arguments() -> None:
     assert side_by_side(square, [3, 1, 2]) == [9, 1, 4]
     assert side_by_side(threads, [0]) == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_bound_to_one_core_there_is_one_process() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_cores() == 1
+        assert len(set(side_by_side(process, [0, 1, 2]))) == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert usable_cores() == len(allowed)
 
 
 def test_a_mistake_of_one_is_told_and_a_killed_one_too() -> None:
@@ -59,7 +75,7 @@ def start_two(folder: Path) -> subprocess.Popen[str]:
         [sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 60
-    while len(list(folder.iterdir())) < min(2, os.cpu_count() or 1) and time.monotonic() < deadline:
+    while len(list(folder.iterdir())) < min(2, usable_cores()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return process
 

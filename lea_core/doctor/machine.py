@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from lea_core.doctor.finding import TRAIN, Found
+from lea_core.processes import usable_cores
 from lea_core.progress import amount
 from lea_core.sources import cache_folder
 
@@ -118,4 +119,4 @@ def memory() -> Found:
         size = min(size, int(text))
     little = size < LITTLE_MEMORY
     mend = "use a machine with 4 GB or more for the pipeline" if little else ""
-    yield "warning" if little else "ok", f"{amount(size)} of memory, {os.cpu_count()} cores", mend
+    yield "warning" if little else "ok", f"{amount(size)} of memory, {usable_cores()} cores", mend

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from lea_core.processes import usable_cores
 from lea_core.shards import Shard
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def count_workers(wanted: int | None, shards: int) -> int:
     if wanted is None:
         import torch
 
-        wanted = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+        wanted = torch.cuda.device_count() or usable_cores()
     return max(min(wanted, shards), 1)
 
 
