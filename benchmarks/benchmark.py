@@ -54,13 +54,14 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
     notes = [note for found in all_found for note in found.notes]
     commits = sorted({note["where"]["commit"][:10] for note in notes})
     machines = sorted({machine(note["where"]) for note in notes})
-    hours, more = sum(note["seconds"] for note in notes) / 3600, sum(found.seconds for found in all_found) / 3600
+    spent = sum(note["seconds"] * note["where"]["cores"] for note in notes) / 3600
+    more = sum(found.seconds for found in all_found) / 3600
     lines = [
         "# The paper-scale benchmark",
         "",
         f"`make benchmark`; cells ran at {', '.join(commits) or 'no commit yet'}, collected at {place['commit'][:10]}; "
-        f"{'; '.join(machines) or machine(place)}; {hours:.1f} h of training and ranking, all seeds, "
-        f"{more:.1f} h of all else, mostly the LE.",
+        f"{'; '.join(machines) or machine(place)}; {spent:.1f} core-hours of training and ranking, all "
+        f"seeds, {more:.1f} h of all else, mostly the LE.",
         "",
         "Test split. ± is the standard deviation over seeds. The difference is of NDCG@10 by user from the supervised "
         "twin of the same backbone without the LE, with its 95 % intervals for these seeds (bootstrap over users) and "
@@ -83,8 +84,8 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
 
 def machine(place: Mapping[str, Any]) -> str:
     """Hardware in words."""
-    gpu = place["gpu"] or "no GPU"
-    return f"{place['processor']}, {place['cores']} cores, {gpu}, torch {place['torch']}"
+    cores = "1 core" if place["cores"] == 1 else f"{place['cores']} cores"
+    return f"{place['processor']}, {cores}, {place['gpu'] or 'no GPU'}, torch {place['torch']}"
 
 
 def said(verdict: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from lea_core import environment, params
 from lea_core.item_tokens import ItemTokens
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import leaves
+from lea_core.processes import usable_cores
 from lea_core.sequences import Sequences, read_sequences
 from tests.lane import change_params
 
@@ -129,7 +130,7 @@ def where() -> dict[str, Any]:
     return {
         "commit": commit,
         "processor": names[0].partition(":")[2].strip() if names else platform.processor(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "gpu": gpu,
         "torch": torch.__version__,
     }

@@ -317,7 +317,7 @@ def test_the_page(tiny: tuple[Params, Path]) -> None:
     found = benchmark.collect("scientific", *tiny)
     place = {"commit": "d" * 40, "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
     text = benchmark.markdown([found], BENCHMARK["published"], place)
-    assert "cells ran at cccccccccc, collected at dddddddddd; P, 2 cores, no GPU, torch 2; 4.0 h of" in text
+    assert "cells ran at cccccccccc, collected at dddddddddd; P, 2 cores, no GPU, torch 2; 8.0 core-hours of" in text
     assert "1.5 h of all else" in text
     assert "8 of 67 cells have run." in text
     assert "without the LLM: popularity, NDCG@10 0.1000. sasrec-snqn-lea differs from it by +0.6000 (users +0.5" in text
