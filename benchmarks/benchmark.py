@@ -40,7 +40,7 @@ def csv_rows(found: Found) -> Iterator[dict[str, Any]]:
     """A row for each result, seed, split and metric."""
     for name, kept in found.kept.items():
         backbone = kept.result.variant.backbone if kept.result.variant else ""
-        for split, scores in (("valid", kept.valid), ("test", kept.result.scores)):
+        for split, scores in (("valid", kept.result.valid), ("test", kept.result.scores)):
             for metric, score in scores.items():
                 if metric.startswith("MRR"):
                     continue
@@ -121,7 +121,7 @@ def table(found: Found, published: Mapping[str, Any]) -> list[str]:
         if row:
             both = f"{interval(row)} | {interval(row, '_with_seeds')}"
             against = f"{row['difference']:+.4f} | {both} | {row['p_holm']:.4f}"
-        scores = f"{result.scores[HR]} | {result.scores[NDCG]} | {found.kept[result.name].valid[NDCG].mean:.4f}"
+        scores = f"{result.scores[HR]} | {result.scores[NDCG]} | {result.valid[NDCG].mean:.4f}"
         kind = {"variant": "ours", "control": "ours, control", "baseline": "ours, baseline"}[result.kind]
         lines.append(f"| {result.name} | {scores} | {against} | {kind} |")
     return lines

@@ -20,11 +20,10 @@ import pyarrow as pa
 from benchmarks.benchmark_stage import own_parameters
 from benchmarks.common import ROOT
 from lea_core.artifacts import read_json, write_json
-from lea_core.evidence import UserScores, ranked_tests
+from lea_core.evidence import UserScores, ranked_tests, scores_by_user
 from lea_core.metrics import by_name
 from lea_core.params import Params
 from lea_core.results import BASELINE_SEEDS, SELECTION, Cost, Result, Score, read_results
-from lea_core.significance import user_means
 from lea_core.tables import Schema, Vector, read_table, to_numpy, vectors, write_table
 
 STORE = ROOT / "benchmarks" / "results" / "cells"
@@ -35,10 +34,9 @@ TEXTS = ("le", "text_knn")  # baselines that read item texts
 
 @dataclass(frozen=True)
 class Kept:
-    """A cell or a baseline. `valid`: its scores there by metric. `users`: NDCG@10 of each on test, seed by seed."""
+    """A cell or a baseline. `users`: NDCG@10 of each on test, seed by seed."""
 
     result: Result
-    valid: dict[str, Score]
     users: UserScores
     note: dict[str, Any]
 
@@ -128,14 +126,11 @@ def read_kept(params: Params, store: Path, name: str) -> Kept | None:
         ],
         best_epochs=note.get("best_epochs", []),
         cost=Cost(**note["cost"]) if "cost" in note else None,
+        valid=scores_of(note["valid"]),
     )
     table = read_table(result.ranks, KEPT)
-    users = to_numpy(table, "user")
-    scores = user_means(by_name("NDCG@10", to_numpy(table, "ranks").T), users)  # (S, U)
-    if result.variant is None:
-        scores = np.repeat(scores, 2, axis=0)  # nothing in a baseline is drawn: made anew it is the same
-    by_user = UserScores(np.unique(users), scores)
-    return Kept(result, scores_of(note["valid"]), by_user, note)
+    scores = by_name("NDCG@10", to_numpy(table, "ranks").T)  # (S, N)
+    return Kept(result, scores_by_user(result, scores, to_numpy(table, "user")), note)
 
 
 def scores_of(metrics: Mapping[str, Any]) -> dict[str, Score]:

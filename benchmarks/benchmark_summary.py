@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.benchmark_store import Kept, read_kept, stage_seconds
 from lea_core.evidence import Scores, compare_users, comparison_rows, twin_pairs
 from lea_core.params import FOLDERS, Params
-from lea_core.results import Result, twin
+from lea_core.results import Result, best_baseline, twin
 from lea_core.what_bought_what import rows, verdicts
 
 HR, NDCG = "HR@10", "NDCG@10"
@@ -100,7 +100,7 @@ def best(found: Found, wanted: Callable[[Result], bool]) -> dict[str, Any] | Non
     candidates = [result for result in found.results if wanted(result)]
     if not candidates:
         return None
-    own = max(candidates, key=lambda result: found.kept[result.name].valid[NDCG].mean)
+    own = max(candidates, key=lambda result: result.valid[NDCG].mean)
     other = twin(own, found.results)
     row = found.comparisons.get(own.name, {})
     score = own.scores[NDCG].mean
@@ -108,7 +108,7 @@ def best(found: Found, wanted: Callable[[Result], bool]) -> dict[str, Any] | Non
         "best_lea": own.name,
         "best_lea_parts": own.parts,
         "chosen_among": len(candidates),
-        "best_lea_valid_ndcg10": found.kept[own.name].valid[NDCG].mean,
+        "best_lea_valid_ndcg10": own.valid[NDCG].mean,
         "best_lea_hr10": own.scores[HR].mean,
         "best_lea_ndcg10": score,
         "twin": other and other.name,
@@ -131,16 +131,15 @@ def uses_all(result: Result) -> bool:
 
 def beside_baseline(found: Found, name: str) -> dict[str, Any] | None:
     """A result beside the best baseline on validation of those without the LLM; None where none has run."""
-    cheap = [result for result in found.results if result.cost and not result.cost.needs_llm]
-    if not cheap:
+    rival = best_baseline(found.results, NDCG)
+    if rival is None:
         return None
-    rival = max(cheap, key=lambda result: found.kept[result.name].valid[NDCG].mean)
     row = vars(compare_users({one: found.kept[one].users for one in (name, rival.name)}, name, rival.name))
     return {
         "name": rival.name,
         "hr10": rival.scores[HR].mean,
         "ndcg10": rival.scores[NDCG].mean,
-        "valid_ndcg10": found.kept[rival.name].valid[NDCG].mean,
+        "valid_ndcg10": rival.valid[NDCG].mean,
         **{key: row[key] for key in ("difference", *ENDS, "p_randomisation", "p_with_seeds")},
     }
 

@@ -1,8 +1,8 @@
 """The evidence of a report: every variant compared with its twin, sliced by kinds of events, its lists judged.
 
 In: the `Result`s of variants and baselines (results.py) with their RANKS tables; data/interactions,
-data/item_tokens/items.parquet, the users that the LE learns from. Out: the rows of comparisons.csv, slices.csv and
-lists.csv. All are about the test events.
+data/item_tokens/items.parquet, the users that the LE learns from. Out: the rows of comparisons.csv,
+beside_baseline.csv, slices.csv and lists.csv. All are about the test events.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lea_core.le_users import choose_users
 from lea_core.leaks import training_events
 from lea_core.lists import list_rows
 from lea_core.metrics import by_name
-from lea_core.results import Result, twin
+from lea_core.results import Result, best_baseline, twin
 from lea_core.sequences import Sequences, read_sequences
 from lea_core.significance import Comparison, compare, holm, user_means
 from lea_core.slices import slice_rows, slices
@@ -75,6 +75,16 @@ class Log:
     le_users: np.ndarray
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """Rows of the report's CSV files of these names."""
+
+    comparisons: list[dict[str, Any]]
+    beside_baseline: list[dict[str, Any]]
+    slices: list[dict[str, Any]]
+    lists: list[dict[str, Any]]
+
+
 def read_log(data: Path, users_share: float, seed: int) -> Log:
     """Read it from `data`; share and seed are those of `finetune_le`, and draw its users again."""
     sequences = read_sequences(data / "interactions")
@@ -84,10 +94,27 @@ def read_log(data: Path, users_share: float, seed: int) -> Log:
     return Log(sequences, to_numpy(items, "train_count"), to_numpy(tokens, "content"), le_users)
 
 
+def gather(results: Sequence[Result], metric: str, cutoffs: Sequence[int], scores: Scores, log: Log) -> Evidence:
+    """All of it, by the headline's metric; cutoffs: of the lists. scores: `user_scores` of all results."""
+    return Evidence(
+        comparisons=comparison_rows(twin_pairs(results), metric, scores),
+        beside_baseline=comparison_rows(baseline_pairs(results, metric), metric, scores),
+        slices=slices_of(results, int(metric.partition("@")[2]), log),
+        lists=lists_of(results, cutoffs, log),
+    )
+
+
 def twin_pairs(results: Sequence[Result]) -> list[tuple[Result, Result]]:
     """Every variant with its supervised twin, where it has one and both ran from two seeds or more."""
     pairs = [(result, other) for result in results if (other := twin(result, results)) and other is not result]
     return [pair for pair in pairs if all(len(_seeds(result)) > 1 for result in pair)]
+
+
+def baseline_pairs(results: Sequence[Result], metric: str) -> list[tuple[Result, Result]]:
+    """Every variant that ran from two seeds or more, with the best baseline that needs no LLM; no controls."""
+    best = best_baseline(results, metric)
+    own = [result for result in results if result.kind == "variant" and len(_seeds(result)) > 1]
+    return [(result, best) for result in own] if best else []
 
 
 def _seeds(result: Result) -> list[float]:
@@ -95,7 +122,7 @@ def _seeds(result: Result) -> list[float]:
 
 
 def comparison_rows(pairs: Sequence[tuple[Result, Result]], metric: str, scores: Scores) -> list[dict[str, Any]]:
-    """The rows of comparisons.csv: the first of each pair minus the other, user by user.
+    """The rows of comparisons.csv or beside_baseline.csv: the first of each pair minus the other, user by user.
 
     scores: `user_scores` of all of them. Holm corrects the p of the randomisation test, and that with seeds, for all
     pairs together. Raises `LeaError` where two are of other users.
@@ -106,7 +133,7 @@ def comparison_rows(pairs: Sequence[tuple[Result, Result]], metric: str, scores:
             "variant": own.name,
             "other": other.name,
             "metric": metric,
-            "seeds": min(len(_seeds(result)) for result in (own, other)),
+            "seeds": min(len(_seeds(result)) for result in (own, other) if result.variant),
             "users": len(scores[own.name].users),
         }
         rows.append(found | asdict(compare_users(scores, own.name, other.name)))
@@ -179,8 +206,17 @@ def user_scores(results: Iterable[Result], metric: str) -> dict[str, UserScores]
         if any(not np.array_equal(other, users[0]) for other in users[1:]):
             raise LeaError(f"{result.ranks}: its seeds are of different users: delete it and run `dvc repro`")
         ranks = np.stack([to_numpy(part, "rank") for part in parts])  # (S, N)
-        found[result.name] = UserScores(np.unique(users[0]), user_means(by_name(metric, ranks), users[0]))
+        found[result.name] = scores_by_user(result, by_name(metric, ranks), users[0])
     return found
+
+
+def scores_by_user(result: Result, scores: np.ndarray, users: np.ndarray) -> UserScores:
+    """Of a result's events, their scores (S, N) and whose they are (N,), the mean of each user.
+
+    Nothing in a baseline is drawn: made anew it is the same, so its one row is there twice.
+    """
+    means = user_means(scores, users)
+    return UserScores(np.unique(users), means if result.variant else np.repeat(means, 2, axis=0))
 
 
 def compare_users(scores: Scores, one: str, other: str) -> Comparison:

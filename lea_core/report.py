@@ -1,8 +1,8 @@
 """The report: every variant's result beside the others', as tables and a chart.
 
-In: the `Result`s of variants and baselines (results.py); the rows of evidence.py; data/le_quality/summary.json, what
-the LE is worth by itself. Out, by stages/report.py: report.md, table.csv, headline.json, curves.csv and chart.png in
-data/report/, beside the evidence.
+In: the `Result`s of variants and baselines (results.py); the `Evidence` (evidence.py); data/le_quality/summary.json,
+what the LE is worth by itself. Out, by stages/report.py: report.md, table.csv, headline.json, curves.csv and chart.png
+in data/report/, beside the evidence.
 
 Every number is about the test split: mean over seeds, ± standard deviation over seeds (of a sample, n - 1; none for
 one seed). Where the test events are of more than one type, each type has its metrics too, as purchases and clicks have
@@ -19,9 +19,11 @@ from typing import Any
 from lea_core.colours import COLOURS
 from lea_core.convergence import cautions
 from lea_core.errors import LeaError
+from lea_core.evidence import Evidence
 from lea_core.results import SELECTION, Result, change, interval, twin
 
 BASELINE_COLOUR = "#DDDDDD"
+DIFFERENCE = ("difference", "95 %, users", "users and seeds", "p (Holm)")
 
 
 def table_rows(results: Sequence[Result], headline: str) -> list[dict[str, Any]]:
@@ -111,11 +113,9 @@ def markdown(
     headline: str,
     le_quality: Mapping[str, Any],
     mask_seen: bool,
-    comparisons: Sequence[Mapping[str, Any]],
-    slices: Sequence[Mapping[str, Any]],
-    lists: Sequence[Mapping[str, Any]],
+    evidence: Evidence,
 ) -> str:
-    """Return the text of report.md; the last three are the rows of comparisons.csv, slices.csv and lists.csv."""
+    """Return the text of report.md."""
     uses = [
         [r.name, r.variant.backbone, r.variant.method, r.parts, f"{r.seconds:.0f}", ", ".join(map(str, r.best_epochs))]
         for r in results
@@ -126,23 +126,24 @@ def markdown(
     candidates = "items that the user has not taken before" if mask_seen else "items"
     lonely = [result.name for result in results if result.variant and twin(result, results) is None]
     le_title, le_header, le_rows = le_table(le_quality)
+    further = _beside_baseline(evidence.beside_baseline, results, headline) + _sections_by_event(results, headline)
     note = f" No such variant is there for {', '.join(lonely)}." if lonely else ""
     return f"""# Report
 
 {results[0].events} test events, each ranked among all {candidates}; {mean}.
 
-{_scores_table(results, headline, comparisons)}
+{_scores_table(results, headline, evidence.comparisons)}
 
 *Change* is of {headline} against the supervised variant with the same backbone and no part of the LE.{note}
-{_tests(comparisons, seeds)}{_cautions(results)}
+{_tests(evidence.comparisons, seeds)}{_cautions(results)}
 
-{_sections_by_event(results, headline)}![Validation curves and {headline} of every variant](chart.png)
+{further}![Validation curves and {headline} of every variant](chart.png)
 
 ## What each variant uses and costs
 
 {_markdown_table(["variant", "backbone", "method", "LE parts", "train seconds", "best epoch"], uses, left=4)}
 
-{_baselines(results)}{_slices_section(slices, headline)}{_lists_section(lists, headline)}## {le_title}
+{_baselines(results)}{_slices_section(evidence.slices, headline)}{_lists_section(evidence.lists, headline)}## {le_title}
 
 {_markdown_table(le_header, le_rows)}
 """
@@ -179,7 +180,7 @@ def _scores_table(results: Sequence[Result], headline: str, comparisons: Iterabl
         ]
         for r in results
     ]
-    tests = ["difference", "95 %, users", "users and seeds", "p (Holm)"] if compared else []
+    tests = DIFFERENCE if compared else ()
     return _markdown_table(["variant", "change", *tests, headline, *others], rows)
 
 
@@ -187,6 +188,20 @@ def _compared(row: Mapping[str, Any] | None) -> list[str]:
     if row is None:
         return ["-", "-", "-", "-"]
     return [f"{row['difference']:+.4f}", interval(row), interval(row, "_with_seeds"), f"{row['p_holm']:.4f}"]
+
+
+def _beside_baseline(rows: Sequence[Mapping[str, Any]], results: Sequence[Result], headline: str) -> str:
+    """Every variant beside the best baseline that needs no LLM; nothing where none is compared."""
+    if not rows:
+        return ""
+    name = rows[0]["other"]
+    value = next(result.scores[headline] for result in results if result.name == name)
+    cells = [[row["variant"], *_compared(row)] for row in rows]
+    lead = (
+        f"{name} is the baseline without an LLM that is best on validation. It trains nothing, and has {headline} "
+        f"{value}. The tests are those of the table above, corrected for this one's {len(rows)}."
+    )
+    return f"## Beside {name}\n\n{lead}\n\n{_markdown_table(['variant', *DIFFERENCE], cells)}\n\n"
 
 
 def _baselines(results: Sequence[Result]) -> str:

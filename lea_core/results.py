@@ -66,6 +66,7 @@ class Result:
     best_epochs: list[int] = field(default_factory=list)
     cost: Cost | None = None
     by_event: dict[str, Result] = field(default_factory=dict)  # of more than one type of test events: of each alone
+    valid: dict[str, Score] = field(default_factory=dict)  # as `scores`, of the validation events
 
     @property
     def sources(self) -> dict[str, str]:
@@ -152,6 +153,7 @@ def _read_metrics(folder: Path, seeds: Sequence[int]) -> Result:
         result = Result(
             folder.name, None, folder / "ranks.parquet", metrics["events"]["test"], _scores(metrics["test"])
         )
+        valid = _scores(metrics["valid"])
         by_event = {
             event: replace(result, events=own["events"]["test"], scores=_scores(own["test"]))
             for event, own in metrics.get("by_event", {}).items()
@@ -163,7 +165,7 @@ def _read_metrics(folder: Path, seeds: Sequence[int]) -> Result:
         for name, score in part.scores.items():
             if not all(math.isfinite(value) for value in (score.mean, score.sd or 0.0, *score.seeds)):
                 raise LeaError(f"{path}: {name} is no finite number: delete it and run `dvc repro`")
-    return replace(result, by_event=by_event) if len(by_event) > 1 else result
+    return replace(result, valid=valid, by_event=by_event if len(by_event) > 1 else {})
 
 
 def _check_seeds(path: Path, found: Iterable[int], seeds: Sequence[int]) -> None:
@@ -214,6 +216,12 @@ def twin(result: Result, results: Iterable[Result]) -> Result | None:
         if other.variant.method == "supervised" and not other.variant.uses_le:
             return other
     return None
+
+
+def best_baseline(results: Iterable[Result], metric: str) -> Result | None:
+    """The baseline that is best on validation of those that need no language model; None where there is none."""
+    cheap = [result for result in results if result.cost is not None and not result.cost.needs_llm]
+    return max(cheap, key=lambda result: result.valid[metric].mean, default=None)
 
 
 def change(result: Result, results: Iterable[Result], metric: str) -> float | None:

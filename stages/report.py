@@ -3,9 +3,9 @@
 In: data/evaluations/, data/policies/, data/baselines/, data/le_quality/, data/interactions/,
 data/item_tokens/items.parquet, the LE's curve, rewards and actions, data/value/; params as dvc.yaml lists them. Out:
 report.md and report.html (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC metrics: one
-number per variant), curves.csv (DVC's line plot), comparisons.csv, slices.csv, lists.csv, value.csv, costs.csv,
-examples.json, chart.png, parts.csv and, where there are controls or parts alone, parts.png (what_bought_what.py).
-Alone: `python -m stages.report`.
+number per variant), curves.csv (DVC's line plot), comparisons.csv, beside_baseline.csv, slices.csv, lists.csv,
+value.csv, costs.csv, examples.json, chart.png, parts.csv and, where there are controls or parts alone, parts.png
+(what_bought_what.py). Alone: `python -m stages.report`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DATA = Path("data")
 def main(argv: list[str]) -> None:
     """Write the report; takes no arguments."""
     from lea_core import what_bought_what
-    from lea_core.evidence import COMPARISON, comparison_rows, lists_of, read_log, slices_of, twin_pairs, user_scores
+    from lea_core.evidence import COMPARISON, gather, read_log, user_scores
     from lea_core.page.page import page
     from lea_core.report import draw, markdown, table_rows
     from lea_core.results import SELECTION, read_results
@@ -34,11 +34,9 @@ def main(argv: list[str]) -> None:
     results = read_results(DATA, params.variants, params.train.seeds, params.baselines.names)
     le_quality = read_json(DATA / "le_quality" / "summary.json")
     rows = table_rows(results, headline)
-    by_user = user_scores([result for result in results if result.variant], headline)
+    by_user = user_scores(results, headline)
     log = read_log(DATA, params.finetune_le.users_share, params.finetune_le.seed)
-    comparisons = comparison_rows(twin_pairs(results), headline, by_user)
-    slices = slices_of(results, int(headline.partition("@")[2]), log)
-    lists = lists_of(results, params.evaluate.cutoffs, log)
+    evidence = gather(results, headline, params.evaluate.cutoffs, by_user, log)
     curves = [
         {"line": result.name, "seed": int(row["seed"]), "epoch": int(row["epoch"]), SELECTION: row[SELECTION]}
         for result in results
@@ -49,10 +47,11 @@ def main(argv: list[str]) -> None:
     scores = {result.name: result.scores[headline].mean for result in results if result.variant}
     with publish_folder(DATA / "report") as folder:
         write_csv(folder / "table.csv", rows)
-        write_csv(folder / "comparisons.csv", comparisons, COMPARISON)
-        write_csv(folder / "slices.csv", slices)
-        write_csv(folder / "lists.csv", lists)
-        text = markdown(results, headline, le_quality, params.evaluate.mask_seen, comparisons, slices, lists)
+        write_csv(folder / "comparisons.csv", evidence.comparisons, COMPARISON)
+        write_csv(folder / "beside_baseline.csv", evidence.beside_baseline, COMPARISON)
+        write_csv(folder / "slices.csv", evidence.slices)
+        write_csv(folder / "lists.csv", evidence.lists)
+        text = markdown(results, headline, le_quality, params.evaluate.mask_seen, evidence)
         write_csv(folder / "parts.csv", parts, what_bought_what.COLUMNS)
         if parts:
             what_bought_what.draw(parts, folder / "parts.png")

@@ -236,7 +236,7 @@ def test_what_is_kept_is_enough(tiny: tuple[Params, Path], tmp_path: Path) -> No
     assert kept is not None
     assert kept.users.users.tolist() == list(range(100))
     assert kept.users.scores.tolist() == [[float(user < 40) for user in range(100)]] * 2
-    assert [kept.valid["HR@10"].seeds, kept.result.best_epochs] == [[0.3, 0.3], [2, 2]]
+    assert [kept.result.valid["HR@10"].seeds, kept.result.best_epochs] == [[0.3, 0.3], [2, 2]]
     assert str(tmp_path) not in (store / "sasrec-snqn.json").read_text()
 
 

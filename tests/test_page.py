@@ -188,8 +188,15 @@ def test_the_page_names_the_best_baseline_on_validation(data: Path) -> None:
     write_csv(data / "report" / "table.csv", rows)
     for name, valid in (("knn", 0.2), ("pop", 0.1), ("le", 0.9)):
         write_json(data / "baselines" / name / "metrics.json", {"valid": {"NDCG@10": {"mean": valid}}})
-    words = rival(Source(data / "report", data, "NDCG@10"))
-    assert words == "knn, the best baseline on validation, trains nothing and has test NDCG@10 0.0321."
+    source, variants = Source(data / "report", data, "NDCG@10"), wanted().variants
+    words = "knn, the best baseline on validation, trains nothing and has test NDCG@10 0.0321."
+    assert rival(source, variants) == words
+    comparison = {"variant": "snqn-lea", "other": "knn", "metric": "NDCG@10", "difference": 0.2024, "p_holm": 0.02}
+    write_csv(data / "report" / "beside_baseline.csv", [comparison | {"low_with_seeds": -0.01, "high_with_seeds": 0.4}])
+    size = "+0.2024 (95 % \u22120.0100 to +0.4000)"
+    assert (
+        rival(source, variants) == f"{words} The difference of snqn-lea from it, {size}, is not told apart from chance."
+    )
 
 
 def test_the_page_asks_for_nothing(data: Path) -> None:

@@ -15,9 +15,21 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import t
 
 from lea_core.errors import LeaError
-from lea_core.evidence import COMPARISON, Log, comparison_rows, lists_of, read_log, slices_of, twin_pairs, user_scores
+from lea_core.evidence import (
+    COMPARISON,
+    Evidence,
+    Log,
+    baseline_pairs,
+    comparison_rows,
+    lists_of,
+    read_log,
+    slices_of,
+    twin_pairs,
+    user_scores,
+)
 from lea_core.params import Variant
 from lea_core.report import event_types, le_table, markdown, table_rows
 from lea_core.results import Result, Score, change, read_results, twin
@@ -88,9 +100,9 @@ def write_variant(data: Path, name: str, ndcg: list[float], hit_rate: list[float
     (policy / "training.json").write_text(json.dumps({"seeds": seeds}))
 
 
-def write_baseline(data: Path, name: str, ranks: list[float]) -> None:
+def write_baseline(data: Path, name: str, ranks: list[float], ndcg: float = 0.07) -> None:
     folder = data / "baselines" / name
-    write_evaluation(folder, [0.07], [0.15], ranks)
+    write_evaluation(folder, [ndcg], [0.15], ranks)
     cost = {"seconds_per_user": 0.002, "needs_llm": name == "le"}
     (folder / "cost.json").write_text(json.dumps(cost))
 
@@ -276,6 +288,33 @@ def test_comparisons_by_hand(data: Path) -> None:
     assert [row["p_holm"] for row in rows] == [pytest.approx(2 * 2 / 8), 1.0]
 
 
+def test_beside_the_best_baseline_by_hand(data: Path) -> None:
+    """Popularity: better on validation than item_knn, and le needs the LLM. Of it there is one training."""
+    for name, ndcg in (("item_knn", 0.06), ("popularity", 0.07), ("le", 0.08)):
+        write_baseline(data, name, RANKED["gru4rec"][:7] if name == "popularity" else [1.0, *[2.0] * 6], ndcg)
+    results = results_of(data, baselines=["item_knn", "popularity", "le"])
+    pairs = baseline_pairs(results, "NDCG@10")
+    assert [(one.name, other.name) for one, other in pairs] == [(name, "popularity") for name in VARIANTS]
+    row, *others = comparison_rows(pairs, "NDCG@10", user_scores(results, "NDCG@10"))
+    worth = {rank: 1 / np.log2(rank + 1) for rank in (1, 2, 3, 4, 4.5)}
+    gains = [worth[1] - worth[2]] * 2 + [(worth[1] + worth[2]) / 2 - worth[3], (worth[4] - worth[4.5]) / 2, 0, 0, 0]
+    assert (row["variant"], row["seeds"], row["better"], row["worse"]) == ("snqn", 2, 4, 0)
+    assert row["difference"] == pytest.approx(np.mean(gains))
+    assert row["p_holm"] == pytest.approx(4 * 2 / 2**4)  # four variants, four signs
+    by_seed = (worth[2] - worth[1] + worth[4] - worth[4.5]) / 7  # what seed 1 of snqn has above seed 0
+    error = (np.var(gains, ddof=1) / 7 + by_seed**2 / 2 / 2) ** 0.5  # the baseline adds none
+    half = (row["high_with_seeds"] - row["low_with_seeds"]) / 2
+    freedom = error**4 / ((np.var(gains, ddof=1) / 7) ** 2 / 6 + (by_seed**2 / 4) ** 2)
+    assert half == pytest.approx(t.ppf(0.975, freedom) * error)
+    text = markdown(results, "NDCG@10", QUALITY, True, Evidence([], [row, *others], [], []))
+    assert "## Beside popularity\n\npopularity is the baseline without an LLM that is best on validation." in text
+    assert f"| snqn | {row['difference']:+.4f} | {row['low']:+.4f} to" in text
+    assert baseline_pairs([result for result in results if result.name != "popularity"], "NDCG@10")[0][1].name == (
+        "item_knn"
+    )
+    assert baseline_pairs(results_of(data, baselines=["le"]), "NDCG@10") == []
+
+
 def test_one_seed_is_not_tested(data: Path) -> None:
     results = [
         replace(result, scores={name: Score(one.mean, None, one.seeds[:1]) for name, one in result.scores.items()})
@@ -283,7 +322,8 @@ def test_one_seed_is_not_tested(data: Path) -> None:
     ]
     assert twin_pairs(results) == []
     assert comparison_rows([], "NDCG@10", {}) == []
-    text = markdown(results, "NDCG@10", QUALITY, True, [], [], [])
+    assert baseline_pairs(results, "NDCG@10") == []
+    text = markdown(results, "NDCG@10", QUALITY, True, Evidence([], [], [], []))
     assert "With one seed no test is made: give `train.seeds` two or more." in text
     assert "p (Holm)" not in text
 

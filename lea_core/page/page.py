@@ -114,7 +114,7 @@ def _top(
         f"<div><dt>{name}</dt><dd>{count:,}</dd></div>" for name, count in counts.items() if count is not None
     )
     provenances = "".join(f"<li><b>{name}</b> {escape(words)}</li>" for name, words in made.items())
-    words = f"{finding(source, variants)} {rival(source)}".rstrip()
+    words = f"{finding(source, variants)} {rival(source, variants)}".rstrip()
     links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in NAV.items())
     return (
         f'<header><h1>LEA on {escape(title)}</h1><p class="verdict">{escape(words)}</p>'
@@ -135,20 +135,29 @@ def finding(source: Source, variants: dict[str, Variant]) -> str:
         f"{lea}, the best variant with the LE on validation, has test {source.metric} {value[lea]:.4f}; its supervised "
     )
     words += f"twin without the LE has {value[twin]:.4f}."
-    for row in source.csv("comparisons.csv") or []:
-        if (row["variant"], row["other"], row["metric"]) == (lea, twin, source.metric):
+    found = difference(source, "comparisons.csv", (lea, twin), "The difference")
+    return f"{words} {found or 'No paired test says whether that is more than chance.'}"
+
+
+def difference(source: Source, file: str, pair: tuple[str, str], subject: str) -> str:
+    """A paired comparison of the report in a sentence; nothing where it was not made."""
+    for row in source.csv(file) or []:
+        if (row["variant"], row["other"], row["metric"]) == (*pair, source.metric):
             low, high, p = (number(row, key) for key in (*WITH_SEEDS, "p_holm"))
             if low is None or high is None:
                 break
             size = f"{signed(number(row, 'difference') or 0.0)} (95 % {signed(low)} to {signed(high)})"
             if (low > 0 or high < 0) and (p is None or p < 0.05):
-                return f"{words} The difference, {size}, is more than chance."
-            return f"{words} The difference, {size}, is not told apart from chance."
-    return f"{words} No paired test says whether that is more than chance."
+                return f"{subject}, {size}, is more than chance."
+            return f"{subject}, {size}, is not told apart from chance."
+    return ""
 
 
-def rival(source: Source) -> str:
-    """The baseline without the LLM that is best on validation, in a sentence; nothing where there is none."""
+def rival(source: Source, variants: dict[str, Variant]) -> str:
+    """The baseline without the LLM that is best on validation, in a sentence, and how the LE's best variant differs.
+
+    Nothing where there is none.
+    """
     scores = {}
     for row in source.table:
         metrics = source.json(f"baselines/{row['variant']}/metrics.json")
@@ -158,4 +167,10 @@ def rival(source: Source) -> str:
         return ""
     best = max(scores, key=lambda name: scores[name])
     value = next(number(row, "value") for row in source.table if row["variant"] == best)
-    return f"{best}, the best baseline on validation, trains nothing and has test {source.metric} {value or 0.0:.4f}."
+    words = f"{best}, the best baseline on validation, trains nothing and has test {source.metric} {value or 0.0:.4f}."
+    if (chosen := choose(source, variants)) is None:
+        return words
+    lea, _ = chosen
+    return (
+        f"{words} {difference(source, 'beside_baseline.csv', (lea, best), f'The difference of {lea} from it')}".rstrip()
+    )

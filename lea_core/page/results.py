@@ -1,7 +1,7 @@
 """The sections on the variants beside each other: the headline, the table, what the lists are made of.
 
-In: table.csv, comparisons.csv, lists.csv, ranks.parquet and metrics.json of every variant and baseline. Out: a section
-each.
+In: table.csv, comparisons.csv, beside_baseline.csv, lists.csv, ranks.parquet and metrics.json of every variant and
+baseline. Out: a section each.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lea_core.page.source import WITH_SEEDS, Source, Value, interval, number
 
 
 def headline(source: Source) -> str:
-    """The test value of every variant and baseline, and the differences from their twins."""
+    """The test value of every variant and baseline, and the differences from their twins and the best baseline."""
     rows = []
     for entry in sorted(source.table, key=lambda row: -(number(row, "value") or 0.0)):
         name, value = str(entry["variant"]), number(entry, "value") or 0.0
@@ -37,17 +37,29 @@ def headline(source: Source) -> str:
         f"{seeds_note}lines are 95 % intervals over users of the mean over seeds. Two that overlap can still differ: "
         "the same users are ranked by both, and the differences beside it are of pairs.",
     )
-    return section("headline", "Who ranks the next item best", grid([whole, _differences(source)]))
+    body = [whole, _twins(source), _beside_baseline(source)]
+    return section("headline", "Who ranks the next item best", grid(body))
 
 
-def _differences(source: Source) -> str:
+def _twins(source: Source) -> str:
     entries = [row for row in source.csv("comparisons.csv") or [] if row["metric"] == source.metric]
     if not entries:
         return paragraph("No paired comparisons (comparisons.csv): they need another variant to compare with.", "note")
-    entries.sort(key=lambda row: -(number(row, "difference") or 0.0))
+    return _differences(source, entries, source.reference)
+
+
+def _beside_baseline(source: Source) -> str:
+    """The best of what is cheap is what a policy has to be worth more than; nothing where it was not compared."""
+    entries = source.csv("beside_baseline.csv")
+    return _differences(source, entries, str(entries[0]["other"])) if entries else ""
+
+
+def _differences(source: Source, entries: list[dict[str, Value]], reference: str | None) -> str:
+    """Paired differences of variants, most from `reference`, the largest first."""
+    entries = sorted(entries, key=lambda row: -(number(row, "difference") or 0.0))
     rows = [
         Row(
-            _against(entry, source.reference),
+            _against(entry, reference),
             number(entry, "difference") or 0.0,
             number(entry, "low_with_seeds"),
             number(entry, "high_with_seeds"),
@@ -68,7 +80,7 @@ def _differences(source: Source) -> str:
         left=2,
         hidden=[3, 4, 6, 7],
     )
-    title = f"Difference of {source.metric}" + (f" from {source.reference}" if source.reference else "")
+    title = f"Difference of {source.metric}" + (f" from {reference}" if reference else "")
     return figure(
         title,
         charts.responsive(
