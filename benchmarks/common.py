@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from lea_core import environment, params
+from lea_core.cores import usable_cores
 from lea_core.item_tokens import ItemTokens
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import leaves
-from lea_core.processes import usable_cores
 from lea_core.sequences import Sequences, read_sequences
 from tests.lane import change_params
 

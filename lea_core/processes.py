@@ -15,17 +15,11 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from lea_core.cores import usable_cores
 from lea_core.errors import LeaError
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on: fewer than the machine has under `taskset`, Slurm or a container's cpuset."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # macOS binds no process to cores
 
 
 def side_by_side(work: Callable[[Argument], Result], arguments: Sequence[Argument]) -> list[Result]:

@@ -25,7 +25,10 @@ from lea_core.params.overlay import WHOLE, use
 
 ROOT = Path(__file__).parent.parent
 # These carry data and messages and change no number in it: see the head of dvc.yaml.
-NAMES = ("artifacts", "checkpoints", "costs", "errors", "params", "progress", "sources", "tables", "text_cache")
+NAMES = (
+    *("artifacts", "checkpoints", "cores", "costs", "errors"),
+    *("params", "progress", "sources", "tables", "text_cache"),
+)
 PLUMBING = {
     str(path.relative_to(ROOT))
     for name in NAMES

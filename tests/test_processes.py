@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lea_core.cores import usable_cores
 from lea_core.errors import LeaError
-from lea_core.processes import side_by_side, usable_cores
+from lea_core.processes import side_by_side
 
 
 def square(number: int) -> int:

@@ -12,8 +12,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from lea_core.cores import usable_cores
 from lea_core.doctor.finding import TRAIN, Found
-from lea_core.processes import usable_cores
 from lea_core.progress import amount
 from lea_core.sources import cache_folder
 
