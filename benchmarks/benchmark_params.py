@@ -99,7 +99,8 @@ def _controls(
     for name, control in overlay["variants"].items():
         if all(control[part] == "none" for part in FOLDERS) and control["method"] in ("supervised", method):
             plain = _variant(benchmark, data, backbone, control["method"], "", {})
-            yield f"{backbone}-{name}", {**plain, "set": {**plain["set"], **control["set"]}}
+            more = benchmark["data"][data][backbone].get(name, {})
+            yield f"{backbone}-{name}", {**plain, "set": {**plain["set"], **control["set"], **more}}
 
 
 def controls_of(benchmark: Mapping[str, Any], data: str) -> dict[str, Any]:
