@@ -141,15 +141,18 @@ def finding(source: Source, variants: dict[str, Variant]) -> str:
 
 def difference(source: Source, file: str, pair: tuple[str, str], subject: str) -> str:
     """A paired comparison of the report in a sentence; nothing where it was not made."""
-    for row in source.csv(file) or []:
+    rows = source.csv(file) or []
+    for row in rows:
         if (row["variant"], row["other"], row["metric"]) == (*pair, source.metric):
             low, high, p = (number(row, key) for key in (*WITH_SEEDS, "p_holm"))
             if low is None or high is None:
                 break
             size = f"{signed(number(row, 'difference') or 0.0)} (95 % {signed(low)} to {signed(high)})"
-            if (low > 0 or high < 0) and (p is None or p < 0.05):
+            if not (low > 0 or high < 0):
+                return f"{subject}, {size}, is not told apart from chance."
+            if p is None or p < 0.05:
                 return f"{subject}, {size}, is more than chance."
-            return f"{subject}, {size}, is not told apart from chance."
+            return f"{subject}, {size}, is no more than chance may give in {len(rows)} comparisons (p {p:.3f} by Holm)."
     return ""
 
 

@@ -37,7 +37,7 @@ def headline(source: Source) -> str:
         f"{seeds_note}lines are 95 % intervals over users of the mean over seeds. Two that overlap can still differ: "
         "the same users are ranked by both, and the differences beside it are of pairs.",
     )
-    body = [whole, _twins(source), _beside_baseline(source)]
+    body = [whole, f"<div>{_twins(source)}{_beside_baseline(source)}</div>"]
     return section("headline", "Who ranks the next item best", grid(body))
 
 

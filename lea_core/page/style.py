@@ -45,6 +45,7 @@ a { color: var(--plain); text-underline-offset: 3px; }
   .many { grid-template-columns: repeat(auto-fill, minmax(256px, 1fr)); gap: 20px 24px; } }
 .narrow { display: none; }
 figure { margin: 16px 0 0; min-width: 0; }
+figure + figure { margin-top: 28px; } .two > figure + figure { margin-top: 16px; }
 figcaption { font-weight: 600; margin-bottom: 8px; }
 svg { display: block; max-width: 100%; height: auto; overflow: visible; }
 svg text { font-size: 12px; fill: var(--ink); stroke: var(--paper); stroke-width: 4px; paint-order: stroke;
