@@ -159,7 +159,7 @@ def _tests(comparisons: Sequence[Mapping[str, Any]], seeds: int) -> str:
     if seeds == 1:
         return "With one seed no test is made: give `train.seeds` two or more."
     if not comparisons:
-        return "There is no pair to compare, so no test is made."
+        return "No variant has a twin to be compared with."
     return (
         f"*Difference* has two 95 % intervals: for these seeds, a bootstrap over {comparisons[0]['users']} users; and "
         "over users and seeds, whose luck can make a difference too. *p* is of a paired randomisation test over the "
@@ -199,7 +199,8 @@ def _beside_baseline(rows: Sequence[Mapping[str, Any]], results: Sequence[Result
     cells = [[row["variant"], *_compared(row)] for row in rows]
     lead = (
         f"{name} is the baseline without an LLM that is best on validation. It trains nothing, and has {headline} "
-        f"{value}. The tests are those of the table above, corrected for this one's {len(rows)}."
+        f"{value}. 95 % intervals over {rows[0]['users']} users, and over users and seeds; *p* of a paired "
+        f"randomisation test over the users, corrected after Holm for this table's {len(rows)}."
     )
     return f"## Beside {name}\n\n{lead}\n\n{_markdown_table(['variant', *DIFFERENCE], cells)}\n\n"
 
