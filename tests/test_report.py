@@ -8,124 +8,33 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from scipy.stats import t
 
 from lea_core.errors import LeaError
-from lea_core.evidence import (
-    COMPARISON,
-    Evidence,
-    Log,
-    baseline_pairs,
-    comparison_rows,
-    lists_of,
-    read_log,
-    slices_of,
-    twin_pairs,
-    user_scores,
-)
-from lea_core.params import Variant
+from lea_core.evidence import Evidence, baseline_pairs, comparison_rows, twin_pairs
 from lea_core.report import event_types, le_table, markdown, table_rows
-from lea_core.results import Result, Score, change, read_results, twin
-from lea_core.tables import RANKS, vectors, write_table
+from lea_core.results import Score, change, twin
 from tests.lane import ROOT, change_params
-from tests.tiny_project import log, write_log, write_tokens
-
-PLAIN = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none", "ranking": "none", "items": "none"}
-VARIANTS = {
-    "snqn": Variant(**PLAIN, method="snqn"),
-    "supervised": Variant(**PLAIN, method="supervised"),
-    "supervised-actions": Variant(**PLAIN | {"actions": "le"}, method="supervised"),
-    "gru4rec": Variant(**PLAIN | {"backbone": "gru4rec"}, method="snqn"),
-}
-# NDCG@10 and HR@10 of two seeds.
-SCORES = {
-    "snqn": ([0.11, 0.13], [0.2, 0.2]),
-    "supervised": ([0.10, 0.10], [0.2, 0.3]),
-    "supervised-actions": ([0.08, 0.09], [0.1, 0.2]),
-    "gru4rec": ([0.05, 0.05], [0.1, 0.1]),
-}
-
-
-QUALITY = {"users": 9, "valid": {"events": 7, "le_ndcg10": 0.06}, "test": {"le_ndcg10": 0.05}}
-
-
-def score(values: list[float]) -> dict[str, object]:
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "sd": deviation, "seeds": values}
-
-
-SEEDS = [0, 1]
-LOG = log(7)  # seven users, so seven test events
-# Of the users under seed 0, then under seed 1: the variants differ in what the first users get.
-RANKED = {
-    "snqn": [1.0, 1.0, 1.0, 4.5, 5.0, 2.0, 3.0, 1.0, 1.0, 2.0, 4.0, 5.0, 2.0, 3.0],
-    "supervised": [2.0, 2.0, 3.0, 4.5, 5.0, 2.0, 3.0, 1.0, 3.0, 3.0, 4.0, 5.0, 2.0, 3.0],
-    "supervised-actions": [2.0, 2.0, 3.0, 4.5, 5.0, 2.0, 3.0, 1.0, 3.0, 3.0, 4.0, 5.0, 2.0, 4.0],
-    "gru4rec": [2.0, 2.0, 3.0, 4.5, 5.0, 2.0, 3.0, 1.0, 3.0, 3.0, 4.0, 5.0, 2.0, 3.0],
-}
-
-
-def write_evaluation(folder: Path, ndcg: list[float], hit_rate: list[float], ranks: list[float]) -> None:
-    test = {"HR@10": score(hit_rate), "NDCG@10": score(ndcg)}
-    folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text(json.dumps({"events": {"test": 7}, "test": test, "valid": test}))
-    users, positions = LOG.targets("test")
-    count = len(ranks) // len(users)
-    columns = {
-        "seed": np.repeat(np.arange(count, dtype=np.int32), len(users)),
-        "split": ["test"] * len(ranks),
-        "user": np.tile(users, count).astype(np.int32),
-        "position": np.tile(positions, count).astype(np.int32),
-        "event": [""] * len(ranks),
-        "item": np.tile(LOG.items[LOG.offsets[users] + positions], count).astype(np.int32),
-        "rank": np.array(ranks, dtype=np.float32),
-        "top": vectors(np.tile(np.arange(20, dtype=np.int32) % 9, (len(ranks), 1))),
-    }
-    write_table(folder / "ranks.parquet", pa.table(columns), RANKS)
-
-
-def write_variant(data: Path, name: str, ndcg: list[float], hit_rate: list[float], ranks: list[float]) -> None:
-    policy = data / "policies" / name
-    policy.mkdir(parents=True)
-    write_evaluation(data / "evaluations" / name, ndcg, hit_rate, ranks)
-    (policy / "curves.csv").write_text("seed,epoch,loss,HR@10,NDCG@10\n0,1,2.0,.2,.05\n0,2,1.5,.2,.06\n1,1,2,.1,.04\n")
-    seeds = {str(seed): {"seconds": 2.5, "best_epoch": seed + 1, "steps": 3} for seed in SEEDS}
-    (policy / "training.json").write_text(json.dumps({"seeds": seeds}))
-
-
-def write_baseline(data: Path, name: str, ranks: list[float], ndcg: float = 0.07) -> None:
-    folder = data / "baselines" / name
-    write_evaluation(folder, [ndcg], [0.15], ranks)
-    cost = {"seconds_per_user": 0.002, "needs_llm": name == "le"}
-    (folder / "cost.json").write_text(json.dumps(cost))
-
-
-def results_of(data: Path, variants: Mapping[str, Variant] = VARIANTS, baselines: Sequence[str] = ()) -> list[Result]:
-    return read_results(data, variants, SEEDS, baselines)
+from tests.tiny_results import (
+    QUALITY,
+    RANKED,
+    SCORES,
+    VARIANTS,
+    results_of,
+    score,
+    write_baseline,
+    write_results,
+    write_variant,
+)
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    for name, (ndcg, hit_rate) in SCORES.items():
-        write_variant(folder, name, ndcg, hit_rate, RANKED[name])
-    (folder / "le_quality").mkdir()
-    (folder / "le_quality" / "summary.json").write_text(json.dumps(QUALITY))
-    (folder / "value").mkdir()
-    (folder / "value" / "value.csv").write_text(
-        "variant,estimator,value,low,high,effective_sample_size,clipped_share\nsnqn,ips,0.5,0.4,0.6,5.0,0.1\n"
-    )
-    (folder / "value" / "behaviour.json").write_text(json.dumps({"in_words": ["The mean weight is 5."]}))
-    write_log(tmp_path, LOG)
-    write_tokens(tmp_path)
-    return folder
+    return write_results(tmp_path)
 
 
 def test_a_twin_is_supervised_without_the_le_on_the_same_backbone(data: Path) -> None:
@@ -264,57 +173,6 @@ def test_baselines_stand_beside_the_variants(data: Path) -> None:
         results_of(data, baselines=["le"])
 
 
-def evidence_log(data: Path) -> Log:
-    return read_log(data, users_share=0.5, seed=0)
-
-
-def test_comparisons_by_hand(data: Path) -> None:
-    """Users of snqn: 0 better once of two seeds, 1 and 2 better, the others alike; supervised-actions: 6 worse."""
-    results = results_of(data)
-    pairs = twin_pairs(results)
-    assert [(one.name, other.name) for one, other in pairs] == [
-        ("snqn", "supervised"),
-        ("supervised-actions", "supervised"),
-    ]
-    rows = comparison_rows(pairs, "NDCG@10", user_scores(results, "NDCG@10"))
-    assert [list(row) for row in rows] == [list(COMPARISON)] * 2
-    assert [(row["seeds"], row["users"], row["better"], row["worse"]) for row in rows] == [(2, 7, 3, 0), (2, 7, 0, 1)]
-    worth = {rank: 1 / np.log2(rank + 1) for rank in (1, 2, 3, 4)}
-    gained = (worth[1] - worth[2]) / 2 + (2 * worth[1] - worth[2] - worth[3]) / 2 + (worth[1] + worth[2]) / 2 - worth[3]
-    assert rows[0]["difference"] == pytest.approx(gained / 7)
-    assert rows[1]["difference"] == pytest.approx((worth[4] - worth[3]) / 2 / 7)
-    assert rows[0]["p_randomisation"] == pytest.approx(2 / 8)  # three signs
-    assert rows[0]["p_wilcoxon"] == pytest.approx(2 / 8)
-    assert [row["p_holm"] for row in rows] == [pytest.approx(2 * 2 / 8), 1.0]
-
-
-def test_beside_the_best_baseline_by_hand(data: Path) -> None:
-    """Popularity: better on validation than item_knn, and le needs the LLM. Of it there is one training."""
-    for name, ndcg in (("item_knn", 0.06), ("popularity", 0.07), ("le", 0.08)):
-        write_baseline(data, name, RANKED["gru4rec"][:7] if name == "popularity" else [1.0, *[2.0] * 6], ndcg)
-    results = results_of(data, baselines=["item_knn", "popularity", "le"])
-    pairs = baseline_pairs(results, "NDCG@10")
-    assert [(one.name, other.name) for one, other in pairs] == [(name, "popularity") for name in VARIANTS]
-    row, *others = comparison_rows(pairs, "NDCG@10", user_scores(results, "NDCG@10"))
-    worth = {rank: 1 / np.log2(rank + 1) for rank in (1, 2, 3, 4, 4.5)}
-    gains = [worth[1] - worth[2]] * 2 + [(worth[1] + worth[2]) / 2 - worth[3], (worth[4] - worth[4.5]) / 2, 0, 0, 0]
-    assert (row["variant"], row["seeds"], row["better"], row["worse"]) == ("snqn", 2, 4, 0)
-    assert row["difference"] == pytest.approx(np.mean(gains))
-    assert row["p_holm"] == pytest.approx(4 * 2 / 2**4)  # four variants, four signs
-    by_seed = (worth[2] - worth[1] + worth[4] - worth[4.5]) / 7  # what seed 1 of snqn has above seed 0
-    error = (np.var(gains, ddof=1) / 7 + by_seed**2 / 2 / 2) ** 0.5  # the baseline adds none
-    half = (row["high_with_seeds"] - row["low_with_seeds"]) / 2
-    freedom = error**4 / ((np.var(gains, ddof=1) / 7) ** 2 / 6 + (by_seed**2 / 4) ** 2)
-    assert half == pytest.approx(t.ppf(0.975, freedom) * error)
-    text = markdown(results, "NDCG@10", QUALITY, True, Evidence([], [row, *others], [], []))
-    assert "## Beside popularity\n\npopularity is the baseline without an LLM that is best on validation." in text
-    assert f"| snqn | {row['difference']:+.4f} | {row['low']:+.4f} to" in text
-    assert baseline_pairs([result for result in results if result.name != "popularity"], "NDCG@10")[0][1].name == (
-        "item_knn"
-    )
-    assert baseline_pairs(results_of(data, baselines=["le"]), "NDCG@10") == []
-
-
 def test_one_seed_is_not_tested(data: Path) -> None:
     results = [
         replace(result, scores={name: Score(one.mean, None, one.seeds[:1]) for name, one in result.scores.items()})
@@ -326,19 +184,6 @@ def test_one_seed_is_not_tested(data: Path) -> None:
     text = markdown(results, "NDCG@10", QUALITY, True, Evidence([], [], [], []))
     assert "With one seed no test is made: give `train.seeds` two or more." in text
     assert "p (Holm)" not in text
-
-
-def test_events_of_another_log_are_an_error(data: Path) -> None:
-    results, other = results_of(data), log(7, seed=1)
-    write_log(data.parent, other)
-    with pytest.raises(LeaError, match=r"snqn/ranks\.parquet: column 'position' is of other events than the log"):
-        slices_of(results, 10, evidence_log(data))
-
-
-def test_lists_that_are_too_short_are_an_error(data: Path) -> None:
-    results = results_of(data)
-    with pytest.raises(LeaError, match=r"snqn/ranks\.parquet: has lists of 20, not 50: run `dvc repro`"):
-        lists_of(results, [10, 50], evidence_log(data))
 
 
 def test_metrics_of_other_cutoffs_are_an_error(data: Path) -> None:
