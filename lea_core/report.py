@@ -14,13 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lea_core.colours import COLOURS
 from lea_core.convergence import cautions
 from lea_core.errors import LeaError
-from lea_core.evidence import Evidence
 from lea_core.results import SELECTION, Result, change, interval, twin
+
+if TYPE_CHECKING:
+    from lea_core.evidence import Evidence  # scipy: `lea report` shows a table where only the policy is installed
 
 BASELINE_COLOUR = "#DDDDDD"
 DIFFERENCE = ("difference", "95 %, users", "users and seeds", "p (Holm)")
