@@ -3,9 +3,9 @@
 In: the training events of a shard, their states (of annotate) and a trained LE. Out: shard arrays, and of all shards
 the `ACTIONS` table.
 
-What is proposed (proposals.py) leaves out the logged next item and, where a user takes no item twice, the history. The
-states are known from annotation, so the LLM passes over each sequence once, with the proposals appended, to give their
-rewards. The paper's rule and number are not public.
+What is proposed (proposals.py) leaves out the logged next item and, where a user takes no item twice, the history;
+where users repeat, its items are proposed as they do. The states are known from annotation, so the LLM passes over each
+sequence once, with the proposals appended, to give their rewards. The paper's rule and number are not public.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ class Augmenting:
     outs: ClassVar[dict[Path, Schema]] = {Path("data/actions/le.parquet"): ACTIONS}
 
     def __init__(self, actions: int, repeats: bool) -> None:
-        self.count, self.skip_seen = actions, not repeats
+        self.count, self.repeats = actions, repeats
 
     def identity(self, root: Path) -> dict[str, Any]:
         """Number of proposals, what may be proposed, and the states that they are proposed from."""
         states = root / STATES_FILE
         if not states.exists():
             raise LeaError(f"{states}: not found: run `dvc repro annotate` to make it")
-        return {"actions": self.count, "skip_seen": self.skip_seen, "states": file_sha256(states)}
+        return {"actions": self.count, "repeats": self.repeats, "states": file_sha256(states)}
 
     def actions(self, root: Path, environment: Environment, part: Part, shard: Shard) -> Arrays:
-        """Proposed actions at every step and their scores: {"actions": (N, A), "scores": (N, A)}; 0 at other events.
+        """Proposed actions at every step and log P(a | s): {"actions": (N, A), "scores": (N, A)}; 0 at other events.
 
         Raises `LeaError` where the catalogue is too small, or where the states are of other events.
         """
@@ -62,7 +62,7 @@ class Augmenting:
         actions = np.zeros((shard.events, self.count), dtype=np.int64)
         scores = np.zeros(actions.shape, dtype=np.float32)
         actions[events], scores[events] = propose(
-            environment, part.train, events, states, self.count, self.skip_seen, skip_next=True
+            environment, part.train, events, states, self.count, skip_seen=not self.repeats, skip_next=True
         )
         return {"actions": actions, "scores": scores}
 

@@ -1,7 +1,8 @@
 """Proposals: the items that the LE ranks best in a state.
 
-In: a trained LE, events and their states. Out: items and scores. Scores of all items are computed for some states at a
-time, so memory grows with neither the number of states nor, beyond one row, that of items.
+In: a trained LE, events and their states. Out: items and their log P(a | s), in which the history's items are as likely
+as users repeat (heads.ranking); by its scores alone the LE would propose what was just taken. All items are ranked for
+some states at a time, so memory grows with neither the number of states nor, beyond one row, that of items.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import torch
 
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
+from lea_core.le_jury import rank_all
 from lea_core.sequences import Sequences, batches, seen_pairs
 
-SCORES = 2**24  # in memory at once
+SCORES = 2**22  # in memory at once, a few times over
 
 
 @torch.inference_mode()
@@ -26,7 +28,7 @@ def propose(
     skip_seen: bool,
     skip_next: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` best items after each event (N,) from its state (N, C + K), and their scores; both (N, A).
+    """The `count` likeliest items after each event (N,) from its state (N, C + K), and log P(a | s); both (N, A).
 
     Left out are the items of the history with `skip_seen` and the logged next one with `skip_next`. Raises `LeaError`
     where too few are left.
@@ -38,15 +40,16 @@ def propose(
             "too few unseen items to propose: lower it"
         )
     proposed = np.empty((len(events), count), dtype=np.int64)
-    scores = np.empty((len(events), count), dtype=np.float32)
+    log_probabilities = np.empty((len(events), count), dtype=np.float32)
     for part in batches(len(events), max(SCORES // train.num_items, 1)):
         device = environment.llm.device
-        every = environment.heads.scores(torch.from_numpy(states[part].astype(np.float32)).to(device))
+        own = torch.from_numpy(states[part].astype(np.float32)).to(device)
+        every = rank_all(environment, train, events[part], own)  # (S, I)
         if skip_seen:
             owner, items = (torch.from_numpy(pair).to(device) for pair in seen_pairs(train, events[part]))
             every[owner, items] = -torch.inf
         if skip_next:
             every[torch.arange(len(every)), torch.from_numpy(train.items[events[part] + 1]).to(device)] = -torch.inf
         best = every.topk(count, dim=1)
-        proposed[part], scores[part] = best.indices.cpu().numpy(), best.values.cpu().numpy()
-    return proposed, scores
+        proposed[part], log_probabilities[part] = best.indices.cpu().numpy(), best.values.cpu().numpy()
+    return proposed, log_probabilities

@@ -74,8 +74,8 @@ REWARDS: Schema = {
     "sampled_actions": Vector(pa.int32()),
     "sampled_rewards": Vector(pa.float32()),
 }
-# Actions that the LE proposes from the state at `position`, best first, with similarity score and LE reward; the same
-# rows as REWARDS.
+# Actions that the LE proposes from the state at `position`, likeliest first, with log P(action | state) as score (those
+# of a control are its own) and LE reward; the same rows as REWARDS.
 ACTIONS: Schema = {
     "user": pa.int32(),
     "position": pa.int32(),

@@ -63,8 +63,10 @@ def test_a_pass_does_not_depend_on_the_batches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("skip_seen", [False, True])
-def test_proposals_are_the_best_items_allowed(tmp_path: Path, skip_seen: bool) -> None:
+def test_proposals_are_the_likeliest_items_allowed(tmp_path: Path, skip_seen: bool) -> None:
+    """Against P(a | s) in numpy: new items share 1 - r by their scores, those of the history r."""
     le, train = shake(make(tmp_path)), circle(users=3, length=6).train()
+    share = le.heads.repeat_share.fill_(0.1).item()
     states = pass_over(le, train, np.zeros((12, 1), np.int64), 999).states
     events = np.flatnonzero(learning_steps(train))
     actions, found = propose(le, train, events, states[events], 2, skip_seen, skip_next=True)
@@ -73,11 +75,26 @@ def test_proposals_are_the_best_items_allowed(tmp_path: Path, skip_seen: bool) -
     for row, event in enumerate(events):
         items, position = train.user_items(users[event]).tolist(), positions[event]
         with torch.no_grad():
-            scores = le.heads.scores(torch.from_numpy(states[event].astype(np.float32))[None])[0].numpy()
+            weights = le.heads.scores(torch.from_numpy(states[event].astype(np.float32))[None])[0].exp().numpy()
+        seen = np.isin(np.arange(9), items[: position + 1])
+        likely = np.where(seen, share * weights / weights[seen].sum(), (1 - share) * weights / weights[~seen].sum())
         barred = items[: position + 2] if skip_seen else [items[position + 1]]
-        best = [item for item in np.argsort(-scores).tolist() if item not in barred][:2]
+        best = [item for item in np.argsort(-likely).tolist() if item not in barred][:2]
         assert actions[row].tolist() == best
-        np.testing.assert_allclose(found[row], scores[best], rtol=1e-5)
+        np.testing.assert_allclose(found[row], np.log(likely[best]), rtol=1e-4)
+
+
+def test_proposals_hold_the_history_as_often_as_users_repeat(tmp_path: Path) -> None:
+    """By scores alone the LE would propose what was just taken, which is nearest to itself."""
+    le, train = shake(make(tmp_path)), circle(users=3, length=6).train()
+    states = pass_over(le, train, np.zeros((12, 1), np.int64), 999).states
+    events = np.flatnonzero(learning_steps(train))
+    users, positions = train.users_and_positions()
+    histories = [set(train.user_items(users[event])[: positions[event] + 1].tolist()) for event in events]
+    for share, wanted in ((1e-6, False), (1 - 1e-6, True)):
+        le.heads.repeat_share.fill_(share)
+        actions, _ = propose(le, train, events, states[events], 1, skip_seen=False, skip_next=False)
+        assert all((row[0] in history) == wanted for row, history in zip(actions.tolist(), histories, strict=True))
 
 
 def test_proposals_that_cannot_be_made(tmp_path: Path) -> None:

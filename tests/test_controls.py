@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from lea_core import tables
 from lea_core.baselines import item_neighbours, of_users
-from lea_core.controls.actions import best_of, item_neighbours_of_others, popularity_of_others, ranker
+from lea_core.controls.actions import (
+    best_of,
+    item_neighbours_of_others,
+    popularity_of_others,
+    ranker,
+    told_of_repeats,
+)
 from lea_core.controls.rewards import control_rewards
 from lea_core.controls.states import bumps, control_states, recent_content
 from lea_core.controls.tables import KEYS, World, control_table, read_le, with_neighbours, write
@@ -187,6 +193,29 @@ def test_neighbours_and_popularity_are_those_of_the_other_users(lists: list[list
         np.testing.assert_allclose(knn(users, positions), wanted, atol=1e-6)
         counted = Counter(others.items.tolist())
         assert popular(users, positions)[0].tolist() == [counted[item] for item in range(6)]
+
+
+def test_where_users_repeat_a_ranker_is_told_how_often() -> None:
+    """As in test_baselines.test_repeats_by_hand: two of three steps repeat, so the history shares 2.5 / 4."""
+    train = of_lists([[0, 1, 0], [2, 2], [3]], 4)
+    counts = torch.tensor([[3.0, 1.0, 4.0, 0.0]])
+    rank = told_of_repeats(lambda users, positions: counts.expand(len(users), len(positions), 4)[0], train)
+    found = rank(np.array([0, 1]), np.array([1, 0]))
+    wanted = [[0.625 * 3 / 4, 0.625 * 1 / 4, 0.375, 0.0], [0.375 * 3 / 4, 0.375 * 1 / 4, 0.625, 0.0]]
+    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("source", ["popularity", "item_knn", "text"])
+def test_where_hardly_anybody_repeats_no_control_proposes_the_history(source: str, tmp_path: Path) -> None:
+    """Not even that of nearest texts, to which the last item is nearest."""
+    data = sequences([6] * 30)
+    write_parts(tmp_path, data)
+    train = data.train()
+    le = read_le(tmp_path, "actions")
+    alike = World(train, np.abs(world(train).content), recent=3, decay=0.5, skip_seen=False)
+    table = control_table("actions", source, le, alike, seed=0)
+    rows = zip(*(tables.to_numpy(table, name).tolist() for name in ("user", "position", "actions")), strict=True)
+    assert not any(row[0] in train.user_items(user)[: position + 1].tolist() for user, position, row in rows)
 
 
 @settings(max_examples=30, deadline=None)

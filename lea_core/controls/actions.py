@@ -1,8 +1,9 @@
 """Proposals in the place of the LE's: the items that a cheap scorer ranks best after every training event.
 
 In: training events, item vectors or a policy. Out: as many proposals as the LE's, after the same events, under the same
-rule: not the logged next item, and not the history where users never repeat. Their reward is one half for all, no
-language model having judged them.
+rule: not the logged next item, nor the history where users never repeat; where they do, its items as often as they do
+(`told_of_repeats`; a policy has learned that itself). Their reward is one half for all, no language model having judged
+them.
 
 - popularity: training counts.  item_knn: item neighbours.  text: neighbours of the last item by its text.
 - policy: a trained policy's best items.
@@ -21,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lea_core.baselines import Scorer, best_items, nearest_by_users, text_neighbours
-from lea_core.sequences import Sequences, batches, histories
+from lea_core.baselines import Scorer, best_items, nearest_by_users, repeat_share, shared_out, text_neighbours
+from lea_core.sequences import Sequences, batches, histories, seen_pairs
 
 Ranker = Callable[[np.ndarray, np.ndarray], Tensor]  # users and positions (B,) -> scores (B, I) after these events
 
@@ -44,6 +45,17 @@ def ranker(source: str, train: Sequences, content: np.ndarray) -> Ranker:
 def by_history(scorer: Scorer, train: Sequences, history: int) -> Ranker:
     """A scorer of histories, of up to `history` items, as a scorer of events."""
     return lambda users, positions: scorer(histories(train, users, positions + 1, history)).cpu()
+
+
+def told_of_repeats(rank: Ranker, train: Sequences) -> Ranker:
+    """The ranker with the history's items as likely as users repeat, as the LE has them."""
+    share = repeat_share(train)
+
+    def told(users: np.ndarray, positions: np.ndarray) -> Tensor:
+        owner, items = seen_pairs(train, train.offsets[users] + positions)
+        return shared_out(rank(users, positions), owner, items, share)
+
+    return told
 
 
 def best_of(

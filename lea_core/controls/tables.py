@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from lea_core import parts, tables
-from lea_core.controls.actions import SCORES, Ranker, best_of, item_neighbours_of_others, ranker
+from lea_core.controls.actions import SCORES, Ranker, best_of, item_neighbours_of_others, ranker, told_of_repeats
 from lea_core.controls.rewards import HALF, control_rewards
 from lea_core.controls.states import control_states
 from lea_core.errors import LeaError
@@ -56,7 +56,9 @@ def control_table(part: str, source: str, le: pa.Table, world: World, seed: int)
     """The table of a control, for the LE's table `le` of that part."""
     generator = np.random.default_rng([seed, *f"{part} {source}".encode()])  # of its own, whatever else is made
     if part == "actions":
-        return proposals(le, ranker(source, world.train, world.content), world.train, world.skip_seen)
+        rank = ranker(source, world.train, world.content)
+        rank = rank if world.skip_seen else told_of_repeats(rank, world.train)
+        return proposals(le, rank, world.train, world.skip_seen)
     if part == "rankings":
         if source == LE_AND_NEIGHBOURS:
             return with_neighbours(le, item_neighbours_of_others(world.train), world.train)
