@@ -92,33 +92,23 @@ def item_neighbours(
 
 
 def with_repeats(scorer: Scorer, train: Sequences) -> Scorer:
-    """A scorer of whole histories that knows how often users repeat (`shared_out`)."""
-    share = repeat_share(train)
+    """A scorer of whole histories that knows the share r of the training steps that repeat an item of their history.
 
-    def told(items: np.ndarray) -> Tensor:
-        row, place = np.nonzero(items >= 0)
-        return shared_out(scorer(items), row, items[row, place], share)
-
-    return told
-
-
-def repeat_share(train: Sequences) -> float:
-    """The share of the training steps that repeat an item of their history; never quite zero or one."""
+    New items share 1 - r in proportion to their scores, the history's items r; a score below zero counts as zero.
+    """
     steps = np.flatnonzero(learning_steps(train))
     repeats = sum(count_repeats(train, steps[part]) for part in batches(len(steps), EVENTS))
-    return (repeats + 0.5) / (len(steps) + 1.0)
+    share = (repeats + 0.5) / (len(steps) + 1.0)  # never quite zero or one
 
+    def mixed(items: np.ndarray) -> Tensor:
+        scores = scorer(items).clamp(min=0.0)  # (B, I)
+        row, place = np.nonzero(items >= 0)
+        seen = torch.zeros_like(scores, dtype=torch.bool)
+        seen[torch.from_numpy(row), torch.from_numpy(items[row, place])] = True
+        new, again = scores.masked_fill(seen, 0.0), scores.masked_fill(~seen, 0.0)
+        return (1.0 - share) * F.normalize(new, p=1, dim=1) + share * F.normalize(again, p=1, dim=1)
 
-def shared_out(scores: Tensor, owner: np.ndarray, items: np.ndarray, share: float) -> Tensor:
-    """Scores (B, I) such that new items share 1 - `share` in proportion to theirs, the history's items `share`.
-
-    owner, items: (M,) pairs of what each history holds. A score below zero counts as zero.
-    """
-    scores = scores.clamp(min=0.0)
-    seen = torch.zeros_like(scores, dtype=torch.bool)
-    seen[torch.from_numpy(owner), torch.from_numpy(items)] = True
-    new, again = scores.masked_fill(seen, 0.0), scores.masked_fill(~seen, 0.0)
-    return (1.0 - share) * F.normalize(new, p=1, dim=1) + share * F.normalize(again, p=1, dim=1)
+    return mixed
 
 
 def of_users(train: Sequences, users: np.ndarray) -> Sequences:
@@ -209,7 +199,7 @@ def propose(
     proposed = np.empty((len(users), count), dtype=np.int64)
     for part in batches(len(users), batch):
         scores = scorer(histories(train, users[part], positions[part] + 1, history))  # (B, I)
-        proposed[part], _ = best_items(scores, train, users[part], positions[part], count, True, skip_next)
+        proposed[part], _ = best_items(scores, train, users[part], positions[part], count, skip_next)
     return proposed
 
 
@@ -219,15 +209,13 @@ def best_items(
     users: np.ndarray,
     positions: np.ndarray,
     count: int,
-    skip_seen: bool,
     skip_next: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`propose` from scores (B, I): items and their scores, (B, A) both. With `skip_seen` the history is left out."""
+    """`propose` from scores (B, I): items and their scores, (B, A) both."""
     scores = scores.clone()
     events = train.offsets[users] + positions
-    if skip_seen:
-        owner, items = seen_pairs(train, events)
-        scores[torch.from_numpy(owner), torch.from_numpy(items)] = -torch.inf
+    owner, items = seen_pairs(train, events)
+    scores[torch.from_numpy(owner), torch.from_numpy(items)] = -torch.inf
     if skip_next:
         followed = np.flatnonzero(events + 1 < train.offsets[users + 1])
         scores[torch.from_numpy(followed), torch.from_numpy(train.items[events[followed] + 1])] = -torch.inf

@@ -156,6 +156,16 @@ def seen_pairs(sequences: Sequences, events: np.ndarray) -> tuple[np.ndarray, np
     return owner, sequences.items[first[owner] + within]
 
 
+def in_history(sequences: Sequences, users: np.ndarray, positions: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Which items (N, A) stand among the events 0..position of their row's user, (N,) both: (N, A) bool."""
+    owners, places = sequences.users_and_positions()
+    keys, first = np.unique(owners * sequences.num_items + sequences.items, return_index=True)
+    asked = users[:, None] * sequences.num_items + items
+    found = np.searchsorted(keys, asked).clip(max=len(keys) - 1)
+    taken: np.ndarray = (keys[found] == asked) & (places[first[found]] <= positions[:, None])
+    return taken
+
+
 def learning_steps(sequences: Sequences) -> np.ndarray:
     """(N,) bool: events whose next event is of the same user, so that their states have a logged action."""
     steps = np.ones(len(sequences.items), dtype=bool)

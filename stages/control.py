@@ -32,7 +32,6 @@ def main(argv: list[str]) -> None:
         tables.to_numpy(tokens, "content"),
         params.finetune_le.recent_items,
         params.finetune_le.recent_decay,
-        skip_seen=not params.preprocess.repeats,
     )
     le = read_le(DATA, control.part)
     write(

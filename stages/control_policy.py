@@ -31,11 +31,8 @@ def main(argv: list[str]) -> None:
     policy = load_network(DATA / "policies" / control.policy / f"seed-{params.train.seeds[0]}")
     rank = by_history(policy.scores, train, policy.config.history)
     le = read_le(DATA, control.part)
-    if control.part == "rankings":
-        table = rankings(le, rank, train)
-    else:
-        table = proposals(le, rank, train, skip_seen=not params.preprocess.repeats)
-    write(DATA, control.part, POLICY, table)
+    make = rankings if control.part == "rankings" else proposals
+    write(DATA, control.part, POLICY, make(le, rank, train))
 
 
 if __name__ == "__main__":

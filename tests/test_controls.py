@@ -12,20 +12,14 @@ from hypothesis import strategies as st
 
 from lea_core import tables
 from lea_core.baselines import item_neighbours, of_users
-from lea_core.controls.actions import (
-    best_of,
-    item_neighbours_of_others,
-    popularity_of_others,
-    ranker,
-    told_of_repeats,
-)
+from lea_core.controls.actions import best_of, item_neighbours_of_others, popularity_of_others, ranker
 from lea_core.controls.rewards import control_rewards
 from lea_core.controls.states import bumps, control_states, recent_content
-from lea_core.controls.tables import KEYS, World, control_table, read_le, with_neighbours, write
+from lea_core.controls.tables import KEYS, World, control_table, proposals, read_le, with_neighbours, write
 from lea_core.errors import LeaError
 from lea_core.le_parts import read_supervision
 from lea_core.params import CONTROLS, LE_AND_NEIGHBOURS, POLICY
-from lea_core.sequences import Sequences, histories
+from lea_core.sequences import Sequences, histories, in_history
 from tests.circle import sequences, write_parts
 from tests.test_baselines import sequences as of_lists
 
@@ -34,9 +28,9 @@ MADE = [(part, one) for part, names in CONTROLS.items() for one in names if one 
 LISTS = st.lists(st.lists(st.integers(0, 5), min_size=2, max_size=7), min_size=2, max_size=8)
 
 
-def world(train: Sequences, skip_seen: bool = False) -> World:
+def world(train: Sequences) -> World:
     content = RNG(1).normal(size=(train.num_items, 4)).astype(np.float32)
-    return World(train, content, recent=3, decay=0.5, skip_seen=skip_seen)
+    return World(train, content, recent=3, decay=0.5)
 
 
 def wider(le: pa.Table, width: int) -> pa.Table:
@@ -195,42 +189,49 @@ def test_neighbours_and_popularity_are_those_of_the_other_users(lists: list[list
         assert popular(users, positions)[0].tolist() == [counted[item] for item in range(6)]
 
 
-def test_where_users_repeat_a_ranker_is_told_how_often() -> None:
-    """As in test_baselines.test_repeats_by_hand: two of three steps repeat, so the history shares 2.5 / 4."""
-    train = of_lists([[0, 1, 0], [2, 2], [3]], 4)
-    counts = torch.tensor([[3.0, 1.0, 4.0, 0.0]])
-    rank = told_of_repeats(lambda users, positions: counts.expand(len(users), len(positions), 4)[0], train)
-    found = rank(np.array([0, 1]), np.array([1, 0]))
-    wanted = [[0.625 * 3 / 4, 0.625 * 1 / 4, 0.375, 0.0], [0.375 * 3 / 4, 0.375 * 1 / 4, 0.625, 0.0]]
-    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-6)
-
-
-@pytest.mark.parametrize("source", ["popularity", "item_knn", "text"])
-def test_where_hardly_anybody_repeats_no_control_proposes_the_history(source: str, tmp_path: Path) -> None:
-    """Not even that of nearest texts, to which the last item is nearest."""
-    data = sequences([6] * 30)
-    write_parts(tmp_path, data)
-    train = data.train()
-    le = read_le(tmp_path, "actions")
-    alike = World(train, np.abs(world(train).content), recent=3, decay=0.5, skip_seen=False)
-    table = control_table("actions", source, le, alike, seed=0)
-    rows = zip(*(tables.to_numpy(table, name).tolist() for name in ("user", "position", "actions")), strict=True)
-    assert not any(row[0] in train.user_items(user)[: position + 1].tolist() for user, position, row in rows)
-
-
 @settings(max_examples=30, deadline=None)
-@given(LISTS, st.sampled_from(["popularity", "item_knn", "text"]), st.booleans())
-def test_proposals_leave_out_what_those_of_the_le_do(lists: list[list[int]], source: str, skip_seen: bool) -> None:
+@given(LISTS, st.sampled_from(["popularity", "item_knn", "text"]))
+def test_proposals_leave_out_the_history_and_the_next_item(lists: list[list[int]], source: str) -> None:
     train = of_lists(lists, 20)
     users, positions = train.users_and_positions()
     kept = np.flatnonzero(positions + 1 < np.diff(train.offsets)[users])
     rank = ranker(source, train, RNG(0).normal(size=(20, 4)))
-    found, scores = best_of(rank, train, users[kept], positions[kept], 5, skip_seen, True)
+    found, scores = best_of(rank, train, users[kept], positions[kept], 5, True)
     assert (np.diff(scores, axis=1) <= 0).all()
     for row, user, position in zip(found, users[kept], positions[kept], strict=True):
-        out = {lists[user][position + 1], *(lists[user][: position + 1] if skip_seen else [])}
+        out = set(lists[user][: position + 2])
         assert len(set(row)) == 5
         assert not out & set(row.tolist())
         left = rank(np.array([user]), np.array([position]))[0]
         others = [item for item in range(20) if item not in out and item not in row]
         assert left[torch.from_numpy(row).long()].min() >= left[others].max()
+
+
+def test_a_control_of_proposals_differs_from_the_le_in_new_items_alone() -> None:
+    """Users 0, 1, 2 and 0, 3; popular in this order: 0, then 1 to 3 alike, then 4. Of the LE's proposals 0 is seen."""
+    train = of_lists([[0, 1, 2], [0, 3]], 5)
+    rows = {"user": np.int32([0, 0, 1]), "position": np.int32([0, 1, 0])}
+    actions = np.int32([[4, 0], [0, 4], [4, 2]])
+    numbers = np.zeros((3, 2), np.float32)
+    le = pa.table(
+        {
+            **rows,
+            **{"actions": tables.vectors(actions)},
+            "scores": tables.vectors(numbers),
+            "rewards": tables.vectors(numbers),
+        }
+    )
+    rank = lambda users, positions: torch.tensor([[9.0, 3.0, 2.0, 1.0, 0.0]]).repeat(len(users), 1)  # noqa: E731, ARG005
+    found = proposals(le, rank, train)
+    assert found["actions"].to_pylist() == [[2, 0], [0, 3], [1, 2]]
+    assert found["rewards"].to_pylist() == [[0.5, 0.5]] * 3
+
+
+@given(LISTS, st.integers(0, 2**31))
+def test_in_history_against_a_loop(lists: list[list[int]], seed: int) -> None:
+    train = of_lists(lists, 6)
+    users, positions = train.users_and_positions()
+    items = RNG(seed).integers(0, 6, (len(users), 3))
+    found = in_history(train, users, positions, items)
+    for row, user, position, asked in zip(found, users, positions, items, strict=True):
+        assert row.tolist() == [item in lists[user][: position + 1] for item in asked]

@@ -1,9 +1,7 @@
 """Proposals in the place of the LE's: the items that a cheap scorer ranks best after every training event.
 
-In: training events, item vectors or a policy. Out: as many proposals as the LE's, after the same events, under the same
-rule: not the logged next item, nor the history where users never repeat; where they do, its items as often as they do
-(`told_of_repeats`; a policy has learned that itself). Their reward is one half for all, no language model having judged
-them.
+In: training events, item vectors or a policy. Out: as many new items as the LE's, after the same events, under the same
+rule: not the logged next item, and none of the history.
 
 - popularity: training counts.  item_knn: item neighbours.  text: neighbours of the last item by its text.
 - policy: a trained policy's best items.
@@ -22,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lea_core.baselines import Scorer, best_items, nearest_by_users, repeat_share, shared_out, text_neighbours
-from lea_core.sequences import Sequences, batches, histories, seen_pairs
+from lea_core.baselines import Scorer, best_items, nearest_by_users, text_neighbours
+from lea_core.sequences import Sequences, batches, histories
 
 Ranker = Callable[[np.ndarray, np.ndarray], Tensor]  # users and positions (B,) -> scores (B, I) after these events
 
@@ -47,37 +45,23 @@ def by_history(scorer: Scorer, train: Sequences, history: int) -> Ranker:
     return lambda users, positions: scorer(histories(train, users, positions + 1, history)).cpu()
 
 
-def told_of_repeats(rank: Ranker, train: Sequences) -> Ranker:
-    """The ranker with the history's items as likely as users repeat, as the LE has them."""
-    share = repeat_share(train)
-
-    def told(users: np.ndarray, positions: np.ndarray) -> Tensor:
-        owner, items = seen_pairs(train, train.offsets[users] + positions)
-        return shared_out(rank(users, positions), owner, items, share)
-
-    return told
-
-
 def best_of(
     rank: Ranker,
     train: Sequences,
     users: np.ndarray,
     positions: np.ndarray,
     count: int,
-    skip_seen: bool,
     skip_next: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `count` best items after each event, and their scores; users, positions (N,) -> (N, A).
 
-    Left out are the items of the history with `skip_seen` and the logged next one with `skip_next`.
+    Left out are the items of the history and, with `skip_next`, the logged next one.
     """
     proposed = np.empty((len(users), count), dtype=np.int32)
     scores = np.empty((len(users), count), dtype=np.float32)
     for part in batches(len(users), max(SCORES // train.num_items, 1)):
         found = rank(users[part], positions[part])  # (B, I)
-        proposed[part], scores[part] = best_items(
-            found, train, users[part], positions[part], count, skip_seen, skip_next
-        )
+        proposed[part], scores[part] = best_items(found, train, users[part], positions[part], count, skip_next)
     return proposed, scores
 
 

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 
 from lea_core import parts, tables
-from lea_core.controls.actions import SCORES, Ranker, best_of, item_neighbours_of_others, ranker, told_of_repeats
+from lea_core.controls.actions import SCORES, Ranker, best_of, item_neighbours_of_others, ranker
 from lea_core.controls.rewards import HALF, control_rewards
 from lea_core.controls.states import control_states
 from lea_core.errors import LeaError
 from lea_core.params import FOLDERS, LE_AND_NEIGHBOURS
-from lea_core.sequences import Sequences, batches, seen_pairs
+from lea_core.sequences import Sequences, batches, in_history, seen_pairs
 
 SCHEMAS = {FOLDERS[part]: schema for part, schema in parts.SCHEMAS.items()}
 FLOOR = 1e-5  # of an item that is nobody's neighbour: 100 such items weigh as a thousandth of all
@@ -35,7 +35,6 @@ class World:
     content: np.ndarray  # (I, C)
     recent: int  # items that the text's mean is over
     decay: float  # the weight of each older one against the next newer
-    skip_seen: bool  # propose nothing of the history
 
 
 def read_le(data: Path, part: str) -> pa.Table:
@@ -56,9 +55,7 @@ def control_table(part: str, source: str, le: pa.Table, world: World, seed: int)
     """The table of a control, for the LE's table `le` of that part."""
     generator = np.random.default_rng([seed, *f"{part} {source}".encode()])  # of its own, whatever else is made
     if part == "actions":
-        rank = ranker(source, world.train, world.content)
-        rank = rank if world.skip_seen else told_of_repeats(rank, world.train)
-        return proposals(le, rank, world.train, world.skip_seen)
+        return proposals(le, ranker(source, world.train, world.content), world.train)
     if part == "rankings":
         if source == LE_AND_NEIGHBOURS:
             return with_neighbours(le, item_neighbours_of_others(world.train), world.train)
@@ -88,13 +85,20 @@ def control_table(part: str, source: str, le: pa.Table, world: World, seed: int)
     return _with(le, {"reward": pa.array(logged), "sampled_rewards": tables.vectors(sampled)})
 
 
-def proposals(le: pa.Table, rank: Ranker, train: Sequences, skip_seen: bool) -> pa.Table:
-    """As many proposals by `rank` as the LE's, after the same events."""
+def proposals(le: pa.Table, rank: Ranker, train: Sequences) -> pa.Table:
+    """As many proposals by `rank` as the LE's, after the same events, with a reward of one half for all.
+
+    Where the LE proposes an item of the history, as often as users repeat, it stays: so a control differs from the LE
+    in which new items it proposes, and knows as well as the LE does how many.
+    """
     users, positions = (tables.to_numpy(le, name).astype(np.int64) for name in ("user", "position"))
-    count = tables.to_numpy(le, "actions").shape[1]
-    actions, scores = best_of(rank, train, users, positions, count, skip_seen, skip_next=True)
-    rewards = np.full_like(scores, HALF)
-    columns = {"actions": actions, "scores": scores, "rewards": rewards}
+    proposed = tables.to_numpy(le, "actions")
+    new, scores = best_of(rank, train, users, positions, proposed.shape[1], skip_next=True)
+    again = in_history(train, users, positions, proposed)  # (N, A)
+    place = (np.cumsum(~again, axis=1) - 1).clip(min=0)  # of each new item among the new ones
+    actions = np.where(again, proposed, np.take_along_axis(new, place, axis=1)).astype(np.int32)
+    scores = np.take_along_axis(scores, place, axis=1)
+    columns = {"actions": actions, "scores": scores, "rewards": np.full_like(scores, HALF)}
     return _with(le, {name: tables.vectors(values) for name, values in columns.items()})
 
 
@@ -105,7 +109,7 @@ def rankings(le: pa.Table, rank: Ranker, train: Sequences) -> pa.Table:
     """
     users, positions = (tables.to_numpy(le, name).astype(np.int64) for name in ("user", "position"))
     count = tables.to_numpy(le, "items").shape[1]
-    items, _ = best_of(rank, train, users, positions, count, skip_seen=True, skip_next=False)
+    items, _ = best_of(rank, train, users, positions, count, skip_next=False)
     return _with(le, {"items": tables.vectors(items)})
 
 
