@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lea_core.item_tokens import ItemTokens
+from lea_core.sequences import Sequences, seen_pairs
 
 HIDDEN_CLIP = 5.0  # standard deviations; a few hidden dimensions of an LLM have rare, huge values
 INPUT_NORM = 5.0  # length of each block of u_t and v_a
@@ -152,3 +153,11 @@ class Heads(nn.Module):
         new = scores.masked_fill(seen, -torch.inf).log_softmax(dim=-1) + torch.log1p(-self.repeat_share)
         again = scores.masked_fill(~seen, -torch.inf).log_softmax(dim=-1) + torch.log(self.repeat_share)
         return torch.where(seen, again, new)
+
+    def rank_all(self, states: Tensor, sequences: Sequences, events: np.ndarray) -> Tensor:
+        """Log P(a | s) of all items after each event (S,), from its state (S, C + K): (S, I)."""
+        scores = self.scores(states)
+        seen = torch.zeros_like(scores, dtype=torch.bool)
+        owner, items = (torch.from_numpy(pair).to(scores.device) for pair in seen_pairs(sequences, events))
+        seen[owner, items] = True
+        return self.ranking(scores, seen)

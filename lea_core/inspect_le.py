@@ -18,7 +18,6 @@ import torch
 
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
-from lea_core.le_jury import rank_all
 from lea_core.metrics import ranks
 from lea_core.packing import acting_events, packs
 from lea_core.sequences import SPLITS, Sequences, windows
@@ -93,7 +92,7 @@ def inspect(environment: Environment, sequences: Sequences, user: int, position:
     (packed,) = packs(sequences, [window], window.length)
     hidden, _ = environment.read(packed)
     state = heads.state(*heads.inputs(environment.recent(sequences, events), hidden[packed.events == event]))  # (1, S)
-    ranking = rank_all(environment, sequences, events, state)[0]  # (I,)
+    ranking = environment.heads.rank_all(state, sequences, events)[0]  # (I,)
 
     top = ranking.topk(min(actions, sequences.num_items)).indices  # (A,)
     (packed,) = packs(sequences, [window], window.length + len(top), len(top), chosen)

@@ -23,7 +23,7 @@ from lea_core.metrics import ndcg, ranks
 from lea_core.packing import packs
 from lea_core.params import LeParams, RewardNegatives
 from lea_core.reward_metrics import pairwise_accuracy
-from lea_core.sequences import Sequences, batches, learning_steps, seen_pairs, windows
+from lea_core.sequences import Sequences, batches, learning_steps, windows
 
 NEGATIVES = RewardNegatives(uniform=1, popular=1, text=0)
 ROWS = 2048  # steps whose rewards are in memory at once
@@ -110,16 +110,7 @@ def rank_next(environment: Environment, sequences: Sequences, events: np.ndarray
     """Rank (N,) of the item after each event, from its state (N, C + K), among all items."""
     result = np.empty(len(events), dtype=np.float32)
     for part in batches(len(events), max(SCORES // sequences.num_items, 1)):
-        ranking = rank_all(environment, sequences, events[part], states[part])
+        ranking = environment.heads.rank_all(states[part], sequences, events[part])
         logged = torch.from_numpy(sequences.items[events[part] + 1]).to(ranking.device)
         result[part] = ranks(ranking, logged).cpu().numpy()
     return result
-
-
-def rank_all(environment: Environment, sequences: Sequences, events: np.ndarray, states: Tensor) -> Tensor:
-    """Log P(a | s) of all items after each event (S,), from its state (S, C + K): (S, I)."""
-    scores = environment.heads.scores(states)
-    seen = torch.zeros_like(scores, dtype=torch.bool)
-    owner, items = (torch.from_numpy(pair).to(scores.device) for pair in seen_pairs(sequences, events))
-    seen[owner, items] = True
-    return environment.heads.ranking(scores, seen)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from lea_core.environment import Environment
-from lea_core.le_jury import rank_all
 from lea_core.packing import fitted_packs
 from lea_core.sequences import Sequences, windows
 
@@ -46,7 +45,7 @@ def le_ranker(le: Environment, batch_tokens: int, read: Callable[[int], object] 
             states[events] = le.heads.state(content, inputs)
             read(packed.tokens)
         scores = torch.zeros(len(items), le.num_items, device=le.llm.device)
-        scores[able] = rank_all(le, log, last, states[last])
+        scores[able] = le.heads.rank_all(states[last], log, last)
         return scores
 
     return scorer

@@ -12,7 +12,6 @@ import torch
 
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
-from lea_core.le_jury import rank_all
 from lea_core.sequences import Sequences, batches, seen_pairs
 
 SCORES = 2**22  # in memory at once, a few times over
@@ -44,7 +43,7 @@ def propose(
     for part in batches(len(events), max(SCORES // train.num_items, 1)):
         device = environment.llm.device
         own = torch.from_numpy(states[part].astype(np.float32)).to(device)
-        every = rank_all(environment, train, events[part], own)  # (S, I)
+        every = environment.heads.rank_all(own, train, events[part])  # (S, I)
         if skip_seen:
             owner, items = (torch.from_numpy(pair).to(device) for pair in seen_pairs(train, events[part]))
             every[owner, items] = -torch.inf

@@ -18,7 +18,7 @@ import torch
 
 from lea_core.errors import LeaError
 from lea_core.heads import Heads
-from lea_core.sequences import Sequences, batches, learning_steps, seen_pairs
+from lea_core.sequences import Sequences, batches, learning_steps
 from lea_core.tables import STATES, read_rows, to_numpy, vectors
 
 SCORES = 2**22  # in memory at once, a few times over
@@ -64,10 +64,7 @@ def likeliest(
     items = np.empty((len(events), count), dtype=np.int32)
     log_probabilities = np.empty((len(events), count), dtype=np.float32)
     for part in batches(len(events), max(SCORES // train.num_items, 1)):
-        scores = heads.scores(torch.from_numpy(states[part].astype(np.float32)))  # (S, I)
-        seen = torch.zeros_like(scores, dtype=torch.bool)
-        owner, repeated = (torch.from_numpy(pair) for pair in seen_pairs(train, events[part]))
-        seen[owner, repeated] = True
-        best = heads.ranking(scores, seen).topk(count, dim=1)
+        every = heads.rank_all(torch.from_numpy(states[part].astype(np.float32)), train, events[part])  # (S, I)
+        best = every.topk(count, dim=1)
         items[part], log_probabilities[part] = best.indices.numpy(), best.values.numpy()
     return items, log_probabilities
