@@ -1,8 +1,8 @@
 """Proposals: the items that the LE ranks best in a state.
 
 In: a trained LE, events and their states. Out: items and their log P(a | s), in which the history's items are as likely
-as users repeat (heads.ranking); by its scores alone the LE would propose what was just taken. All items are ranked for
-some states at a time, so memory grows with neither the number of states nor, beyond one row, that of items.
+as users repeat (heads.ranking); by its scores alone the LE would propose the history. All items are ranked for some
+states at a time, so memory grows with neither the number of states nor, beyond one row, that of items.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def test_proposals_are_the_likeliest_items_allowed(tmp_path: Path, skip_seen: bo
 
 
 def test_proposals_hold_the_history_as_often_as_users_repeat(tmp_path: Path) -> None:
-    """By scores alone the LE would propose what was just taken, which is nearest to itself."""
+    """By scores alone the LE would propose what was just taken, whose text is nearest to itself."""
     le, train = shake(make(tmp_path)), circle(users=3, length=6).train()
     states = pass_over(le, train, np.zeros((12, 1), np.int64), 999).states
     events = np.flatnonzero(learning_steps(train))
