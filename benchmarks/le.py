@@ -69,7 +69,8 @@ def measure(prepared: Prepared, seed: int) -> dict[str, float]:
     le.hasten()
     states = pass_over(le, train, np.zeros((len(train.items), 1), np.int64), wanted.annotate.batch_tokens).states
     fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}
-    actions = le_yardsticks.actions(le, train, unseen, states, fair, prepared.tokens.content)
+    repeats = wanted.preprocess.repeats
+    actions = le_yardsticks.actions(le, train, unseen, states, fair, prepared.tokens.content, repeats)
     return flat(found["test"], actions)
 
 

@@ -9,10 +9,11 @@ draws it, for valid and test events (states, rewards) and for training events (a
            (is the LLM needed?), and `random_llm`, the same LLM with random weights, its item tokens and content vectors
            made by it too (is its pre-training needed?)
   reward   the LE's before and after training; the twins'
-  actions  share of the first k proposals that the user takes later in training data, and how diverse they are
+  actions  share of the first k proposals that the user takes later in training data, and how diverse they are; where
+           users may repeat, also the share of the LE's that are of the history, beside how often a step repeats
 
-The LE ranks all items. The others cannot know that users seldom repeat, so the items of a history are left out for
-them; `*_unmasked` is without that favour. Proposals of all leave the history out.
+The LE ranks all items, and proposes as `augment` does. The others cannot know how often users repeat, so the items of a
+history are left out for them; `*_unmasked` is without that favour.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from lea_core.llm import LanguageModel
 from lea_core.metrics import metrics
 from lea_core.params import Params
 from lea_core.proposals import propose
-from lea_core.sequences import SPLITS, Sequences, learning_steps
+from lea_core.sequences import SPLITS, Sequences, count_repeats, in_history, learning_steps
 
 CUTOFFS = (1, 5, 10)
 SMALL_LAYERS = 2
@@ -80,29 +81,34 @@ def actions(
     le_states: np.ndarray,
     known: Mapping[str, baselines.Scorer],
     content: np.ndarray,
+    repeats: bool,
 ) -> dict[str, dict[str, float]]:
     """{source: {"share1", "share5", "share10", "share1_after_next", .., "coverage", "gini", "distance"}}.
 
     `users` must be outside the LE's subset, and no source may have seen their later events. le_states: (N, C + K), of
-    all training events.
+    all training events. Where users may repeat (`repeats`), the LE has "history1", "history5", "history10" too, the
+    share of its first proposals that the user has had, and "steps_that_repeat", the share of the logged next items.
     """
     owners, positions = train.users_and_positions()
     events = np.flatnonzero(learning_steps(train) & np.isin(owners, users))
+    users, positions = owners[events], positions[events]
     count = min(max(CUTOFFS), train.num_items - int(np.diff(train.offsets).max()) - 1)
     result: dict[str, dict[str, float]] = {}
     for name in ("le", *known):
         result[name] = {}
         for skip_next, ending in ((False, ""), (True, "_after_next")):
             if name == "le":
-                proposed, _ = propose(le, train, events, le_states[events], count, True, skip_next)
+                proposed, _ = propose(le, train, events, le_states[events], count, not repeats, skip_next)
             else:
-                proposed = baselines.propose(
-                    known[name], train, owners[events], positions[events], le.shape.history, count, skip_next
-                )
-            shares = taken_later_share(proposed, train, owners[events], positions[events], CUTOFFS, skip_next)
+                proposed = baselines.propose(known[name], train, users, positions, le.shape.history, count, skip_next)
+            shares = taken_later_share(proposed, train, users, positions, CUTOFFS, skip_next)
             result[name] |= {f"share{cutoff}{ending}": share for cutoff, share in shares.items()}
             if not skip_next:
                 result[name] |= diversity(proposed, content)
+            if repeats and skip_next and name == "le":  # as augment proposes
+                had = in_history(train, users, positions, proposed)
+                result[name] |= {f"history{cutoff}": float(had[:, :cutoff].mean()) for cutoff in shares}
+                result[name]["steps_that_repeat"] = count_repeats(train, events) / len(events)
     return result
 
 
@@ -194,4 +200,6 @@ def headline(found: Quality) -> dict[str, float]:
     numbers |= {
         f"{name}_action_share5": value["share5"] for name, value in found["actions"].items() if "share5" in value
     }
+    own = found["actions"].get("le", {})
+    numbers |= {f"le_action_{key}": own[key] for key in ("history1", "steps_that_repeat") if key in own}
     return {name: round(value, 4) for name, value in numbers.items()}

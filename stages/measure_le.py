@@ -50,7 +50,11 @@ def main(argv: list[str]) -> None:
     found = le_yardsticks.assemble(read_json(LE / "quality.json"), twins, others)
     fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}  # it saw the later events
     le_states = tables.to_numpy(tables.read_table(STATES, tables.STATES), "state")
-    found["actions"] = le_yardsticks.actions(le, train, unseen, le_states, fair, tokens.content) if len(unseen) else {}
+    found["actions"] = (
+        le_yardsticks.actions(le, train, unseen, le_states, fair, tokens.content, wanted.preprocess.repeats)
+        if len(unseen)
+        else {}
+    )
     with publish_folder(OUT) as folder:
         write_json(folder / "quality.json", found)
         write_json(folder / "summary.json", le_yardsticks.summary(found))

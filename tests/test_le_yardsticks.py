@@ -31,7 +31,7 @@ def test_cheap_rankings_by_hand() -> None:
 def test_proposals_are_judged_by_what_is_taken_later(tmp_path: Path) -> None:
     le, train = shake(make(tmp_path)), circle(users=4, length=7).train()
     states = pass_over(le, train, np.zeros((len(train.items), 1), np.int64), 256).states
-    found = le_yardsticks.actions(le, train, np.array([1, 3]), states, {}, item_tokens().content)["le"]
+    found = le_yardsticks.actions(le, train, np.array([1, 3]), states, {}, item_tokens().content, False)["le"]
     hits = []
     for user in (1, 3):
         walk = train.user_items(user)
@@ -41,6 +41,22 @@ def test_proposals_are_judged_by_what_is_taken_later(tmp_path: Path) -> None:
             hits.append(int(scores.argmax()) in walk[position + 1 :])
     assert found["share1"] == pytest.approx(np.mean(hits))
     assert 0.0 < found["share1"] < 1.0
+
+
+def test_proposals_of_what_the_user_has_had_are_counted(tmp_path: Path) -> None:
+    le = shake(make(tmp_path))
+    items = np.array([0, 1, 2, 3, 4, 5, 3, 0, 5, 6])  # of two users: eight steps, of which one repeats
+    train = Sequences(items, np.zeros(10, dtype=np.int8), np.array([0, 5, 10]), 9)
+    states = pass_over(le, train, np.zeros((len(items), 1), np.int64), 256).states
+
+    def found(repeat_share: float, repeats: bool) -> dict[str, float]:
+        le.heads.repeat_share.fill_(repeat_share)
+        return le_yardsticks.actions(le, train, np.array([0, 1]), states, {}, item_tokens().content, repeats)["le"]
+
+    always, never, unasked = found(1 - 1e-6, True), found(1e-6, True), found(1 - 1e-6, False)
+    assert (always["history1"], never["history1"]) == (1.0, 0.0)
+    assert always["steps_that_repeat"] == never["steps_that_repeat"] == 1 / 8
+    assert unasked.keys().isdisjoint(["history1", "steps_that_repeat"])  # left out of the proposals
 
 
 def test_twins_learn_and_are_measured_like_the_le(tmp_path: Path) -> None:
@@ -69,7 +85,7 @@ def test_twins_learn_and_are_measured_like_the_le(tmp_path: Path) -> None:
     )
     own = {"le": quality(make(tmp_path), log, unseen, p)}
     found = le_yardsticks.assemble({**own, "content_start": own["le"]}, twins, le_yardsticks.states(log, unseen, {}, 6))
-    found["actions"] = {"le": {"share5": 0.25}}
+    found["actions"] = {"le": {"share5": 0.25, "history1": 0.125, "history5": 0.5, "steps_that_repeat": 0.0625}}
     # The next item follows from the last one alone: whatever reads it learns the rule, which the untrained LE lacks.
     state = found["test"]["state"]
     assert state["small_transformer"]["ndcg10"] > 0.9 > state["le"]["ndcg10"]
@@ -79,4 +95,5 @@ def test_twins_learn_and_are_measured_like_the_le(tmp_path: Path) -> None:
     assert summary["test"]["NDCG@10, small transformer"] == state["small_transformer"]["ndcg10"]
     headline = le_yardsticks.headline(found)
     assert headline["le_action_share5"] == 0.25
+    assert (headline["le_action_history1"], headline["le_action_steps_that_repeat"]) == (0.125, 0.0625)
     assert headline["reward_auc_uniform"] == round(found["valid"]["reward"]["le"]["auc_uniform"], 4)

@@ -142,6 +142,8 @@ def write_inputs(data: Path) -> None:
         data / "le_quality" / "state.csv", [{"method": "le", "ndcg10": 0.0813}, {"method": "text", "ndcg10": 0.01}]
     )
     write_csv(data / "le_quality" / "actions.csv", [{"source": "le", "share5": 0.302}])
+    own = {"history1": 0.125, "steps_that_repeat": 0.0625}
+    write_json(data / "le_quality" / "quality.json", {"users": 9, "actions": {"le": own}})
     write_csv(data / "le_quality" / "reliability.csv", [{"predicted": 0.2, "observed": 0.3, "count": 4}])
     epochs = [{"phase": "heads", "epoch": e, "ndcg10": 0.01 * e, "reward_accuracy": 0.6} for e in (0, 1)]
     write_csv(data / "le_curve.csv", epochs)
@@ -173,7 +175,20 @@ def test_the_page_is_whole(data: Path) -> None:
     parsed, text = make(data)
     names = re.findall(r'<section id="(\w+)"', text)
     assert names == ["headline", "table", "parts", "le", "slices", "curves", "rewards", "value", "examples"]
-    for number in ("0.1234", "0.2345", "0.0777", "0.4567", "+0.1111", "0.432", "0.0813", "0.710", "0.302", "12,345"):
+    for number in (
+        "0.1234",
+        "0.2345",
+        "0.0777",
+        "0.4567",
+        "+0.1111",
+        "0.432",
+        "0.0813",
+        "0.710",
+        "0.302",
+        "12.5 %",
+        "6.2 %",
+        "12,345",
+    ):
         assert number in parsed.text
     assert "is more than chance" in parsed.text
     assert "Weak here" in parsed.text

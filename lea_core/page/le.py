@@ -64,7 +64,8 @@ def _states(source: Source) -> str:
         for row in entries
         if (value := number(row, "ndcg10")) is not None and not str(row["method"]).endswith("_unmasked")
     ]
-    return _bars("State: NDCG@10 of the next item (test)", found, "Seen items are masked for all.") if found else ""
+    note = "Items of the history are left out, but for the LE and its twins, which know how often users repeat one."
+    return _bars("State: NDCG@10 of the next item (test)", found, note) if found else ""
 
 
 def _rewards(source: Source) -> str:
@@ -115,6 +116,10 @@ def _proposals(source: Source) -> str:
     entries = read_csv(source.data / "le_quality/actions.csv") or []
     found = [(str(row["source"]), value) for row in entries if (value := number(row, "share5")) is not None]
     note = "Share of the first five proposals that the user takes later on."
+    own = (source.json("le_quality/quality.json") or {}).get("actions", {}).get("le", {})
+    if "history1" in own:
+        note += f" Of the LE's first ones {100 * own['history1']:.1f} % are items that the user has had, which "
+        note += f"{100 * own['steps_that_repeat']:.1f} % of the steps repeat."
     return _bars("Actions: proposals that come true", found, note, 3) if found else ""
 
 
