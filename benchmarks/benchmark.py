@@ -27,7 +27,8 @@ from benchmarks.benchmark_summary import HR, NDCG, Found, beside_baseline, best,
 from benchmarks.common import ROOT, where
 from lea_core.artifacts import publish_file, write_csv
 from lea_core.convergence import cautions
-from lea_core.errors import LeaError, run
+from lea_core.entry import run
+from lea_core.errors import LeaError
 from lea_core.evidence import compare_users
 from lea_core.results import interval
 from lea_core.what_bought_what import WORDS, section

@@ -27,7 +27,8 @@ from benchmarks.benchmark_params import BENCHMARK, CELLS, HOME, cells_of, params
 from benchmarks.benchmark_stage import RUNNER
 from benchmarks.benchmark_store import STORE, read_kept
 from benchmarks.common import absent_source
-from lea_core.errors import LeaError, run, warn
+from lea_core.entry import run
+from lea_core.errors import LeaError, warn
 from lea_core.params import read_yaml
 
 BASELINES = {"baselines": "text_knn", "evaluate_le": "le"}  # stages, and the last baseline that each makes

@@ -22,7 +22,8 @@ import psutil
 from benchmarks.benchmark_params import FOLDER
 from benchmarks.common import stage_environment, where
 from lea_core.artifacts import write_json
-from lea_core.errors import LeaError, run
+from lea_core.entry import run
+from lea_core.errors import LeaError
 from lea_core.params import Params, load
 
 RUNNER = "LEA_BENCHMARK_RUNNER"

@@ -1,6 +1,6 @@
 """What each stage cost when it last ran: seconds, peak memory, tokens that the LLM read.
 
-In: a stage's run, from `errors.run`; tokens from the stages that count them. Out: costs/REPOSITORY/STAGE.json in the
+In: a stage's run, from `entry.run`; tokens from the stages that count them. Out: costs/REPOSITORY/STAGE.json in the
 cache folder, beyond DVC's reach: a stage that DVC restores from its cache keeps the cost of its last real run. What
 cannot be measured or written is left out; it never fails a stage.
 """

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from lea_core.errors import no_arguments, run
+from lea_core.entry import no_arguments, run
 
 DATA = Path("data")
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lea_core import tables
-from lea_core.errors import LeaError, run
+from lea_core.entry import run
+from lea_core.errors import LeaError
 from lea_core.params import load
 
 DATA = Path("data")

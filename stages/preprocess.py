@@ -11,7 +11,7 @@ from pathlib import Path
 from lea_core import datasets, tables
 from lea_core.artifacts import publish_folder, write_json
 from lea_core.datasets.tables import read
-from lea_core.errors import no_arguments, run
+from lea_core.entry import no_arguments, run
 from lea_core.leaks import check_no_leak
 from lea_core.params import load
 from lea_core.parts import SCHEMAS, table_path

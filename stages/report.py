@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from lea_core.artifacts import publish_folder, read_json, write_csv, write_json
-from lea_core.errors import no_arguments, run
+from lea_core.entry import no_arguments, run
 from lea_core.params import load
 
 DATA = Path("data")

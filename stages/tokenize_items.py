@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core.errors import no_arguments, run
+from lea_core.entry import no_arguments, run
 
 ITEMS, LLM, OUT = Path("data/interactions/items.parquet"), Path("data/llm"), Path("data/item_tokens")
 VECTORS = Path("data/items/le.parquet")

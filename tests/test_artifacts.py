@@ -148,13 +148,13 @@ FULL_DISK = """
 import resource
 from pathlib import Path
 import numpy as np
-from lea_core import artifacts, errors
+from lea_core import artifacts, entry
 
 def main(argv):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
     {write}
 
-errors.run(main)
+entry.run(main)
 """
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lea_core.errors import LeaError, run, warn
+from lea_core.entry import run
+from lea_core.errors import LeaError, warn
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,14 +66,14 @@ FULL_DISK = """
 import os
 from pathlib import Path
 import pyarrow as pa
-from lea_core import artifacts, errors, tables
+from lea_core import artifacts, entry, tables
 
 def main(argv):
     with artifacts.publish_file(Path("data/old.json")) as temporary:
         os.symlink("/dev/full", temporary)  # the kernel answers every write with 'no space left'
         {write}
 
-errors.run(main)
+entry.run(main)
 """
 
 
@@ -100,7 +101,7 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path: Path, write: s
 INTERRUPTED = """
 import time
 from pathlib import Path
-from lea_core import artifacts, errors
+from lea_core import artifacts, entry
 
 def main(argv):
     with artifacts.publish_folder(Path("data/le")) as folder:
@@ -108,7 +109,7 @@ def main(argv):
         print("writing", flush=True)
         time.sleep(60)
 
-errors.run(main)
+entry.run(main)
 """
 
 

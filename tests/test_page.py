@@ -331,7 +331,7 @@ def test_texts_fit() -> None:
     assert charts.text_width(charts.fit("a very long name of a variant", 100)) <= 100
 
 
-STAGE = "from lea_core.errors import run\nfrom lea_core.costs import note_tokens\n"
+STAGE = "from lea_core.entry import run\nfrom lea_core.costs import note_tokens\n"
 
 
 def test_a_stage_leaves_its_cost_and_a_failed_one_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_a_mistake_of_one_is_told_and_a_killed_one_too() -> None:
 def start_two(folder: Path) -> subprocess.Popen[str]:
     """A process with two sleeping children, who wrote their names into `folder`."""
     code = (
-        "from lea_core.errors import run; from lea_core.processes import side_by_side; "
+        "from lea_core.entry import run; from lea_core.processes import side_by_side; "
         "from tests.test_processes import sleep_and_tell; "
         f"run(lambda argv: print(side_by_side(sleep_and_tell, [{str(folder)!r}] * 2)))"
     )

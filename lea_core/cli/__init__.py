@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from lea_core.cli import doctor, le, new_items, policy, printing, recommend, report, settings, tuning
-from lea_core.errors import run
+from lea_core.entry import run
 
 STATUS = """Exit status: 0 done; 1 a mistake, in one line on stderr; 2 an unknown command or option; 3 done, but lines
 of the input were refused, each named on stderr (recommend); 130 interrupted; 141 the reader of the output has gone."""
