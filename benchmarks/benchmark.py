@@ -8,6 +8,8 @@ In: the cells that have run with the present parameters, here (benchmarks/.work/
   benchmark.md   tables, beside what others have published
   summary.json   by data set: the best variant with LE parts, chosen by validation NDCG@10, against its supervised twin
 
+and their picture, docs/benchmark.png (benchmark_plot.py).
+
 Differences are by user; one interval is over users, a user's score the mean over the seeds, the other over users and
 seeds (lea_core/significance.py). p is that of the paired randomisation test over users, corrected by Holm over all
 variants of the data set that have a twin (lea_core/evidence.py). Any two kept results are compared by
@@ -22,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.benchmark_params import CELLS, FOLDER, params_of, read_benchmark
+from benchmarks.benchmark_plot import draw
 from benchmarks.benchmark_store import STORE, keep, read_kept, seeds_of
 from benchmarks.benchmark_summary import HR, NDCG, Found, beside_baseline, best, collect, summary, uses_le
 from benchmarks.common import ROOT, where
@@ -34,6 +37,7 @@ from lea_core.results import interval
 from lea_core.what_bought_what import WORDS, section
 
 RESULTS = ROOT / "benchmarks" / "results"
+PICTURE = ROOT / "docs" / "benchmark.png"
 COLUMNS = ("dataset", "backbone", "variant", "seed", "split", "metric", "value")
 
 
@@ -173,7 +177,7 @@ def keep_all(known: Mapping[str, Any]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Write the three files; or, given a data set and two of its results, print how the first differs."""
+    """Write files and picture; or, given a data set and two of its results, print how the first differs."""
     known = read_benchmark()
     if argv:
         print(difference(known, argv))
@@ -193,6 +197,8 @@ def main(argv: list[str]) -> None:
     for path, content in (("summary.json", json.dumps(result, indent=1) + "\n"), ("benchmark.md", text)):
         with publish_file(RESULTS / path) as temporary:
             temporary.write_text(content, encoding="utf-8")
+    with publish_file(PICTURE) as temporary:
+        draw([found for found in collected if found.notes], temporary)
     for found in collected:
         print(f"{found.name}: {len(found.notes)} of {len(found.params.variants)} cells have run")
 

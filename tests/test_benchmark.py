@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from dvc.repo import Repo
 
-from benchmarks import benchmark
+from benchmarks import benchmark, benchmark_plot
 from benchmarks.benchmark_params import CELLS, HOME, cells_of, params_of, read_benchmark, variants_of
 from benchmarks.benchmark_run import drop_broken_lock, targets
 from benchmarks.benchmark_stage import lives, own_parameters
@@ -331,6 +331,21 @@ def test_the_page(tiny: tuple[Params, Path]) -> None:
         in text
     )
     assert "sa2c" not in text  # of other parameters
+
+
+def test_the_picture(tiny: tuple[Params, Path], tmp_path: Path) -> None:
+    found = benchmark.collect("scientific", *tiny)
+    systems, parts = benchmark_plot.picture([found]).axes
+    # By their NDCG@10 on test; the asterisk is for the best on validation of those with LE parts.
+    names = ["SASRec supervised, LE", "SASRec SNQN, LE *", "SASRec SNQN", "SASRec supervised", "popularity"]
+    assert [label.get_text() for label in systems.get_yticklabels()] == names
+    assert [bar.get_width() for bar in systems.patches] == pytest.approx([0.9, 0.7, 0.4, 0.2, 0.1])
+    # In SNQN (.4) states, .8, and their controls, .5 and .1; the reward stands there without any.
+    assert [label.get_text() for label in parts.get_yticklabels()] == ["state, LE", "shuffled", "text", "reward, LE"]
+    dots = [line.get_xdata()[0] for line in parts.lines if line.get_marker() == "o"]
+    assert dots == pytest.approx([0.4, 0.1, -0.3, 0.1])
+    benchmark_plot.draw([found, found], tmp_path / "benchmark.png")
+    assert (tmp_path / "benchmark.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_nothing_has_run(tmp_path: Path) -> None:
