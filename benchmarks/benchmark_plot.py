@@ -144,12 +144,11 @@ def _parts(axes: Axes, found: Found) -> None:
         names.append(_part_words(row, found))
         place += 1.0
     axes.axvline(0.0, color="black", lw=0.8)
-    axes.set(yticks=ticks, yticklabels=names, xlabel="difference of NDCG@10; 95 % interval over users and seeds")
     others = list(dict.fromkeys(row["other"] for row in rows))
-    if len(others) == 1:
-        axes.set_title(f"{_word(found.name)}: one part of the LE in {_method(others[0])}, or a control (grey)")
-    else:
-        axes.set_title(f"{_word(found.name)}: one part of the LE in each method")
+    alone = len(others) == 1
+    base = _method(others[0]) if alone else "the method without it"
+    axes.set(yticks=ticks, yticklabels=names, xlabel=f"NDCG@10 over {base}, 95 % interval")
+    axes.set_title(f"{_word(found.name)}: a part of the LE (orange){', its controls (grey)' if alone else ''}")
     axes.grid(axis="x", alpha=0.25, lw=0.6)
 
 
