@@ -31,12 +31,7 @@ NEW = "# Settings of each variant on {name}, found by `make tune`. `lea use sett
 
 
 def with_variants(params: Params, methods: Sequence[str], backbone: str) -> Params:
-    """The parameters with a variant without LE parts for each method; another backbone has the space of SASRec."""
-    space = {key: dimension.model_dump() for key, dimension in params.tune.space.items()}
-    if backbone != "sasrec":
-        fields = getattr(params.backbones, backbone).model_dump()
-        own = {key: value for key, value in space.items() if key.removeprefix("backbones.sasrec.") in fields}
-        space |= {key.replace("sasrec", backbone): value for key, value in own.items()}
+    """The parameters with a variant without LE parts for each method."""
     plain = {
         "backbone": backbone,
         "state": "none",
@@ -47,7 +42,17 @@ def with_variants(params: Params, methods: Sequence[str], backbone: str) -> Para
     }
     end = "" if backbone == "sasrec" else f"-{backbone}"
     variants = {f"{method}{end}": {**plain, "method": method, "set": {}} for method in methods}
-    return changed(params, {"variants": variants, "tune.space": space})
+    return changed(params, {"variants": variants, "tune.space": space_for(params, backbone)})
+
+
+def space_for(params: Params, backbone: str) -> dict[str, Any]:
+    """The space of the tuning; another backbone has that of SASRec, as far as it has the same keys."""
+    space = {key: dimension.model_dump() for key, dimension in params.tune.space.items()}
+    if backbone != "sasrec":
+        fields = getattr(params.backbones, backbone).model_dump()
+        own = {key: value for key, value in space.items() if key.removeprefix("backbones.sasrec.") in fields}
+        space |= {key.replace("sasrec", backbone): value for key, value in own.items()}
+    return space
 
 
 def keep_rows(name: str, new: list[dict[str, Any]]) -> None:
