@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 from dvc.repo import Repo
 
-from benchmarks import benchmark, benchmark_plot
+from benchmarks import benchmark, benchmark_plot, tune_cells
 from benchmarks.benchmark_params import CELLS, HOME, cells_of, params_of, read_benchmark, variants_of
 from benchmarks.benchmark_run import drop_broken_lock, targets
 from benchmarks.benchmark_stage import lives, own_parameters
 from benchmarks.benchmark_store import keep, parameters_of, read_kept
+from lea_core import tune
 from lea_core.artifacts import write_csv, write_json
 from lea_core.errors import LeaError
 from lea_core.evaluation import write_evaluation
@@ -76,6 +77,23 @@ def test_settings_of_one_part_are_also_those_of_its_controls() -> None:
     variants = variants_of(data, "scientific")
     changed = {name for name, variant in variants.items() if "train.le.state_alignment" in variant["set"]}
     assert changed == {name for name in variants if name.startswith("sasrec-snqn-state")}
+
+
+def test_cells_are_tuned_in_the_space_of_their_backbone() -> None:
+    cells = ["gru4rec-supervised", "gru4rec-snqn-lea"]
+    params = tune_cells.asked(BENCHMARK, "scientific", cells, 6)
+    assert params.tune.trials == 6
+    assert params.tune.space["backbones.gru4rec.dropout"] == params.tune.space["backbones.sasrec.dropout"]
+    for name in cells:
+        tune.check(params, name)  # what benchmark.yaml says lies in it
+        found = {key.rpartition(".")[0] for key in tune.space_of(params, name)}
+        assert found == {"train", "backbones.gru4rec"} | ({"methods.snqn"} if "snqn" in name else set())
+    with pytest.raises(LeaError, match="gru4rec and sasrec: tune one backbone at a time"):
+        tune_cells.asked(BENCHMARK, "scientific", ["gru4rec-snqn", "sasrec-snqn"], 6)
+    with pytest.raises(LeaError, match="scientific has no cell gru4rec-snq: give names of"):
+        tune_cells.asked(BENCHMARK, "scientific", ["gru4rec-snq"], 6)
+    with pytest.raises(LeaError, match="has no data set scientifc: give one of scientific, lastfm"):
+        tune_cells.asked(BENCHMARK, "scientifc", cells, 6)
 
 
 def test_a_mistake_names_the_file_and_the_key() -> None:
