@@ -77,9 +77,9 @@ def write_summary() -> None:
     lines = [
         "# Settings by the same number of trials",
         "",
-        f"`make tune`; of -cells `python -m benchmarks.tune_cells`. Validation {SCORE}, one seed each; the first trial is",
-        "params.yaml or benchmark.yaml. Every trial: [tuning/](tuning). So few trials of one seed are a coarse search: a",
-        "seed moves a score on MovieLens by .004.",
+        f"`make tune`; of cells `python -m benchmarks.tune_cells`. Validation {SCORE}, one seed each; the first trial",
+        "is params.yaml or benchmark.yaml. Every trial: [tuning/](tuning). So few trials of one seed are a coarse",
+        "search: a seed moves a score on MovieLens by .004.",
         "",
         "| data | variant | trials | first | best | at trial | best settings | seconds |",
         "|---|---|--:|--:|--:|--:|---|--:|",
