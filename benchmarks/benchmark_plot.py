@@ -42,7 +42,7 @@ def draw(all_found: Sequence[Found], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure = picture(all_found)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format="png")  # a temporary name says nothing of it
     plt.close(figure)
 
 
