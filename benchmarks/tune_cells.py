@@ -45,7 +45,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--trials", type=int, required=True)
     options = parser.parse_args(argv)
     params = asked(read_benchmark(), options.data, options.cells, options.trials)
-    studies = tune(params, FOLDER / options.data / "data", options.cells, options.data)
+    data = FOLDER / options.data / "data"
+    if not data.exists():
+        made = " ".join(f"{stage}@{options.data}" for stage in ("annotate", "augment", "rank"))
+        raise LeaError(f"{data}: not found: run `make benchmark`, or `dvc repro {made}` in benchmarks/, to make it")
+    studies = tune(params, data, options.cells, options.data)
     label = f"{options.data}-cells"
     keep_rows(label, rows(studies, label))
     write_summary()

@@ -79,7 +79,7 @@ def test_settings_of_one_part_are_also_those_of_its_controls() -> None:
     assert changed == {name for name in variants if name.startswith("sasrec-snqn-state")}
 
 
-def test_cells_are_tuned_in_the_space_of_their_backbone() -> None:
+def test_cells_are_tuned_in_the_space_of_their_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = ["gru4rec-supervised", "gru4rec-snqn-lea"]
     params = tune_cells.asked(BENCHMARK, "scientific", cells, 6)
     assert params.tune.trials == 6
@@ -94,6 +94,9 @@ def test_cells_are_tuned_in_the_space_of_their_backbone() -> None:
         tune_cells.asked(BENCHMARK, "scientific", ["gru4rec-snq"], 6)
     with pytest.raises(LeaError, match="has no data set scientifc: give one of scientific, lastfm"):
         tune_cells.asked(BENCHMARK, "scientifc", cells, 6)
+    monkeypatch.setattr(tune_cells, "FOLDER", tmp_path)
+    with pytest.raises(LeaError, match="not found: run `make benchmark`, or `dvc repro annotate@lastfm augment@lastfm"):
+        tune_cells.main(["lastfm", "gru4rec-snqn", "--trials", "2"])
 
 
 def test_a_mistake_names_the_file_and_the_key() -> None:
