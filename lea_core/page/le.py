@@ -118,8 +118,8 @@ def _proposals(source: Source) -> str:
     note = "Share of the first five proposals that the user takes later on."
     own = (source.json("le_quality/quality.json") or {}).get("actions", {}).get("le", {})
     if "history1" in own:
-        note += f" Of the LE's first ones {100 * own['history1']:.1f} % are items that the user has had, which "
-        note += f"{100 * own['steps_that_repeat']:.1f} % of the steps repeat."
+        note += f" Of the LE's first ones the user has had {100 * own['history1']:.1f} %; of the steps "
+        note += f"{100 * own['steps_that_repeat']:.1f} % repeat an item."
     return _bars("Actions: proposals that come true", found, note, 3) if found else ""
 
 
