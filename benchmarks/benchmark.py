@@ -25,6 +25,7 @@ from typing import Any
 
 from benchmarks.benchmark_params import CELLS, FOLDER, params_of, read_benchmark
 from benchmarks.benchmark_plot import draw
+from benchmarks.benchmark_slices import by_events, keep_events
 from benchmarks.benchmark_store import STORE, keep, read_kept, seeds_of
 from benchmarks.benchmark_summary import HR, NDCG, Found, beside_baseline, best, collect, summary, uses_le
 from benchmarks.common import ROOT, where
@@ -33,7 +34,7 @@ from lea_core.convergence import cautions
 from lea_core.entry import run
 from lea_core.errors import LeaError
 from lea_core.evidence import compare_users
-from lea_core.results import interval
+from lea_core.results import best_baseline, interval
 from lea_core.what_bought_what import WORDS, section
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -83,7 +84,7 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
         lines += [text.replace("## What", "### What")] if text else []
         lines += [f"- {part}: {said(verdict)}." for part, verdict in found.beats.items()]
         lines += [""] if found.beats else []
-        lines += asked(found)
+        lines += asked(found) + for_which_events(found)
     return "\n".join(lines)
 
 
@@ -153,6 +154,16 @@ def asked(found: Found) -> list[str]:
     ]
 
 
+def for_which_events(found: Found) -> list[str]:
+    """The best variant with LE parts on each kind of test events; nothing where none or too little is kept."""
+    chosen, rival = best(found, uses_le), best_baseline(found.results, NDCG)
+    if found.events is None or chosen is None or chosen["twin"] is None or rival is None:
+        return []
+    beside = [chosen["twin"], rival.name]
+    names = dict.fromkeys([chosen["best_lea"], *beside, "text_knn", "le"])
+    return by_events({name: found.kept[name] for name in names if name in found.kept}, found.events, beside)
+
+
 def difference(known: Mapping[str, Any], argv: Sequence[str]) -> str:
     """Of two kept results of a data set, in words. Raises `LeaError` where one is not kept."""
     if len(argv) != 3 or argv[0] not in known["data"]:
@@ -173,7 +184,9 @@ def difference(known: Mapping[str, Any], argv: Sequence[str]) -> str:
 def keep_all(known: Mapping[str, Any]) -> None:
     """Keep what has run here."""
     for name in known["data"]:
-        keep(params_of(known, name)[1], FOLDER / name, STORE / name)
+        params = params_of(known, name)[1]
+        keep(params, FOLDER / name, STORE / name)
+        keep_events(params, FOLDER / name, STORE / name)
 
 
 def main(argv: list[str]) -> None:

@@ -52,10 +52,7 @@ def parameters_of(params: Params, name: str) -> dict[str, Any]:
         "rank": params.rank.model_dump(mode="json"),
         "controls": params.controls.seed,
     }
-    data = {
-        "dataset": _without_sources(params.dataset.model_dump(mode="json")),
-        "preprocess": params.preprocess.model_dump(mode="json"),
-    }
+    data = data_of(params)
     if name in params.variants:
         own = {**own_parameters(params, name), **data}
         return {**own, **le} if params.variants[name].uses_le else own
@@ -65,6 +62,14 @@ def parameters_of(params: Params, name: str) -> dict[str, Any]:
         **data,
     }
     return {**own, **le} if name in TEXTS else own
+
+
+def data_of(params: Params) -> dict[str, Any]:
+    """What the log of a data set depends on, and no path of this machine."""
+    return {
+        "dataset": _without_sources(params.dataset.model_dump(mode="json")),
+        "preprocess": params.preprocess.model_dump(mode="json"),
+    }
 
 
 def _without_sources(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.benchmark_slices import Events, read_events
 from benchmarks.benchmark_store import Kept, read_kept, stage_seconds
 from lea_core.evidence import Scores, compare_users, comparison_rows, twin_pairs
 from lea_core.params import FOLDERS, Params
@@ -36,6 +37,7 @@ class Found:
     asked: list[dict[str, Any]]  # comparisons that benchmark.yaml names
     parts: list[dict[str, Any]]
     beats: dict[str, dict[str, Any]]  # by part of the LE
+    events: Events | None  # what is known of its test events
 
     @property
     def results(self) -> list[Result]:
@@ -62,7 +64,7 @@ def collect(name: str, params: Params, store: Path, pairs: Sequence[Sequence[str
     asked = comparison_rows(both, NDCG, scores)
     alike = [without_le_settings(result) for result in results]
     parts, beats = rows(scores, alike, NDCG), beats_its_controls(scores, params, alike)
-    return Found(name, params, kept, stage_seconds(store), compared, asked, parts, beats)
+    return Found(name, params, kept, stage_seconds(store), compared, asked, parts, beats, read_events(params, store))
 
 
 def without_le_settings(result: Result) -> Result:

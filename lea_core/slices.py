@@ -24,6 +24,14 @@ from lea_core.sequences import Sequences
 
 HISTORY_BANDS = ((1, 4), (5, 9), (10, 19), (20, 49), (50, None))
 SHARES = {"head": 1 / 3, "middle": 2 / 3, "tail": np.inf}
+FEW = 50  # events of a band below which nothing is to be said of it
+TITLES = {
+    "history": "Events before it",
+    "item": "Popularity of the item",
+    "training": "The item in training",
+    "le": "The user and the LE",
+    "repeat": "The item before",
+}
 
 # Of each slice: the names of its bands, and for every event the index of its own, (N,).
 Slices = dict[str, tuple[list[str], np.ndarray]]

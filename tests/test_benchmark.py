@@ -1,32 +1,22 @@
-"""The paper-scale benchmark: what is run and in which order, what DVC makes of it, and what is said of the results."""
+"""The paper-scale benchmark: what is run and in which order, and what DVC makes of it."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from dvc.repo import Repo
 
-from benchmarks import benchmark, benchmark_plot, tune_cells
+from benchmarks import tune_cells
 from benchmarks.benchmark_params import CELLS, HOME, cells_of, params_of, read_benchmark, variants_of
 from benchmarks.benchmark_run import drop_broken_lock, targets
 from benchmarks.benchmark_stage import lives, own_parameters
-from benchmarks.benchmark_store import keep, parameters_of, read_kept
 from lea_core import tune
-from lea_core.artifacts import write_csv, write_json
 from lea_core.errors import LeaError
-from lea_core.evaluation import write_evaluation
-from lea_core.params import FOLDERS, Params, read_yaml
-from lea_core.sequences import Sequences
-from lea_core.tables import RANKS, vectors
-from tests.tiny_project import log, write_log, write_tokens
+from lea_core.params import FOLDERS, read_yaml
 
 BENCHMARK = read_benchmark()
 
@@ -185,201 +175,3 @@ def test_a_broken_lock_is_removed(tmp_path: Path, capsys: pytest.CaptureFixture[
         drop_broken_lock(path)
         assert not path.exists(), whole[:cut]
     assert "is broken and made anew" in capsys.readouterr().err
-
-
-# ---- the collector
-
-
-def write_ranks(folder: Path, sequences: Sequences, seeds: list[int], shares: dict[str, float]) -> None:
-    """Ranks of made-up policies: by split, the item of this share of the users is first, that of the others at 99."""
-    parts = []
-    for seed in seeds:
-        for split, share in shares.items():
-            users, positions = sequences.targets(split)
-            numbers = {
-                "seed": np.full(len(users), seed),
-                "user": users,
-                "position": positions,
-                "item": sequences.items[sequences.offsets[users] + positions],
-                "rank": np.where(users < share * sequences.num_users, 1.0, 99.0),
-            }
-            columns: dict[str, Any] = {name: pa.array(column, RANKS[name]) for name, column in numbers.items()}
-            columns |= {"split": pa.array([split] * len(users)), "event": pa.array([""] * len(users))}
-            columns |= {"top": vectors(np.zeros((len(users), 1), dtype=np.int32))}
-            parts.append(pa.table({name: columns[name] for name in RANKS}))
-    write_evaluation(folder, pa.concat_tables(parts), sequences, [5, 10, 20])
-
-
-SHARES = {  # valid, test
-    "sasrec-supervised": (0.2, 0.2),
-    "sasrec-snqn": (0.3, 0.4),
-    "sasrec-snqn-lea": (0.6, 0.7),
-    "sasrec-supervised-lea": (0.5, 0.9),  # better on test, which must not count
-    "sasrec-snqn-state": (0.4, 0.8),
-    "sasrec-snqn-state-shuffled": (0.9, 0.5),
-    "sasrec-snqn-state-text": (0.1, 0.1),
-    "sasrec-snqn-reward": (0.1, 0.5),
-}
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> tuple[Params, Path]:
-    """A data set of 100 users of whose cells eight have run, and a ninth with other parameters."""
-    _, params = params_of({**BENCHMARK, "changes": {"train.seeds": [0, 1]}}, "scientific")
-    sequences = log(100)
-    write_log(tmp_path, sequences)
-    write_tokens(tmp_path)
-    data = tmp_path / "data"
-    for name, (valid, test) in {**SHARES, "sasrec-sa2c-lea": (1.0, 1.0)}.items():
-        write_ranks(data / "evaluations" / name, sequences, [0, 1], {"valid": valid, "test": test})
-        policy = data / "policies" / name
-        policy.mkdir(parents=True)
-        write_json(policy / "training.json", {"seeds": {str(s): {"seconds": 1.0, "best_epoch": 2} for s in (0, 1)}})
-        write_csv(policy / "curves.csv", [{"seed": 0, "epoch": 2, "NDCG@10": valid}])
-        where = {"commit": "c" * 40, "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
-        note = {"parameters": own_parameters(params, name), "seconds": 1800.0, "where": where}
-        if name not in SHARES:
-            note["parameters"]["train"]["learning_rate"] = 1.0
-        write_json(data / "cells" / f"{name}.json", note)
-    write_json(data / "seconds" / "finetune_le.json", {"seconds": 5400.0})
-    write_ranks(data / "baselines" / "popularity", sequences, [0], {"valid": 0.1, "test": 0.1})
-    write_json(data / "baselines" / "popularity" / "cost.json", {"seconds_per_user": 0.0, "needs_llm": False})
-    keep(params, tmp_path, tmp_path / "store")
-    return params, tmp_path / "store"
-
-
-def test_what_is_kept_is_enough(tiny: tuple[Params, Path], tmp_path: Path) -> None:
-    params, store = tiny
-    before = benchmark.summary(benchmark.collect("scientific", params, store))
-    shutil.rmtree(tmp_path / "data")  # the machine is gone
-    keep(params, tmp_path, store)
-    assert benchmark.summary(benchmark.collect("scientific", params, store)) == before
-    kept = read_kept(params, store, "sasrec-snqn")
-    assert kept is not None
-    assert kept.users.users.tolist() == list(range(100))
-    assert kept.users.scores.tolist() == [[float(user < 40) for user in range(100)]] * 2
-    assert [kept.result.valid["HR@10"].seeds, kept.result.best_epochs] == [[0.3, 0.3], [2, 2]]
-    assert str(tmp_path) not in (store / "sasrec-snqn.json").read_text()
-
-
-def test_what_is_kept_is_of_the_same_parameters(tiny: tuple[Params, Path]) -> None:
-    params, store = tiny
-    other = params.model_copy(update={"rank": params.rank.model_copy(update={"items": 7})})
-    assert read_kept(other, store, "sasrec-snqn-state") is None
-    assert read_kept(other, store, "sasrec-snqn") is not None  # reads nothing of the LE
-    assert read_kept(params, store, "popularity") is not None
-    raw = json.dumps(parameters_of(params, "sasrec-snqn-state"))
-    assert "sha256" in raw
-    assert "interactions.parquet" not in raw
-
-
-def test_the_summary(tiny: tuple[Params, Path]) -> None:
-    found = benchmark.collect("scientific", *tiny)
-    own = benchmark.summary(found)
-    assert (own["cells"], own["of"]) == (8, 67)
-    assert (own["best_lea"], own["chosen_among"]) == ("sasrec-snqn-lea", 4)
-    assert own["best_lea_valid_ndcg10"] == pytest.approx(0.6)
-    assert own["best_lea_ndcg10"] == own["best_lea_hr10"] == pytest.approx(0.7)
-    assert (own["twin"], own["twin_ndcg10"]) == ("sasrec-supervised", pytest.approx(0.2))
-    assert own["gain_percent"] == pytest.approx(250.0)
-    assert own["low"] < 0.5 < own["high"]
-    assert own["low_with_seeds"] == pytest.approx(0.5 - 1.984 * (0.25 / 99) ** 0.5, abs=1e-4)
-    assert own["p_holm_with_seeds"] < 1e-12
-    # 50 of 100 users better and none worse; 7 variants have a twin, and the least p of 10,000 draws is 2/10,000.
-    assert own["p_holm"] < 7 * 3e-4
-    assert own["all_parts"]["chosen_among"] == 2
-    # Popularity, .1, is the only baseline; 60 of 100 users differ: .6 -+ 1.984 sqrt(.24 / 99), for no seed does.
-    assert (own["best_baseline"]["name"], own["best_baseline"]["ndcg10"]) == ("popularity", pytest.approx(0.1))
-    assert own["best_baseline"]["difference"] == pytest.approx(0.6)
-    assert own["best_baseline"]["low_with_seeds"] == pytest.approx(0.6 - 1.984 * (0.24 / 99) ** 0.5, abs=1e-4)
-    assert list(own["parts"]) == ["state"]  # no control of the reward has run
-    assert own["parts"]["state"]["beats_its_controls"]
-    assert own["parts"]["state"]["best_control"] == "sasrec-snqn-state-shuffled"
-    assert own["parts"]["state"]["difference"] == pytest.approx(0.3)
-    assert (own["parts"]["state"]["controls_run"], own["parts"]["state"]["controls"]) == (2, 6)
-
-
-def test_two_kept_results(tiny: tuple[Params, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    params, store = tiny
-    monkeypatch.setattr(benchmark, "params_of", lambda *_: ({}, params))
-    monkeypatch.setattr(benchmark, "STORE", store.parent)
-    store.rename(store.with_name("scientific"))
-    text = benchmark.difference(BENCHMARK, ["scientific", "sasrec-snqn-lea", "sasrec-snqn"])
-    # .7 and .4 of the users; no seed differs, so .3 -+ 1.984 sqrt(.21 / 99)
-    assert text.startswith("sasrec-snqn-lea - sasrec-snqn: NDCG@10 +0.3000; over users +0.2")
-    assert "; over users and seeds +0.2086 to +0.3914, p 0.0000; not corrected" in text
-    with pytest.raises(LeaError, match="has no gru4rec-snqn of these parameters"):
-        benchmark.difference(BENCHMARK, ["scientific", "sasrec-snqn-lea", "gru4rec-snqn"])
-    with pytest.raises(LeaError, match="give one of scientific, lastfm and two names"):
-        benchmark.difference(BENCHMARK, ["scientific"])
-
-
-def test_pairs_that_are_asked_for(tiny: tuple[Params, Path]) -> None:
-    """.7 against .1 and .4 of the users; what has not run is left out."""
-    pairs = [["sasrec-snqn-lea", "popularity"], ["sasrec-snqn-lea", "sasrec-snqn"], ["gru4rec-snqn", "sasrec-snqn"]]
-    found = benchmark.collect("scientific", *tiny, pairs)
-    assert [row["difference"] for row in benchmark.summary(found)["pairs"]] == pytest.approx([0.6, 0.3])
-    low = 0.6 - 1.984 * (0.24 / 99) ** 0.5
-    assert any(
-        "| popularity | +0.6000 | +0.5" in line and f"| {low:+.4f} to" in line for line in benchmark.asked(found)
-    )
-
-
-def test_the_rows(tiny: tuple[Params, Path]) -> None:
-    found = list(benchmark.csv_rows(benchmark.collect("scientific", *tiny)))
-    assert len(found) == (8 * 2 + 1) * 2 * 6  # results and seeds, splits, metrics
-    assert {tuple(row) for row in found} == {benchmark.COLUMNS}
-    one = {"dataset": "scientific", "backbone": "sasrec", "variant": "sasrec-snqn", "seed": 1}
-    assert {**one, "split": "test", "metric": "HR@10", "value": pytest.approx(0.4)} in found
-    baseline = {"dataset": "scientific", "backbone": "", "variant": "popularity", "seed": 0}
-    assert {**baseline, "split": "valid", "metric": "NDCG@5", "value": pytest.approx(0.1)} in found
-
-
-def test_the_page(tiny: tuple[Params, Path]) -> None:
-    found = benchmark.collect("scientific", *tiny)
-    place = {"commit": "d" * 40, "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
-    text = benchmark.markdown([found], BENCHMARK["published"], place)
-    assert "cells ran at cccccccccc, collected at dddddddddd; P, 2 cores, no GPU, torch 2; 8.0 core-hours of" in text
-    assert "1.5 h of all else" in text
-    assert "8 of 67 cells have run." in text
-    assert "without the LLM: popularity, NDCG@10 0.1000. sasrec-snqn-lea differs from it by +0.6000 (users +0.5" in text
-    assert "| the same, pre-trained on other domains | 0.1360 | 0.0753 |" in text
-    assert "| popularity | 0.1000 | 0.1000 | 0.1000 |  |  |  |  | ours, baseline |" in text
-    assert "| sasrec-snqn-state-shuffled | 0.5000 ± 0.0000 | 0.5000 ± 0.0000 | 0.9000 | +0.3000 | +0.2" in text
-    assert "### What bought what" in text
-    assert (
-        "- state: beats its controls (sasrec-snqn-state against the best of 2 of 6, sasrec-snqn-state-shuffled: +0.3"
-        in text
-    )
-    assert "sa2c" not in text  # of other parameters
-
-
-def test_the_picture(tiny: tuple[Params, Path], tmp_path: Path) -> None:
-    found = benchmark.collect("scientific", *tiny)
-    systems, parts = benchmark_plot.picture([found]).axes
-    # By their NDCG@10 on test; the asterisk is for the best on validation of those with LE parts.
-    names = ["SASRec supervised, LE", "SASRec SNQN, LE *", "SASRec SNQN", "SASRec supervised", "popularity"]
-    assert [label.get_text() for label in systems.get_yticklabels()] == names
-    assert [bar.get_width() for bar in systems.patches] == pytest.approx([0.9, 0.7, 0.4, 0.2, 0.1])
-    # In SNQN (.4) states, .8, and their controls, .5 and .1; the reward stands there without any.
-    assert [label.get_text() for label in parts.get_yticklabels()] == ["state, LE", "shuffled", "text", "reward, LE"]
-    dots = [line.get_xdata()[0] for line in parts.lines if line.get_marker() == "o"]
-    assert dots == pytest.approx([0.4, 0.1, -0.3, 0.1])
-    benchmark_plot.draw([found, found], tmp_path / "benchmark.tmp-1")
-    assert (tmp_path / "benchmark.tmp-1").read_bytes()[:4] == b"\x89PNG"
-
-
-def test_nothing_has_run(tmp_path: Path) -> None:
-    _, params = params_of(BENCHMARK, "lastfm")
-    found = benchmark.collect("lastfm", params, tmp_path)
-    assert benchmark.summary(found) == {
-        "cells": 0,
-        "of": 40,
-        "best_baseline": None,
-        "all_parts": None,
-        "parts": {},
-        "pairs": [],
-    }
-    assert "0 of 40 cells have run." in benchmark.markdown(
-        [found], BENCHMARK["published"], {"commit": "", "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
-    )

@@ -10,15 +10,7 @@ from lea_core.page import charts
 from lea_core.page.charts import Line
 from lea_core.page.html import figure, grid, heat, missing, paragraph, section
 from lea_core.page.source import Source, Value, number
-
-FEW = 50  # events of a band below which its differences are not coloured
-TITLES = {
-    "history": "Events before it",
-    "item": "Popularity of the item",
-    "training": "The item in training",
-    "repeat": "The item before",
-    "le": "The user and the LE",
-}
+from lea_core.slices import FEW, TITLES
 
 
 def slices(source: Source) -> str:
