@@ -30,11 +30,10 @@ from benchmarks.benchmark_store import STORE, keep, read_kept, seeds_of
 from benchmarks.benchmark_summary import HR, NDCG, Found, beside_baseline, best, collect, summary, uses_le
 from benchmarks.common import ROOT, where
 from lea_core.artifacts import publish_file, write_csv
-from lea_core.convergence import cautions
 from lea_core.entry import run
 from lea_core.errors import LeaError
 from lea_core.evidence import compare_users
-from lea_core.results import best_baseline, interval
+from lea_core.results import best_baseline, doubts, interval
 from lea_core.what_bought_what import WORDS, section
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -78,8 +77,8 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
     ]
     for found in all_found:
         lines += [f"## {found.name}", "", *table(found, published.get(found.name, {})), ""]
-        doubts = cautions({result.name: result.curves for result in found.results})
-        lines += ["Read with care:", "", *(f"- {one}" for one in doubts), ""] if doubts else []
+        cautions = doubts(found.results)
+        lines += ["Read with care:", "", *(f"- {one}" for one in cautions), ""] if cautions else []
         text = section(found.parts, [])
         lines += [text.replace("## What", "### What")] if text else []
         lines += [f"- {part}: {said(verdict)}." for part, verdict in found.beats.items()]

@@ -1,8 +1,9 @@
 """Whether trainings ended where they should have: what a reader must know before comparing their scores.
 
-In: validation scores by epoch, of every variant and seed. Out: sentences. Two mistakes make a comparison unfair and
-look like a result: a variant that still rose when `train.epochs` ended it, and a seed that early stopping ended on the
-plateau where a policy knows popularity and nothing else yet.
+In: validation scores by epoch, of every variant and seed. Out: sentences. Three mistakes make a comparison unfair and
+look like a result: a variant that still rose when `train.epochs` ended it; a seed that early stopping ended on the
+plateau where a policy knows popularity and nothing else yet; and an actor-critic that was best in its warm-up, of which
+no checkpoint is kept, and had learned its users by heart when that ended.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 FALLEN = 0.5  # of the best seed's score: seeds that have learned differ by far less
+WARMED_UP = ("sac", "sa2c")  # the methods with a warm-up
+LOST = 0.02  # of the best validation score, between it and what was kept
 
 Curves = Mapping[str, Mapping[int, Sequence[float]]]
 
 
-def cautions(curves: Curves) -> list[str]:
+def cautions(curves: Curves, kept: Mapping[str, Sequence[float]]) -> list[str]:
     """What is doubtful, variant by variant; nothing of one without a curve.
 
-    curves: by variant and seed, the scores in the order of the epochs.
+    curves: by variant and seed, the scores in the order of the epochs. kept: by variant of a method that is
+    WARMED_UP, those of the policies that were kept, a number for each seed.
     """
     found = []
     for name, seeds in curves.items():
@@ -29,6 +33,12 @@ def cautions(curves: Curves) -> list[str]:
             found.append(
                 f"{name}: {len(rising)} of {len(seeds)} seeds were best at their last epoch, so it may not have "
                 "learned all it can: raise `train.epochs` or `train.learning_rate`."
+            )
+        peak, own = (sum(scores) / len(scores) for scores in (best.values(), kept.get(name, best.values())))
+        if own < (1.0 - LOST) * peak:
+            found.append(
+                f"{name}: on validation it was best within its warm-up ({peak:.4f}), which is no checkpoint, and has "
+                f"{own:.4f} after it: lower its method's `warmup_epochs`."
             )
         top = max(best.values())
         found += [

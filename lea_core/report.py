@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lea_core.colours import COLOURS
-from lea_core.convergence import cautions
 from lea_core.errors import LeaError
-from lea_core.results import SELECTION, Result, change, interval, twin
+from lea_core.results import SELECTION, Result, change, doubts, interval, twin
 
 if TYPE_CHECKING:
     from lea_core.evidence import Evidence  # scipy: `lea report` shows a table where only the policy is installed
@@ -152,7 +151,7 @@ def markdown(
 
 
 def _cautions(results: Iterable[Result]) -> str:
-    lines = "".join(f"- {one}\n" for one in cautions({result.name: result.curves for result in results}))
+    lines = "".join(f"- {one}\n" for one in doubts(results))
     return f"\n\nRead with care:\n\n{lines.rstrip()}" if lines else ""
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lea_core.artifacts import read_json
+from lea_core.convergence import WARMED_UP, cautions
 from lea_core.errors import LeaError
 from lea_core.tables import RANKS, read_table, to_numpy
 
@@ -222,6 +223,16 @@ def best_baseline(results: Iterable[Result], metric: str) -> Result | None:
     """The baseline that is best on validation of those that need no language model; None where there is none."""
     cheap = [result for result in results if result.cost is not None and not result.cost.needs_llm]
     return max(cheap, key=lambda result: result.valid[metric].mean, default=None)
+
+
+def doubts(results: Iterable[Result]) -> list[str]:
+    """Which trainings ended where they should not have (convergence.py)."""
+    curves, kept = {}, {}
+    for result in results:
+        curves[result.name] = result.curves
+        if result.variant and result.variant.method in WARMED_UP and SELECTION in result.valid:
+            kept[result.name] = result.valid[SELECTION].seeds
+    return cautions(curves, kept)
 
 
 def change(result: Result, results: Iterable[Result], metric: str) -> float | None:

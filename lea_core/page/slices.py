@@ -5,7 +5,7 @@ In: slices.csv, curves.csv. Out: a section each, or the line that says why it is
 
 from __future__ import annotations
 
-from lea_core.convergence import cautions
+from lea_core.convergence import WARMED_UP, cautions
 from lea_core.page import charts
 from lea_core.page.charts import Line
 from lea_core.page.html import figure, grid, heat, missing, paragraph, section
@@ -73,5 +73,15 @@ def curves(source: Source) -> str:
 
         panels.append(figure(f"{name}, best {best:.4f}", charts.responsive(draw, 256, 168)))
     lead = f"Validation {metric} by epoch, a line for each seed; all panels have the same axes."
-    notes = "".join(paragraph(words, "note") for words in cautions(scores))
+    notes = "".join(paragraph(words, "note") for words in cautions(scores, _kept(source, metric)))
     return section("curves", title, notes + grid(panels, "many"), lead)
+
+
+def _kept(source: Source, metric: str) -> dict[str, list[float]]:
+    """The validation scores of the kept policies, seed by seed, of the variants whose method has a warm-up."""
+    found = {}
+    for row in source.table:
+        metrics = source.json(f"evaluations/{row['variant']}/metrics.json") if row.get("method") in WARMED_UP else None
+        if metrics and metric in metrics["valid"]:
+            found[str(row["variant"])] = metrics["valid"][metric]["seeds"]
+    return found
