@@ -20,6 +20,7 @@ import torch
 from lea_core import environment, params
 from lea_core.cores import usable_cores
 from lea_core.item_tokens import ItemTokens
+from lea_core.llm import choose_device_and_dtype
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import leaves
 from lea_core.sequences import Sequences, read_sequences
@@ -133,4 +134,7 @@ def where() -> dict[str, Any]:
         "cores": usable_cores(),
         "gpu": gpu,
         "torch": torch.__version__,
+        "number_format": str(choose_device_and_dtype()[1]).removeprefix(
+            "torch."
+        ),  # in which a language model runs here
     }

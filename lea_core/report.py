@@ -142,11 +142,11 @@ def markdown(
 
 ## What each variant uses and costs
 
-{_markdown_table(["variant", "backbone", "method", "LE parts", "train seconds", "best epoch"], uses, left=4)}
+{markdown_table(["variant", "backbone", "method", "LE parts", "train seconds", "best epoch"], uses, left=4)}
 
 {_baselines(results)}{_slices_section(evidence.slices, headline)}{_lists_section(evidence.lists, headline)}## {le_title}
 
-{_markdown_table(le_header, le_rows)}
+{markdown_table(le_header, le_rows)}
 """
 
 
@@ -182,7 +182,7 @@ def _scores_table(results: Sequence[Result], headline: str, comparisons: Iterabl
         for r in results
     ]
     tests = DIFFERENCE if compared else ()
-    return _markdown_table(["variant", "change", *tests, headline, *others], rows)
+    return markdown_table(["variant", "change", *tests, headline, *others], rows)
 
 
 def _compared(row: Mapping[str, Any] | None) -> list[str]:
@@ -203,7 +203,7 @@ def _beside_baseline(rows: Sequence[Mapping[str, Any]], results: Sequence[Result
         f"{value}. 95 % intervals over {rows[0]['users']} users, and over users and seeds; *p* of a paired "
         f"randomisation test over the users, corrected after Holm for this table's {len(rows)}."
     )
-    return f"## Beside {name}\n\n{lead}\n\n{_markdown_table(['variant', *DIFFERENCE], cells)}\n\n"
+    return f"## Beside {name}\n\n{lead}\n\n{markdown_table(['variant', *DIFFERENCE], cells)}\n\n"
 
 
 def _baselines(results: Sequence[Result]) -> str:
@@ -214,7 +214,7 @@ def _baselines(results: Sequence[Result]) -> str:
         if r.cost
     ]
     header = ["baseline", "needs the LLM", "milliseconds per user"]
-    return f"## What the baselines cost\n\n{_markdown_table(header, rows, left=2)}\n\n" if rows else ""
+    return f"## What the baselines cost\n\n{markdown_table(header, rows, left=2)}\n\n" if rows else ""
 
 
 def _slices_section(slices: Sequence[Mapping[str, Any]], headline: str) -> str:
@@ -225,7 +225,7 @@ def _slices_section(slices: Sequence[Mapping[str, Any]], headline: str) -> str:
     for row in slices:
         bands.setdefault((row["slice"], row["band"], str(row["events"])), []).append(f"{row[metric]:.4f}")
     rows = [[*band, *values] for band, values in bands.items()]
-    return f"## {metric} by kinds of events\n\n{_markdown_table(['slice', 'band', 'events', *names], rows, left=2)}\n\n"
+    return f"## {metric} by kinds of events\n\n{markdown_table(['slice', 'band', 'events', *names], rows, left=2)}\n\n"
 
 
 def _lists_section(lists: Sequence[Mapping[str, Any]], headline: str) -> str:
@@ -237,7 +237,7 @@ def _lists_section(lists: Sequence[Mapping[str, Any]], headline: str) -> str:
         for row in lists
         if row["cutoff"] == cutoff
     ]
-    return f"## The lists of {cutoff}\n\n{_markdown_table(['variant', *names], rows)}\n\n"
+    return f"## The lists of {cutoff}\n\n{markdown_table(['variant', *names], rows)}\n\n"
 
 
 def _sections_by_event(results: Sequence[Result], headline: str) -> str:
@@ -252,7 +252,7 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:+.1f} %"
 
 
-def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """Lay out a table whose first `left` columns are text and whose others are numbers."""
     rule = ["---"] * left + ["---:"] * (len(header) - left)
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])

@@ -1,0 +1,206 @@
+"""How much of a score is one LE: cells of the paper-scale benchmark again, with LEs trained from other seeds.
+
+In: a data set of benchmark.yaml, what `make benchmark` has made of its log and item texts (.work/benchmark/<data>),
+cells that learn from the LE. Out: for each seed of the LE a folder <data>-le-<seed> beside that one; what stays of its
+cells, and of the LE as a recommender, in results/cells/<data>-le-<seed>; benchmarks/results/le_seeds.md.
+
+Everything but `finetune_le.seed` is as in the benchmark, whose LE has seed 0. Where the machine has another number
+format, an LE of seed 0 is another LE all the same. The benchmark's intervals are over users and seeds of the policy;
+this is what they leave out. What is kept does not run again.
+
+    python -m benchmarks.le_seeds scientific sasrec-supervised-ranking --seeds 0 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.benchmark_params import CELLS, FOLDER, params_of, read_benchmark
+from benchmarks.benchmark_stage import run_cell, run_stage
+from benchmarks.benchmark_store import STORE, Kept, keep, read_kept
+from benchmarks.benchmark_summary import NDCG
+from lea_core.artifacts import publish_file, read_json, write_json
+from lea_core.entry import run
+from lea_core.errors import LeaError
+from lea_core.evidence import compare_users
+from lea_core.params import FOLDERS, Params
+from lea_core.report import markdown_table
+from lea_core.results import interval
+from tests.lane import change_params
+
+RESULT = STORE.parent / "le_seeds.md"
+PASSES = {"state": "annotate", "reward": "annotate", "actions": "augment", "ranking": "rank"}  # by part of the LE
+LOG = ("interactions", "llm", "item_tokens", "items/none.parquet")  # what no seed of the LE changes
+SEED = "finetune_le.seed"
+HEAD = """# One LE or another
+
+`python -m benchmarks.le_seeds`: cells of the benchmark with LEs trained from other seeds. NDCG@10 on test; ± is the
+standard deviation over seeds of the policy. An LE of seed 0 in another number format (blank: not noted) is not the
+benchmark's.
+"""
+BESIDE = "Less the best baselines without the LLM on validation; 95 % intervals over users and seeds, not corrected."
+
+
+def stages_of(params: Params, cells: Sequence[str]) -> list[str]:
+    """What makes an LE, measures it, and makes the tables that these cells read, in order.
+
+    Raises `LeaError` where a cell is none, or reads no table of the LE or what stands in the place of one.
+    """
+    passes, wanted = set(), set()
+    for cell in cells:
+        if cell not in params.variants:
+            raise LeaError(f"there is no cell {cell}: give names of {CELLS.name}")
+        sources = params.variants[cell].sources
+        if params.variants[cell].is_control or not set(PASSES) & set(sources):
+            raise LeaError(f"{cell} does not learn from the LE's state, reward, actions or ranking: give cells that do")
+        passes |= {PASSES[part] for part in sources if part in PASSES}
+        wanted |= {(FOLDERS[part], source) for part, source in sources.items()}
+    made = [name for name, entry in params.controls.sources.items() if (entry.part, entry.source) in wanted]
+    return ["finetune_le", "evaluate_le", *sorted(passes), *(f"control {name}" for name in made)]
+
+
+def seeded(benchmark: Mapping[str, Any], data: str, seed: int) -> Params:
+    """The data set's parameters with this seed of the LE."""
+    return params_of({**benchmark, "changes": {**benchmark["changes"], SEED: seed}}, data)[1]
+
+
+def run_seed(params: Params, data: str, cells: Sequence[str]) -> None:
+    """Train an LE, and these cells with it, as far as they are not kept."""
+    label = f"{data}-le-{params.finetune_le.seed}"
+    folder, stages = FOLDER / label, stages_of(params, cells)
+    wanted = [cell for cell in cells if not read_kept(params, STORE / label, cell)]
+    if not wanted:
+        print(f"{label}: its cells are kept in {STORE / label} and do not run again")
+        return
+    prepare(FOLDER / data, folder, params.finetune_le.seed)
+    done = read_json(folder / "done.json")["stages"]
+    for stage in stages:
+        if stage not in done:
+            run_stage(folder, *stage.split())
+            done.append(stage)
+            write_json(folder / "done.json", {"stages": done})
+    keep(params, folder, STORE / label)
+    for cell in wanted:
+        run_cell(folder, cell)
+        keep(params, folder, STORE / label)
+
+
+def prepare(source: Path, folder: Path, seed: int) -> None:
+    """Copy what an LE is trained on, where it or its parameters are not as they were."""
+    if not (source / "data" / "item_tokens").exists():
+        raise LeaError(f"{source}: not found: run `make benchmark`, or `dvc repro rank@{source.name}` in benchmarks/")
+    former = (folder / "params.yaml").read_text() if (folder / "done.json").exists() else ""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source / "params.yaml", folder)
+    change_params(folder, {SEED: seed})
+    if (folder / "params.yaml").read_text() == former:
+        return
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    for name in (*LOG, *(f"{part}/none.parquet" for part in FOLDERS.values())):
+        path, copy = source / "data" / name, folder / "data" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, copy)
+        else:
+            shutil.copy(path, copy)
+    write_json(folder / "done.json", {"stages": []})
+
+
+def read_all(params: Params, store: Path) -> dict[str, Kept]:
+    """What is kept with these parameters."""
+    read = {name: read_kept(params, store, name) for name in (*params.baselines.names, *params.variants)}
+    return {name: one for name, one in read.items() if one}
+
+
+def read_les(benchmark: Mapping[str, Any], data: str) -> dict[str, dict[str, Kept]]:
+    """What is kept of each LE of a data set, the benchmark's first and then by seed."""
+    found = {"the benchmark's": read_all(params_of(benchmark, data)[1], STORE / data)}
+    for seed in sorted(int(path.name.rpartition("-")[2]) for path in STORE.glob(f"{data}-le-*")):
+        found[f"seed {seed}"] = read_all(seeded(benchmark, data, seed), STORE / f"{data}-le-{seed}")
+    return {name: kept for name, kept in found.items() if "le" in kept}
+
+
+def spread(scores: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """Mean and standard deviation over LEs, and what of this the policy's seeds leave: their variance by their number.
+
+    scores: for each LE those of the policy's seeds.
+    """
+    means = [np.mean(own) for own in scores]
+    pooled = np.mean([np.var(own, ddof=1) / len(own) if len(own) > 1 else 0.0 for own in scores])
+    return float(np.mean(means)), float(np.std(means, ddof=1)), float(np.sqrt(pooled))
+
+
+def section(data: str, les: Mapping[str, Mapping[str, Kept]]) -> list[str]:
+    """The tables of a data set: a row for each LE and what varies among them; then each cell beside baselines."""
+    main, *others = les.values()
+    cells = [name for name in main if name != "le" and any(name in kept for kept in others)]
+    systems = ("le", *cells)
+    rows = []
+    for name, kept in les.items():
+        formats = {kept[cell].note["where"].get("number_format", "") for cell in cells if cell in kept}
+        own = f"{kept['le'].result.valid[NDCG].mean:.4f}"
+        scores = [str(kept[system].result.scores[NDCG]) if system in kept else "" for system in systems]
+        rows.append([name, ", ".join(sorted(formats - {""})), own, *scores])
+    found = [
+        spread([kept[name].result.scores[NDCG].seeds for kept in les.values() if name in kept]) for name in systems
+    ]
+    for place, words in enumerate(("mean", "SD among LEs", "of it by seeds of the policy")):
+        rows.append([words, "", "", *(f"{one[place]:.4f}" for one in found)])
+    rows[-1][3] = ""  # the LE itself has none
+    baselines = [kept.result for kept in main.values() if kept.result.cost and not kept.result.cost.needs_llm]
+    rivals = [rival.name for rival in sorted(baselines, key=lambda result: -result.valid[NDCG].mean)[:2]]
+    pairs = [(cell, rival) for cell in cells for rival in rivals]
+    beside = [[cell, rival, *(difference(kept, main, cell, rival) for kept in les.values())] for cell, rival in pairs]
+    scores_table = markdown_table(["LE", "number format", "the LE itself, validation", "test", *cells], rows, left=2)
+    return [
+        f"## {data}",
+        "",
+        scores_table,
+        "",
+        BESIDE,
+        "",
+        markdown_table(["cell", "baseline", *les], beside, left=2),
+        "",
+    ]
+
+
+def difference(kept: Mapping[str, Kept], main: Mapping[str, Kept], cell: str, rival: str) -> str:
+    """A cell minus a baseline of the benchmark, with its interval over users and seeds; empty where it is not kept."""
+    if cell not in kept:
+        return ""
+    found = compare_users({cell: kept[cell].users, rival: main[rival].users}, cell, rival)
+    return f"{found.difference:+.4f} ({interval(vars(found), '_with_seeds')})"
+
+
+def write(benchmark: Mapping[str, Any]) -> None:
+    """le_seeds.md, of all that is kept."""
+    found = {data: read_les(benchmark, data) for data in benchmark["data"]}
+    lines = [line for data, les in found.items() if len(les) > 1 for line in section(data, les)]
+    with publish_file(RESULT) as temporary:
+        temporary.write_text("\n".join([HEAD, *lines]), encoding="utf-8")
+    print(f"wrote {RESULT}")
+
+
+def main(argv: list[str]) -> None:
+    """Run what `argv` names, and write what is kept."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.le_seeds")
+    parser.add_argument("data")
+    parser.add_argument("cells", nargs="*", help="none: write what is kept")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[])
+    options = parser.parse_args(argv)
+    benchmark = read_benchmark()
+    if options.data not in benchmark["data"]:
+        raise LeaError(f"benchmark.yaml has no data set {options.data}: give one of {', '.join(benchmark['data'])}")
+    for seed in options.seeds:
+        run_seed(seeded(benchmark, options.data, seed), options.data, options.cells)
+    write(benchmark)
+
+
+if __name__ == "__main__":
+    run(main)
