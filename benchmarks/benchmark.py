@@ -90,7 +90,8 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
 def machine(place: Mapping[str, Any]) -> str:
     """Hardware in words."""
     cores = "1 core" if place["cores"] == 1 else f"{place['cores']} cores"
-    return f"{place['processor']}, {cores}, {place['gpu'] or 'no GPU'}, torch {place['torch']}"
+    known = f"{place['processor']}, {cores}, {place['gpu'] or 'no GPU'}, torch {place['torch']}"
+    return known + (f", language models in {place['number_format']}" if "number_format" in place else "")
 
 
 def said(verdict: Mapping[str, Any]) -> str:

@@ -35,7 +35,8 @@ from lea_core.results import interval
 from tests.lane import change_params
 
 RESULT = STORE.parent / "le_seeds.md"
-PASSES = {"state": "annotate", "reward": "annotate", "actions": "augment", "ranking": "rank"}  # by part of the LE
+# Stages by part of the LE; `rank` reads the states that annotate kept.
+PASSES = {"state": ["annotate"], "reward": ["annotate"], "actions": ["augment"], "ranking": ["annotate", "rank"]}
 LOG = ("interactions", "llm", "item_tokens", "items/none.parquet")  # what no seed of the LE changes
 SEED = "finetune_le.seed"
 HEAD = """# One LE or another
@@ -59,7 +60,7 @@ def stages_of(params: Params, cells: Sequence[str]) -> list[str]:
         sources = params.variants[cell].sources
         if params.variants[cell].is_control or not set(PASSES) & set(sources):
             raise LeaError(f"{cell} does not learn from the LE's state, reward, actions or ranking: give cells that do")
-        passes |= {PASSES[part] for part in sources if part in PASSES}
+        passes |= {stage for part in sources for stage in PASSES.get(part, ())}
         wanted |= {(FOLDERS[part], source) for part, source in sources.items()}
     made = [name for name, entry in params.controls.sources.items() if (entry.part, entry.source) in wanted]
     return ["finetune_le", "evaluate_le", *sorted(passes), *(f"control {name}" for name in made)]

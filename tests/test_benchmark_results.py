@@ -213,6 +213,7 @@ def test_the_page(tiny: tuple[Params, Path]) -> None:
     text = benchmark.markdown([found], BENCHMARK["published"], place)
     assert "cells ran at cccccccccc, collected at dddddddddd; P, 2 cores, no GPU, torch 2; 8.0 core-hours of" in text
     assert "1.5 h of all else" in text
+    assert benchmark.machine({**place, "number_format": "float32"}).endswith("torch 2, language models in float32")
     assert "8 of 67 cells have run." in text
     assert "without the LLM: popularity, NDCG@10 0.1000. sasrec-snqn-lea differs from it by +0.6000 (users +0.5" in text
     assert "| the same, pre-trained on other domains | 0.1360 | 0.0753 |" in text

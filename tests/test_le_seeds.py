@@ -20,7 +20,7 @@ CELL = "sasrec-supervised-ranking"
 
 
 def test_only_what_the_cells_read_is_made() -> None:
-    assert le_seeds.stages_of(PARAMS, [CELL]) == ["finetune_le", "evaluate_le", "rank"]
+    assert le_seeds.stages_of(PARAMS, [CELL]) == ["finetune_le", "evaluate_le", "annotate", "rank"]
     both = ["sasrec-snqn-both-items", "sasrec-snqn-state"]  # the LE's ranking times that of item neighbours
     wanted = ["finetune_le", "evaluate_le", "annotate", "rank", "control ranking-le-item-knn"]
     assert le_seeds.stages_of(PARAMS, both) == wanted
