@@ -35,8 +35,8 @@ from lea_core.results import interval
 from tests.lane import change_params
 
 RESULT = STORE.parent / "le_seeds.md"
-# Stages by part of the LE; `rank` reads the states that annotate kept.
-PASSES = {"state": ["annotate"], "reward": ["annotate"], "actions": ["augment"], "ranking": ["annotate", "rank"]}
+TABLES = ("state", "reward", "actions", "ranking")  # parts that an LE makes; the first two are of `annotate`
+FURTHER = {"actions": "augment", "ranking": "rank"}  # stages that read the states that annotate kept
 LOG = ("interactions", "llm", "item_tokens", "items/none.parquet")  # what no seed of the LE changes
 SEED = "finetune_le.seed"
 HEAD = """# One LE or another
@@ -53,17 +53,18 @@ def stages_of(params: Params, cells: Sequence[str]) -> list[str]:
 
     Raises `LeaError` where a cell is none, or reads no table of the LE or what stands in the place of one.
     """
-    passes, wanted = set(), set()
+    wanted: set[tuple[str, str]] = set()  # part and source
     for cell in cells:
         if cell not in params.variants:
             raise LeaError(f"there is no cell {cell}: give names of {CELLS.name}")
         sources = params.variants[cell].sources
-        if params.variants[cell].is_control or not set(PASSES) & set(sources):
+        if params.variants[cell].is_control or not set(TABLES) & set(sources):
             raise LeaError(f"{cell} does not learn from the LE's state, reward, actions or ranking: give cells that do")
-        passes |= {stage for part in sources for stage in PASSES.get(part, ())}
-        wanted |= {(FOLDERS[part], source) for part, source in sources.items()}
-    made = [name for name, entry in params.controls.sources.items() if (entry.part, entry.source) in wanted]
-    return ["finetune_le", "evaluate_le", *sorted(passes), *(f"control {name}" for name in made)]
+        wanted |= set(sources.items())
+    further = [stage for part, stage in FURTHER.items() if part in {part for part, _ in wanted}]
+    tables = {(FOLDERS[part], source) for part, source in wanted}
+    made = [name for name, entry in params.controls.sources.items() if (entry.part, entry.source) in tables]
+    return ["finetune_le", "evaluate_le", "annotate", *further, *(f"control {name}" for name in made)]
 
 
 def seeded(benchmark: Mapping[str, Any], data: str, seed: int) -> Params:
