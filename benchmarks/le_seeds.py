@@ -37,7 +37,7 @@ from tests.lane import change_params
 RESULT = STORE.parent / "le_seeds.md"
 TABLES = ("state", "reward", "actions", "ranking")  # parts that an LE makes; the first two are of `annotate`
 FURTHER = {"actions": "augment", "ranking": "rank"}  # stages that read the states that annotate kept
-LOG = ("interactions", "llm", "item_tokens", "items/none.parquet")  # what no seed of the LE changes
+LOG = ("interactions", "llm", "item_tokens", "items")  # what no seed of the LE changes
 SEED = "finetune_le.seed"
 HEAD = """# One LE or another
 
@@ -104,7 +104,7 @@ def prepare(source: Path, folder: Path, seed: int) -> None:
     if (folder / "params.yaml").read_text() == former:
         return
     shutil.rmtree(folder / "data", ignore_errors=True)
-    for name in (*LOG, *(f"{part}/none.parquet" for part in FOLDERS.values())):
+    for name in (*LOG, *(f"{FOLDERS[part]}/none.parquet" for part in TABLES)):
         path, copy = source / "data" / name, folder / "data" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():

@@ -11,7 +11,7 @@ schema states `vector(type)` and the width is read from the file.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +105,18 @@ RANKS: Schema = {
 }
 
 
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say in a line what is wrong with the Parquet file that is read within."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise LeaError(f"{path}: broken Parquet file ({reason}): delete it and run `dvc repro`") from None
+
+
 def write_table(path: Path, table: pa.Table, schema: Schema) -> None:
     """Check `table` against `schema`, write it beside `path`, read its footer back, and publish it.
 
@@ -126,16 +138,10 @@ def read_table(path: Path, schema: Schema, columns: Sequence[str] | None = None)
 
     Raises `LeaError` where it is absent, cut short or of another schema.
     """
-    try:
-        # Not `pq.read_table`: it imports pyarrow.dataset, and Pandas with it where that is installed.
-        with pq.ParquetFile(path) as file:
-            found = file.schema_arrow
-            table = file.read(None if columns is None else [name for name in columns if name in found.names])
-    except FileNotFoundError:
-        raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise LeaError(f"{path}: broken Parquet file ({reason}): delete it and run `dvc repro`") from None
+    # Not `pq.read_table`: it imports pyarrow.dataset, and Pandas with it where that is installed.
+    with _reading(path), pq.ParquetFile(path) as file:
+        found = file.schema_arrow
+        table = file.read(None if columns is None else [name for name in columns if name in found.names])
     if columns is not None:
         check(path, found.empty_table(), schema)
     check(path, table, {name: kind for name, kind in schema.items() if columns is None or name in columns})
@@ -147,21 +153,15 @@ def read_rows(path: Path, schema: Schema, start: int, stop: int) -> pa.Table:
 
     Raises `LeaError` as `read_table` does, and where the file has fewer rows.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            metadata = file.metadata
-            ends = np.cumsum([metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)])
-            if metadata.num_rows < stop:
-                raise LeaError(f"{path}: has {metadata.num_rows} rows, not {stop}: delete it and run `dvc repro`")
-            first, last = np.searchsorted(ends, [start, stop - 1], side="right")
-            columns = [name for name in schema if name in file.schema_arrow.names]
-            table = file.read_row_groups(list(range(first, last + 1)), columns=columns)
-            before = int(ends[first] - metadata.row_group(int(first)).num_rows)
-    except FileNotFoundError:
-        raise LeaError(f"{path}: not found: run `dvc repro` to make it") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise LeaError(f"{path}: broken Parquet file ({reason}): delete it and run `dvc repro`") from None
+    with _reading(path), pq.ParquetFile(path) as file:
+        metadata = file.metadata
+        ends = np.cumsum([metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)])
+        if metadata.num_rows < stop:
+            raise LeaError(f"{path}: has {metadata.num_rows} rows, not {stop}: delete it and run `dvc repro`")
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        columns = [name for name in schema if name in file.schema_arrow.names]
+        table = file.read_row_groups(list(range(first, last + 1)), columns=columns)
+        before = int(ends[first] - metadata.row_group(int(first)).num_rows)
     check(path, table, schema)
     return table.slice(start - before, stop - start)
 
@@ -197,8 +197,12 @@ def write_parts(path: Path, parts: Iterable[pa.Table], schema: Schema, made_from
 
 
 def is_made_from(path: Path, source: Path) -> bool:
-    """Whether the table at `path`, of `write_parts`, was made from the file `source` as it is now."""
-    metadata = pq.read_schema(path).metadata or {}
+    """Whether the table at `path`, of `write_parts`, was made from the file `source` as it is now.
+
+    Raises `LeaError` where the table is absent or cut short.
+    """
+    with _reading(path):
+        metadata = pq.read_schema(path).metadata or {}
     found: bool = metadata.get(MADE_FROM.encode()) == file_sha256(source).encode()
     return found
 

@@ -49,7 +49,13 @@ def test_the_folder_of_a_seed(tmp_path: Path) -> None:
     source, folder = tmp_path / "scientific", tmp_path / "scientific-le-3"
     with pytest.raises(LeaError, match="scientific: not found: run `make benchmark`, or `dvc repro rank@scientific`"):
         le_seeds.prepare(source, folder, 3)
-    for name in ("interactions/a", "llm/b", "item_tokens/c", *(f"{part}/none.parquet" for part in FOLDERS.values())):
+    for name in (
+        "interactions/a",
+        "llm/b",
+        "item_tokens/c",
+        "items/le.parquet",
+        *(f"{part}/none.parquet" for part in FOLDERS.values()),
+    ):
         (source / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (source / "data" / name).write_text(name)
     text = Path("params.yaml").read_text()
@@ -57,6 +63,7 @@ def test_the_folder_of_a_seed(tmp_path: Path) -> None:
     le_seeds.prepare(source, folder, 3)
     assert load(folder / "params.yaml").finetune_le.seed == 3
     assert (folder / "data" / "llm" / "b").read_text() == "llm/b"
+    assert (folder / "data" / "items" / "le.parquet").exists()  # made of item texts, without the LE
     write_json(folder / "done.json", {"stages": ["finetune_le"]})
     le_seeds.prepare(source, folder, 3)
     assert read_json(folder / "done.json") == {"stages": ["finetune_le"]}
