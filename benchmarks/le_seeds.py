@@ -199,6 +199,8 @@ def main(argv: list[str]) -> None:
     benchmark = read_benchmark()
     if options.data not in benchmark["data"]:
         raise LeaError(f"benchmark.yaml has no data set {options.data}: give one of {', '.join(benchmark['data'])}")
+    if bool(options.cells) != bool(options.seeds):
+        raise LeaError("give both cells and --seeds, or neither to write what is kept")
     for seed in options.seeds:
         run_seed(seeded(benchmark, options.data, seed), options.data, options.cells)
     write(benchmark)

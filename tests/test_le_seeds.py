@@ -36,6 +36,9 @@ def test_only_what_the_cells_read_is_made() -> None:
         le_seeds.stages_of(PARAMS, ["snqn"])
     with pytest.raises(LeaError, match="has no data set movies: give one of scientific, lastfm"):
         le_seeds.main(["movies"])
+    for half in (["scientific", CELL], ["scientific", "--seeds", "1"]):
+        with pytest.raises(LeaError, match="give both cells and --seeds, or neither"):
+            le_seeds.main(half)
 
 
 def test_spread_by_hand() -> None:
