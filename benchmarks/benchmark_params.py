@@ -1,6 +1,6 @@
 """benchmark.yaml -> cells.yaml, and the params.yaml of each data set of the paper-scale benchmark.
 
-In: benchmarks/benchmark.yaml, the root's params.yaml, settings/<data>.yaml and settings/controls.yaml. Out:
+In: benchmarks/benchmark.yaml, settings/default.yaml, settings/<data>.yaml and settings/controls.yaml. Out:
 benchmarks/.work/benchmark/<data>/params.yaml with all variants of that data set, and benchmarks/cells.yaml, which
 dvc.yaml reads: a line for every cell, the most telling ones first, and for every control table.
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, SETTINGS, WORK, changes_of
+from benchmarks.common import DEFAULTS, ROOT, SETTINGS, WORK, changes_of
 from lea_core.artifacts import publish_file
 from lea_core.entry import run
 from lea_core.errors import LeaError
@@ -123,7 +123,7 @@ def params_of(benchmark: Mapping[str, Any], data: str) -> tuple[dict[str, Any], 
 
     Raises `LeaError` where a key or value is wrong.
     """
-    raw = read_yaml(ROOT / "params.yaml")
+    raw = read_yaml(DEFAULTS)
     for key, value in {**changes_of(data), **benchmark["changes"]}.items():
         try:
             assign(raw, key, value)

@@ -63,7 +63,7 @@ def settings(job: Job) -> Params:
     loss = {"name": "sampled_softmax", "negatives": count, "popularity": 0.5}
     sampled = {"train.loss": loss, "train.greedy_items": count}
     changes: dict[str, Any] = {"full": {}, "sampled": sampled, "sparse": {**sampled, "train.sparse": True}}[job.setting]
-    raw = load(ROOT / "params.yaml").model_dump()
+    raw = load(ROOT / "settings" / "default.yaml").model_dump()
     assign(raw, "train.repeat_bias", False)  # it is for scores of all items alone
     for key, value in changes.items():
         assign(raw, key, value)

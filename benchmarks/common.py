@@ -30,7 +30,8 @@ ROOT = Path(__file__).parent.parent
 WORK = ROOT / "benchmarks" / ".work"
 LLM = Path("data/llm")
 SETTINGS = ROOT / "settings"
-DEFAULT = "ml-100k"  # the data set of params.yaml; its file holds the settings of variants alone, if there is one
+DEFAULTS = SETTINGS / "default.yaml"  # not params.yaml, which its user may have changed
+DEFAULT = "ml-100k"  # the data set of default.yaml; its file holds the settings of variants alone, if there is one
 TABLES = ("interactions", "items")
 
 
@@ -89,7 +90,7 @@ def prepare_stages(
     folder = WORK / (name + label)
     folder.mkdir(parents=True, exist_ok=True)
     former = (folder / "params.yaml").read_text() if (folder / "done").exists() else ""
-    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (folder / "params.yaml").write_text(DEFAULTS.read_text())
     change_params(folder, changes)
     if (folder / "params.yaml").read_text() != former:
         (folder / "done").unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import torch
 
-from benchmarks.common import ROOT, where
+from benchmarks.common import DEFAULTS, ROOT, where
 from lea_core.artifacts import write_json
 from lea_core.evaluation import rank_and_list
 from lea_core.params import load
@@ -42,7 +42,7 @@ def peak_mib() -> float:
 
 def main() -> None:
     """Rank, and write what it took."""
-    params = load(ROOT / "params.yaml")
+    params = load(DEFAULTS)
     torch.manual_seed(0)
     config = PolicyConfig("sasrec", params.backbones.sasrec.model_dump(), ITEMS, params.train.history, repeat_bias=True)
     network = PolicyNetwork(config).eval()

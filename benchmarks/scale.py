@@ -29,7 +29,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from benchmarks.common import ROOT, WORK, run_stage, where
+from benchmarks.common import DEFAULTS, ROOT, WORK, run_stage, where
 from benchmarks.plan_only import HISTORY
 from benchmarks.scale_plot import draw
 from lea_core.artifacts import write_json
@@ -112,7 +112,7 @@ def prepared_folder(folder: Path, interactions: int, items: int | None = None) -
     """Fill a new folder with a synthetic log as if fetched and a params.yaml to go with it."""
     shutil.rmtree(folder, ignore_errors=True)
     synthetic_log(folder / "data" / "raw", interactions, items=items)
-    shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
+    shutil.copyfile(DEFAULTS, folder / "params.yaml")
     change_params(folder, CHANGES)
     return folder
 

@@ -53,7 +53,7 @@ def make(job: Job) -> dict[str, float]:
     from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
     from lea_core.policy_network import PolicyConfig, PolicyNetwork
 
-    chosen = load(ROOT / "params.yaml")
+    chosen = load(ROOT / "settings" / "default.yaml")
     torch.manual_seed(0)
     settings, train = chosen.backbones.sasrec.model_dump(), chosen.train
     network = PolicyNetwork(PolicyConfig("sasrec", settings, job.items, train.history, train.repeat_bias))

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, SETTINGS, absent_source, changed, prepare_stages
+from benchmarks.common import DEFAULTS, ROOT, SETTINGS, absent_source, changed, prepare_stages
 from lea_core.artifacts import publish_file, write_csv
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import round_trip, styled
@@ -106,7 +106,7 @@ def keep_settings(name: str, params: Params, studies: Mapping[str, Sequence[Tria
     text = path.read_text(encoding="utf-8") if path.exists() else NEW.format(name=name)
     head, _, _ = text.partition("\nvariants:")
     variants: dict[str, Any] = read_yaml(path).get("variants", {}) if path.exists() else {}
-    known = read_yaml(ROOT / "params.yaml")["variants"]
+    known = read_yaml(DEFAULTS)["variants"]
     for variant, trials in studies.items():
         whole = {} if variant in known else params.variants[variant].model_dump()
         variants[variant] = {**whole, "set": best(trials).values}

@@ -15,6 +15,7 @@ from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.sequences import Sequences
 from lea_core.tables import ACTIONS, INTERACTIONS, ITEM_VECTORS, ITEMS, RANKINGS, REWARDS, STATES, vectors, write_table
 from lea_core.tables import write_parts as write_made
+from tests.lane import PARAMS
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)
@@ -24,7 +25,7 @@ LE = {"state": "le", "reward": "le", "actions": "le", "ranking": "le", "items": 
 
 def params(changes: dict[str, Any] | None = None) -> Params:
     """The project's parameters at a small size, with dotted changes."""
-    raw = YAML(typ="safe", pure=True).load(Path(__file__).parent.parent / "params.yaml")
+    raw = YAML(typ="safe", pure=True).load(PARAMS)
     raw["backbones"] = {
         "sasrec": {"width": 16, "layers": 1, "heads": 2, "dropout": 0.0},
         "gru4rec": {"width": 16, "layers": 1, "dropout": 0.0},

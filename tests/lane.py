@@ -1,8 +1,9 @@
 """The tiny lane: the whole pipeline on 60 users and two layers of the real language model, in a repository of its own.
 
-In: this checkout as it lies (tracked files and new ones that git does not ignore). Out: a Git and DVC repository in
-another folder, with the same dvc.yaml and a smaller params.yaml. `python -m tests.lane` (`make tiny`) runs it in a
-temporary folder and prints the report; tests/test_pipeline.py runs it and then changes one parameter after another.
+In: the code and dvc.yaml of this checkout, and the parameters of settings/default.yaml, made small. Out: a Git and DVC
+repository in another folder. Nothing else comes along: not params.yaml, data/ or dvc.lock, which are their user's, nor
+settings of Git and DVC that lie outside. `python -m tests.lane` (`make tiny`) runs it in a temporary folder and prints
+the report; tests/test_pipeline.py runs it and then changes one parameter after another.
 
 Fetched files are shared with this checkout, so that a lane downloads nothing that was downloaded before.
 """
@@ -17,11 +18,14 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
 
+from lea_core.params import read_yaml
+
 ROOT = Path(__file__).parent.parent
+PARAMS = ROOT / "settings" / "default.yaml"  # not params.yaml: what somebody changed there changes no test
+CODE = ("lea_core", "stages", "dvc.yaml", "data/.gitkeep", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore")
 VARIANTS = ("supervised", "snqn-lea")
 TINY = {
     "preprocess.max_users": 60,
@@ -43,16 +47,25 @@ TINY = {
 
 
 def make_lane(folder: Path) -> None:
-    """Copy this checkout into `folder`, shrink its params.yaml and commit the whole there."""
-    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
-        if name and (ROOT / name).is_file():  # a tracked file may be deleted
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    variants = read_params(ROOT)["variants"]
-    change_params(folder, {**TINY, "variants": {name: variants[name] for name in VARIANTS}})
+    """Make a repository in `folder` that holds this checkout's code and small parameters, and commit them there."""
+    for name in CODE:
+        source, target = ROOT / name, folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    make_params(folder)
     git(folder, "init", "--quiet", "--initial-branch", "main")
     name_author(folder)
     commit(folder, "The tiny lane")
+
+
+def make_params(folder: Path) -> None:
+    """Write a params.yaml into `folder`: the defaults, made small, with two variants."""
+    shutil.copy(PARAMS, folder / "params.yaml")
+    variants = read_yaml(PARAMS)["variants"]
+    change_params(folder, {**TINY, "variants": {name: variants[name] for name in VARIANTS}})
 
 
 def clone(lane: Path, folder: Path) -> None:
@@ -75,11 +88,6 @@ def commit(folder: Path, message: str) -> None:
     git(folder, "commit", "--quiet", "--message", message)
 
 
-def read_params(folder: Path) -> dict[str, Any]:
-    """params.yaml as plain values."""
-    return YAML(typ="safe", pure=True).load(folder / "params.yaml")  # type: ignore[no-any-return]
-
-
 def change_params(folder: Path, changes: Mapping[str, object]) -> None:
     """Set dotted keys of params.yaml in `folder`, or remove those whose value is `...`."""
     yaml = YAML()
@@ -97,10 +105,23 @@ def change_params(folder: Path, changes: Mapping[str, object]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Stages run `python`: it must be this one. Fetched files are shared with this checkout."""
-    cache = os.environ.get("LEA_CACHE", str(ROOT / ".dvc" / "tmp" / "lea"))
+    """Stages run `python`: it must be this one. Fetched files are shared with this checkout.
+
+    What Git and DVC would read elsewhere is left out: the settings of this user and machine, and the variables of a Git
+    hook or of a DVC stage from which the tests were started.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "LEA_CACHE": cache}
+    nowhere = str(ROOT / ".dvc" / "nowhere")
+    return {
+        "LEA_CACHE": str(ROOT / ".dvc" / "tmp" / "lea"),
+        **kept,
+        "PATH": path,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "DVC_GLOBAL_CONFIG_DIR": nowhere,
+        "DVC_SYSTEM_CONFIG_DIR": nowhere,
+    }
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""params.yaml, dvc.yaml and the code agree, by reading all three.
+"""The parameters (settings/default.yaml), dvc.yaml and the code agree, by reading all three.
 
 - A stage's `deps` name stages/<name>.py and every module of lea_core that it imports, directly or through another,
   inside functions too, but for the plumbing.
@@ -22,8 +22,8 @@ from ruamel.yaml import YAML
 
 from lea_core.params import FOLDERS
 from lea_core.params.overlay import WHOLE, use
+from tests.lane import PARAMS, ROOT
 
-ROOT = Path(__file__).parent.parent
 # These carry data and messages and change no number in it: see the head of dvc.yaml.
 NAMES = (
     *("artifacts", "checkpoints", "cores", "costs", "entry", "errors"),
@@ -66,8 +66,8 @@ def project() -> Path:
     """A folder with dvc.yaml, and with params.yaml to which settings/controls.yaml adds the controls."""
     folder = Path(tempfile.mkdtemp(prefix="lea-agreement-"))
     atexit.register(shutil.rmtree, folder)
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, folder)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copy(PARAMS, folder / "params.yaml")
     use(ROOT / "settings" / "controls.yaml", folder / "params.yaml")
     return folder
 

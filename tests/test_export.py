@@ -21,7 +21,7 @@ from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.sources import file_sha256
 from stages import export
 from stages.train import settings
-from tests.lane import ROOT, change_params
+from tests.lane import PARAMS, change_params
 from tests.tiny_project import log, write_log
 
 SEQUENCES = log(users=12, longest=7)
@@ -44,7 +44,7 @@ def network(variant: str, seed: int) -> PolicyNetwork:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_log(tmp_path, SEQUENCES)
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    shutil.copyfile(PARAMS, tmp_path / "params.yaml")
     change_params(tmp_path, {"variants": VARIANTS, "train.seeds": SEEDS})
     monkeypatch.chdir(tmp_path)
     for name, scores in SCORES.items():

@@ -18,9 +18,9 @@ from lea_core.le_users import choose_users
 from lea_core.packing import packs
 from lea_core.params import load
 from lea_core.sequences import SPLITS, Sequences, windows
+from tests.lane import PARAMS
 from tests.tiny_le import ITEMS, item_tokens, make, sequences, shake
 
-ROOT = Path(__file__).parent.parent
 LOG = sequences([2, 6], [3, 5, 1, 8, 0, 2, 4, 3, 6, 5, 7], [0])
 
 
@@ -142,7 +142,7 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         return capsys.readouterr().out
 
     log = sequences(*[[3, 5, 1, 8, 0, 2, 4, 3, 6, 5, 7, 1, 8] for _ in range(10)], held_out=2)
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("layers: 6", "layers: 2"))
+    (tmp_path / "params.yaml").write_text((PARAMS).read_text().replace("layers: 6", "layers: 2"))
     write(tmp_path, log)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")

@@ -11,6 +11,7 @@ from benchmarks.benchmark_store import keep
 from lea_core.artifacts import read_json, write_csv, write_json
 from lea_core.errors import LeaError
 from lea_core.params import FOLDERS, Params, load
+from tests import lane
 from tests.test_benchmark_results import write_ranks
 from tests.tiny_project import log
 
@@ -61,7 +62,7 @@ def test_the_folder_of_a_seed(tmp_path: Path) -> None:
     ):
         (source / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (source / "data" / name).write_text(name)
-    text = Path("params.yaml").read_text()
+    text = lane.PARAMS.read_text()
     (source / "params.yaml").write_text(text)
     le_seeds.prepare(source, folder, 3)
     assert load(folder / "params.yaml").finetune_le.seed == 3

@@ -10,9 +10,8 @@ from lea_core.le_quality import quality
 from lea_core.llm_pass import pass_over
 from lea_core.sequences import Sequences
 from tests import tiny_llm
+from tests.lane import PARAMS
 from tests.tiny_le import circle, item_tokens, make, settings, shake
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_cheap_rankings_by_hand() -> None:
@@ -60,7 +59,7 @@ def test_proposals_of_what_the_user_has_had_are_counted(tmp_path: Path) -> None:
 
 
 def test_twins_learn_and_are_measured_like_the_le(tmp_path: Path) -> None:
-    log, whole = circle(users=40, length=8), params.load(ROOT / "params.yaml")
+    log, whole = circle(users=40, length=8), params.load(PARAMS)
     tokenize = whole.tokenize_items.model_copy(update={"layer": 2, "content_width": 4})
     p = settings()
     wanted = whole.model_copy(

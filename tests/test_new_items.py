@@ -23,7 +23,7 @@ from lea_core.policy.item_texts import export_item_path, read_new_items, vectors
 from lea_core.policy.new_items import ITEM_PATH, add_items, read_item_path, write_item_path
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from tests import tiny_llm
-from tests.lane import ROOT
+from tests.lane import PARAMS
 from tests.test_policy_network import SETTINGS
 from tests.tiny_project import log, write_log
 
@@ -229,7 +229,7 @@ def test_from_texts_to_a_policy_that_knows_them(tmp_path: Path, capsys: pytest.C
     network = PolicyNetwork(PolicyConfig("gru4rec", settings, 30, 5)).eval()
     with torch.no_grad():
         network.backbone.item_embedding.weight.copy_(torch.from_numpy(0.1 * made.tokens.content))
-    raw = params.load(ROOT / "params.yaml").model_dump()
+    raw = params.load(PARAMS).model_dump()
     raw["tokenize_items"] |= {"layer": 2, "text_tokens": 8, "content_width": 4}
     folder, counts = tmp_path / "policy", np.ones(30, dtype=np.int64)
     folder.mkdir()

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from lea_core.errors import LeaError
 from lea_core.params import load, read_yaml
 from lea_core.params.overlay import merged, use
-from tests.lane import ROOT
+from tests.lane import PARAMS, ROOT
 
 TEXT = """\
 # The head.
@@ -55,7 +55,7 @@ variants:
 
 def in_project(folder: Path, text: str) -> tuple[Path, Path]:
     """An overlay with that text, and the repository's params.yaml, in a folder."""
-    shutil.copy(ROOT / "params.yaml", folder)
+    shutil.copy(PARAMS, folder)
     (folder / "mine.yaml").write_text(text, encoding="utf-8")
     return folder / "mine.yaml", folder / "params.yaml"
 
@@ -66,8 +66,8 @@ def test_merged_by_hand() -> None:
 
 
 def test_the_layout_of_params_stays() -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    assert merged(text, {name: {} for name in read_yaml(ROOT / "params.yaml")}) == text
+    text = (PARAMS).read_text(encoding="utf-8")
+    assert merged(text, {name: {} for name in read_yaml(PARAMS)}) == text
 
 
 def test_use_says_what_changed_and_changes_nothing_else(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_every_file_of_settings_after_every_other(tmp_path: Path) -> None:
             text = path.read_text(encoding="utf-8")
             assert use(second, path) == []
             assert merged(text, read_yaml(second)) == text
-            assert text.count("\n\n") == (ROOT / "params.yaml").read_text(encoding="utf-8").count("\n\n")
+            assert text.count("\n\n") == (PARAMS).read_text(encoding="utf-8").count("\n\n")
     assert files
 
 

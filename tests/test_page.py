@@ -23,7 +23,7 @@ from lea_core.page.examples import pick
 from lea_core.page.page import page, rival
 from lea_core.page.parts import verdict
 from lea_core.page.source import Source, interval
-from tests.lane import ROOT
+from tests.lane import PARAMS, ROOT
 
 NASTY = 'Tom & "Jerry" <script>alert(1)</script>'
 VOID = {"meta", "br"}
@@ -165,7 +165,7 @@ def make(data: Path) -> tuple[WellFormed, str]:
 
 
 def wanted() -> params.Params:
-    found = params.load(ROOT / "params.yaml")
+    found = params.load(PARAMS)
     variants = {name: found.variants[name] for name in ("supervised", "snqn-lea")}
     return found.model_copy(update={"variants": variants})
 

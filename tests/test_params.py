@@ -10,7 +10,7 @@ import pytest
 
 from lea_core.errors import LeaError
 from lea_core.params import load
-from tests.lane import ROOT, change_params
+from tests.lane import PARAMS, ROOT, change_params
 
 TABLES = """\
   name: tables
@@ -23,14 +23,14 @@ TABLES = """\
 
 def changed(folder: Path, key: str, value: object) -> Path:
     """The repository's params.yaml with one dotted key set, or removed where `value` is `...`."""
-    shutil.copy(ROOT / "params.yaml", folder)
+    shutil.copy(PARAMS, folder)
     change_params(folder, {key: value})
     return folder / "params.yaml"
 
 
 def edited(folder: Path, old: str, new: str) -> Path:
     """The repository's params.yaml as text, with one replacement: for what a YAML writer would quote by itself."""
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text = (PARAMS).read_text(encoding="utf-8")
     result, count = re.subn(old, new, text, count=1, flags=re.MULTILINE)
     assert count == 1
     path = folder / "params.yaml"
@@ -193,7 +193,7 @@ def test_a_file_that_is_no_params_file(tmp_path: Path, content: str | None, mess
 
 
 def test_an_unknown_variant_is_listed_against_the_known(tmp_path: Path) -> None:
-    params = load(ROOT / "params.yaml")
+    params = load(PARAMS)
     with pytest.raises(
         LeaError, match="variants has no 'snqn-lee': write one of supervised, snqn, sa2c, supervised-items"
     ):
@@ -214,7 +214,7 @@ def test_on_the_command_line_it_is_one_line_and_status_1(tmp_path: Path) -> None
 
 
 def test_a_state_that_nobody_reads_is_refused(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     change_params(tmp_path, {"variants.supervised.state": "le"})
     assert load(tmp_path / "params.yaml").variants["supervised"].state == "le"  # it is aligned with
     change_params(tmp_path, {"train.le.state_alignment": 0.0})

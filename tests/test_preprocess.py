@@ -23,18 +23,18 @@ from lea_core import datasets, params, tables
 from lea_core.datasets.columns import coded
 from lea_core.datasets.tables import Raw, read
 from lea_core.errors import LeaError
-from lea_core.params import Columns, FileSource, PreprocessParams, Tables
+from lea_core.params import Columns, FileSource, PreprocessParams, Tables, read_yaml
 from lea_core.preprocess import SAME_EVENT, draw_users, duplicates, in_order, k_core, numbered, prepare
 from lea_core.sequences import read_sequences
 from lea_core.splits import ORDER
-from tests.lane import read_params
+from tests.lane import PARAMS
 
 ROOT = Path(__file__).parent.parent
 
 
 def settings(**changes: Any) -> PreprocessParams:
     """Keep everything, but for `changes`; `method` is the split's."""
-    base = params.load(ROOT / "params.yaml").preprocess
+    base = params.load(PARAMS).preprocess
     split = base.split.model_copy(update={"method": changes.pop("method", "leave_one_out")})
     plain = {"min_rating": None, "max_users": None, "k_core": 0, "duplicates": "error", "repeats": True}
     return base.model_copy(update={**plain, "split": split, **changes})
@@ -248,7 +248,7 @@ def clicks(users: int = 3) -> str:
 
 def repository(folder: Path, **preprocess: Any) -> None:
     """A params.yaml for two small files, which lie in data/raw as if fetched."""
-    raw_params = read_params(ROOT)
+    raw_params = read_yaml(PARAMS)
     raw_params["dataset"] = {
         "name": "tables",
         "interactions": {"source": "clicks.csv", "sha256": None},

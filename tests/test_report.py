@@ -18,7 +18,7 @@ from lea_core.errors import LeaError
 from lea_core.evidence import Evidence, baseline_pairs, comparison_rows, twin_pairs
 from lea_core.report import event_types, le_table, markdown, table_rows
 from lea_core.results import Score, change, twin
-from tests.lane import ROOT, change_params
+from tests.lane import PARAMS, ROOT, change_params
 from tests.tiny_results import (
     QUALITY,
     RANKED,
@@ -209,7 +209,7 @@ def lea(folder: Path, *arguments: str) -> str:
 def test_stage_and_command_line(data: Path) -> None:
     """The files of the stage agree with each other, and `lea report` shows the same numbers."""
     folder = data.parent
-    shutil.copy(ROOT / "params.yaml", folder)
+    shutil.copy(PARAMS, folder)
     variants = {name: variant.model_dump() for name, variant in VARIANTS.items()}
     change_params(folder, {"variants": variants, "baselines.names": []})
     lea(folder, "stages.report")

@@ -13,7 +13,7 @@ from lea_core.sources import file_sha256
 from lea_core.text_cache import TextCache
 from stages import tokenize_items
 from tests import tiny_llm
-from tests.lane import ROOT, change_params
+from tests.lane import PARAMS, change_params
 from tests.test_token_methods import settings
 
 TEXTS = ["alien robot", "love war jazz sea", "", "ghost", "king cat dog", "sea ghost love", "ghost", "cat jazz", "dog"]
@@ -71,7 +71,7 @@ def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lane:
     monkeypatch.setattr(item_tokens, "_pool", counted_pool)
     monkeypatch.setattr(token_methods, "Learner", CountedLearner)
     tiny_llm.load(tmp_path / "data")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     return made
 
 

@@ -21,7 +21,7 @@ from lea_core.token_encoder import encode
 from lea_core.token_methods import Tokenised, _basis, _identity, tokenise
 from stages import tokenize_items
 from tests import tiny_llm
-from tests.lane import ROOT, change_params
+from tests.lane import PARAMS, change_params
 
 TEXTS = ["alien robot", "love war jazz sea", "", "ghost", "king cat dog", "sea ghost love"]
 
@@ -224,7 +224,7 @@ def test_the_stage_publishes_the_encoder_and_forgets_its_checkpoint(
     numbers = pa.array(range(len(TEXTS)), pa.int32())
     items = {"item": numbers, "item_id": [str(n) for n in numbers], "text": TEXTS, "train_count": numbers}
     tables.write_table(tmp_path / "data/interactions/items.parquet", pa.table(items), tables.ITEMS)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     wanted = settings("amortised").model_dump()
     change_params(tmp_path, {f"tokenize_items.{key}": value for key, value in wanted.items()})
     tokenize_items.main([])

@@ -18,7 +18,7 @@ from lea_core.learners import loop
 from lea_core.params import Params, load
 from lea_core.params.overlay import use
 from tests.circle import sequences
-from tests.lane import ROOT, change_params
+from tests.lane import PARAMS, ROOT, change_params
 from tests.tiny_project import write_log
 
 SMALL: dict[str, Any] = {
@@ -43,7 +43,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LEA_CACHE", str(tmp_path / "cache"))
     write_log(tmp_path, sequences([8] * 20))
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     return change({})
 
 

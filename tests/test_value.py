@@ -21,7 +21,7 @@ from lea_core.sequences import histories
 from lea_core.tables import INTERACTIONS, read_table, write_table
 from lea_core.value import Log, make_log, target_policy, worth
 from stages import estimate_value
-from tests.lane import ROOT, change_params
+from tests.lane import PARAMS, change_params
 from tests.tiny_project import log, write_log
 
 SEQUENCES = log(users=40, longest=7)
@@ -107,7 +107,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two variants of two seeds on a log with ratings of 3, 4 and 5."""
     write_log(tmp_path, SEQUENCES)
     change_log(tmp_path, rating=3.0 + np.arange(len(SEQUENCES.items), dtype=np.float32) % 3)
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    shutil.copyfile(PARAMS, tmp_path / "params.yaml")
     variants = {"one": VARIANT, "two": VARIANT}
     change_params(tmp_path, {"variants": variants, "preprocess.repeats": True, "train.seeds": [0, 1]})
     settings = {"clip": 10.0, "smoothing": 1.0, "reward_shrinkage": 10.0, "seed": 0}

@@ -13,7 +13,7 @@ import pyarrow as pa
 from lea_core import params, tables
 from lea_core.params import Params
 from lea_core.sequences import SPLITS, Sequences
-from tests.lane import ROOT, change_params
+from tests.lane import PARAMS, ROOT, change_params
 from tests.tiny_le import ITEMS, item_tokens, make, shake
 
 CHANGES: dict[str, Any] = {
@@ -88,7 +88,7 @@ def write_project(folder: Path, sequences: Sequences, **changes: Any) -> Params:
     """The whole of it, with a params.yaml; further `changes` of `annotate`'s parameters by their names."""
     write_log(folder, sequences)
     write_le(folder, history=8)
-    shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
+    shutil.copyfile(PARAMS, folder / "params.yaml")
     return change(folder, **changes)
 
 
