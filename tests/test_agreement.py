@@ -20,7 +20,7 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from lea_core.params import FOLDERS
+from lea_core.params import FOLDERS, read_yaml
 from lea_core.params.overlay import WHOLE, use
 from tests.lane import PARAMS, ROOT
 
@@ -284,6 +284,37 @@ def test_every_key_is_declared_by_a_stage() -> None:
     sections |= {f"{kind}.{name}" for kind in ("backbones", "methods") for name in raw_params()[kind]}
     undeclared = {leaf for leaf in leaves(raw_params()) if not any(covers(section, leaf) for section in sections)}
     assert undeclared == HOW
+
+
+DEFAULT = read_yaml(PARAMS)["variants"]  # without those of settings/controls.yaml
+EVALUATE = {f"evaluate@{name}" for name in DEFAULT}
+SNQN = {"train@snqn", "train@snqn-lea"}
+
+
+@pytest.mark.parametrize(
+    ("key", "readers"),
+    [
+        ("dataset.text", {"fetch", "preprocess", "export", "report"}),
+        ("preprocess.max_users", {"preprocess", "export"}),
+        ("tokenize_items.learned.steps", {"tokenize_items"}),
+        ("finetune_le.recent_decay", {"finetune_le", "measure_le"}),
+        ("annotate.engine", set()),
+        ("annotate.workers", set()),
+        ("annotate.seed", {"annotate"}),
+        ("annotate.threads", {"annotate", "augment"}),
+        ("augment.actions", {"augment"}),
+        ("methods.snqn.gamma", SNQN),
+        ("methods.sqn.gamma", set()),
+        ("evaluate.cutoffs", EVALUATE | {"baselines", "evaluate_le"}),
+        ("baselines.session_knn.recent", {"baselines"}),
+        ("off_policy.clip", {"estimate_value"}),
+        ("report.metric", {"export", "report"}),
+    ],
+)
+def test_who_reads_a_parameter(key: str, readers: set[str]) -> None:
+    """By hand: the stages that DVC runs first when this parameter changes."""
+    ours = [name for name in stages() if name.partition("@")[2] in ("", *DEFAULT)]
+    assert {name for name in ours if any(covers(section, key) for section in declared(name))} == readers
 
 
 @functools.cache
