@@ -305,7 +305,7 @@ SNQN = {"train@snqn", "train@snqn-lea"}
         ("augment.actions", {"augment"}),
         ("methods.snqn.gamma", SNQN),
         ("methods.sqn.gamma", set()),
-        ("evaluate.cutoffs", EVALUATE | {"baselines", "evaluate_le"}),
+        ("evaluate.cutoffs", EVALUATE | {"baselines", "evaluate_le", "report"}),
         ("baselines.session_knn.recent", {"baselines"}),
         ("off_policy.clip", {"estimate_value"}),
         ("report.metric", {"export", "report"}),
