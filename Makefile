@@ -4,6 +4,8 @@ PYTHON ?= python3
 STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
+# Files of tests side by side; each worker needs up to 1.5 GiB, so there are four at most.
+PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install run controls test lint check tiny benchmark bench-le bench-http bench-annotate bench-scale bench-catalogue bench-evaluation bench-train bench-serve bench-cold search-le tune clean
 
@@ -30,7 +32,7 @@ controls: install ## every part of the LE beside its controls: settings/controls
 	@lea report
 
 test: install ## all tests, the tiny pipeline in a real DVC repository among them
-	@pytest
+	@$(PYTEST)
 
 lint: install ## style and types
 	@ruff check .
@@ -38,7 +40,7 @@ lint: install ## style and types
 	@mypy
 
 check: lint ## style, types and the fast tests
-	@pytest -m 'not slow'
+	@$(PYTEST) -m 'not slow'
 
 tiny: install ## the whole pipeline on 60 users in a temporary folder, then its report
 	@python -m tests.lane

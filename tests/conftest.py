@@ -8,6 +8,13 @@ And numba, on which the oracle ranx rests, compiles nothing: that takes most of 
 
 import os
 
+import pytest
+
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The pipeline's tests first: they take longest, and `make test` runs files side by side."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

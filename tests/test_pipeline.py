@@ -111,7 +111,14 @@ def lane() -> Iterator[Lane]:
     with tempfile.TemporaryDirectory(prefix="lea-lane-") as parent, ThreadPoolExecutor() as pool:
         folder, other = Path(parent, "lane"), Path(parent, "clone")
         make_lane(folder)
+        try:
+            dvc(folder, "repro", "fetch")
+        except RuntimeError as error:
+            if "cannot be reached" not in str(error) or "CI" in os.environ:
+                raise
+            pytest.skip("data and language model of the tests are not on this machine, and no network: connect once")
         first, first_seconds = timed_repro(folder)
+        first |= {"fetch"}
         changed = git(folder, "status", "--porcelain")
         second, second_seconds = timed_repro(folder)
         commit(folder, "Run the lane")
