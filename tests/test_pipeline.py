@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 
 from lea_core import tables
-from tests.lane import VARIANTS, change_params, clone, commit, dvc, environment, git, make_lane, ran
+from tests.lane import VARIANTS, change_params, clone, commit, dvc, environment, git, make_lane, ran, skipped_offline
 
 pytestmark = pytest.mark.slow
 
@@ -111,12 +111,8 @@ def lane() -> Iterator[Lane]:
     with tempfile.TemporaryDirectory(prefix="lea-lane-") as parent, ThreadPoolExecutor() as pool:
         folder, other = Path(parent, "lane"), Path(parent, "clone")
         make_lane(folder)
-        try:
+        with skipped_offline():
             dvc(folder, "repro", "fetch")
-        except RuntimeError as error:
-            if "cannot be reached" not in str(error) or "CI" in os.environ:
-                raise
-            pytest.skip("data and language model of the tests are not on this machine, and no network: connect once")
         first, first_seconds = timed_repro(folder)
         first |= {"fetch"}
         changed = git(folder, "status", "--porcelain")
