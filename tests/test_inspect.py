@@ -142,7 +142,7 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         return capsys.readouterr().out
 
     log = sequences(*[[3, 5, 1, 8, 0, 2, 4, 3, 6, 5, 7, 1, 8] for _ in range(10)], held_out=2)
-    (tmp_path / "params.yaml").write_text((PARAMS).read_text().replace("layers: 6", "layers: 2"))
+    (tmp_path / "params.yaml").write_text(PARAMS.read_text().replace("layers: 6", "layers: 2"))
     write(tmp_path, log)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")

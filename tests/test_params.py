@@ -23,14 +23,14 @@ TABLES = """\
 
 def changed(folder: Path, key: str, value: object) -> Path:
     """The repository's params.yaml with one dotted key set, or removed where `value` is `...`."""
-    shutil.copy(PARAMS, folder)
+    shutil.copy(PARAMS, folder / "params.yaml")
     change_params(folder, {key: value})
     return folder / "params.yaml"
 
 
 def edited(folder: Path, old: str, new: str) -> Path:
     """The repository's params.yaml as text, with one replacement: for what a YAML writer would quote by itself."""
-    text = (PARAMS).read_text(encoding="utf-8")
+    text = PARAMS.read_text(encoding="utf-8")
     result, count = re.subn(old, new, text, count=1, flags=re.MULTILINE)
     assert count == 1
     path = folder / "params.yaml"
@@ -214,7 +214,7 @@ def test_on_the_command_line_it_is_one_line_and_status_1(tmp_path: Path) -> None
 
 
 def test_a_state_that_nobody_reads_is_refused(tmp_path: Path) -> None:
-    shutil.copy(PARAMS, tmp_path)
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
     change_params(tmp_path, {"variants.supervised.state": "le"})
     assert load(tmp_path / "params.yaml").variants["supervised"].state == "le"  # it is aligned with
     change_params(tmp_path, {"train.le.state_alignment": 0.0})

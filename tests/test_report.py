@@ -209,7 +209,7 @@ def lea(folder: Path, *arguments: str) -> str:
 def test_stage_and_command_line(data: Path) -> None:
     """The files of the stage agree with each other, and `lea report` shows the same numbers."""
     folder = data.parent
-    shutil.copy(PARAMS, folder)
+    shutil.copy(PARAMS, folder / "params.yaml")
     variants = {name: variant.model_dump() for name, variant in VARIANTS.items()}
     change_params(folder, {"variants": variants, "baselines.names": []})
     lea(folder, "stages.report")

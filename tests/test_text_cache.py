@@ -71,7 +71,7 @@ def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lane:
     monkeypatch.setattr(item_tokens, "_pool", counted_pool)
     monkeypatch.setattr(token_methods, "Learner", CountedLearner)
     tiny_llm.load(tmp_path / "data")
-    shutil.copy(PARAMS, tmp_path)
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
     return made
 
 

@@ -224,7 +224,7 @@ def test_the_stage_publishes_the_encoder_and_forgets_its_checkpoint(
     numbers = pa.array(range(len(TEXTS)), pa.int32())
     items = {"item": numbers, "item_id": [str(n) for n in numbers], "text": TEXTS, "train_count": numbers}
     tables.write_table(tmp_path / "data/interactions/items.parquet", pa.table(items), tables.ITEMS)
-    shutil.copy(PARAMS, tmp_path)
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
     wanted = settings("amortised").model_dump()
     change_params(tmp_path, {f"tokenize_items.{key}": value for key, value in wanted.items()})
     tokenize_items.main([])

@@ -43,7 +43,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LEA_CACHE", str(tmp_path / "cache"))
     write_log(tmp_path, sequences([8] * 20))
-    shutil.copy(PARAMS, tmp_path)
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
     return change({})
 
 
