@@ -27,7 +27,17 @@ from lea_core.params import read_yaml
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "settings" / "default.yaml"  # not params.yaml: what somebody changed there changes no test
-CODE = ("lea_core", "stages", "dvc.yaml", "data/.gitkeep", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore")
+CODE = (
+    "lea_core",
+    "stages",
+    "dvc.yaml",
+    "data/.gitkeep",
+    ".dvc/config",
+    ".dvc/plots",
+    ".dvc/.gitignore",
+    ".dvcignore",
+    ".gitignore",
+)
 VARIANTS = ("supervised", "snqn-lea")
 TINY = {
     "preprocess.max_users": 60,
