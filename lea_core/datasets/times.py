@@ -23,7 +23,7 @@ MICROSECONDS = 10**6
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 FIRST_DATE = 10**8  # seconds since 1970; smaller numbers count something else
 MIXED = 100  # a date so many times larger or smaller than the usual one is in another unit, or is a missing one
-SPREAD = 1.5  # dates of 1981 to 2020 in equal numbers have quartiles as far apart; a count from 0 in equal steps, 3
+SPREAD = 1.7  # the most between the quartiles of dates: 2001 and 2023; those of an even count from 0 are 3 apart
 FIRST_YEAR = 1902  # -(2**31) seconds, the least that 32 bits hold, are a day of 1901
 
 
