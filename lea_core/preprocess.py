@@ -43,7 +43,7 @@ def prepare(raw: Raw, params: PreprocessParams) -> Prepared:
     events, rows = _kept(raw, params)
     events = _index(events)
     items = _items(events, raw.items)
-    quality = rows | describe(events, items)
+    quality = {"times": raw.times} | rows | describe(events, items)
     if quality["items_without_text"]:
         first = items.filter(pl.col("text") == "")["item_id"][0]
         warn(f"{quality['items_without_text']} items have no text, {first!r} first: kept; the LE knows little of them")

@@ -1,6 +1,7 @@
 """What there is to know about the data: the numbers of quality.json and their summary for people.
 
-In: the indexed events and items. Out: a flat mapping of names to numbers. Shares are of 1.
+In: the indexed events and items. Out: a flat mapping of names to numbers. Shares are of 1. `preprocess.prepare`
+adds counts of rows, and `times`, the first and last of the raw data in words.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def summary(quality: dict[str, Any]) -> str:
     return f"""\
 {quality["users"]:,} users, {quality["items"]:,} items, {quality["events"]:,} events \
 (density {quality["density"]:.2%}, {quality["user_events_median"]} events per user in the median)
+  times    {quality["times"]}
   split    {splits}; {quality["test_cold_share"]:.1%} of the test events are of items never trained on
   order    {quality["tie_share"]:.0%} of adjacent events share their time: order column or file row decides
   dropped  of {quality["rows"]:,} rows: {dropped or "none"}"""

@@ -131,7 +131,10 @@ def write_inputs(data: Path) -> None:
     log |= {"timestamp": [1] * 7, "event": [""] * 7, "rating": [5.0] * 7}
     log["split"] = ["train", "train", "valid", "test", "train", "valid", "test"]
     write(data / "interactions" / "interactions.parquet", log, tables.INTERACTIONS)
-    write_json(data / "interactions" / "quality.json", {"users": 12345, "items": 4, "events": 7, "events_test": 2})
+    write_json(
+        data / "interactions" / "quality.json",
+        {"users": 12345, "items": 4, "events": 7, "events_test": 2, "times": "<5>"},
+    )
     rewards = {"user": [0], "position": [0], "action": [1], "reward": [-1.25]}
     drawn = {"sampled_actions": [[2, 3]], "sampled_rewards": [[-2.0, 0.5]]}
     write(data / "rewards" / "le.parquet", rewards | drawn, tables.REWARDS)
@@ -188,6 +191,7 @@ def test_the_page_is_whole(data: Path) -> None:
         "12.5 %",
         "6.2 %",
         "12,345",
+        "Times <5>",
     ):
         assert number in parsed.text
     assert "is more than chance" in parsed.text

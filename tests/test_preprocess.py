@@ -3,10 +3,12 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,12 @@ def raw(rows: list[tuple[str, str, int]], ratings: list[float] | None = None) ->
         }
     )
     texts = [f"text of {item}" for item in sorted(set(items))]
-    return Raw(interactions, pl.DataFrame({"item_id": sorted(set(items)), "text": texts}), "clicks.csv")
+    return Raw(
+        interactions,
+        pl.DataFrame({"item_id": sorted(set(items)), "text": texts}),
+        "clicks.csv",
+        "counters from 1 to 3, not dates",
+    )
 
 
 ROWS = [("u10", "b", 3), ("u9", "a", 1), ("u10", "a", 1), ("u9", "c", 2), ("u10", "c", 2), ("u9", "b", 2)]
@@ -86,7 +93,7 @@ def test_tables_by_hand() -> None:
 def test_an_order_column_breaks_ties_before_the_file_does() -> None:
     data = raw(ROWS)
     turned = data.interactions.with_columns(order=-pl.col("row"))
-    prepared = prepare(Raw(turned, data.items, data.source), settings())
+    prepared = prepare(replace(data, interactions=turned), settings())
     assert prepared.interactions["item"].to_pylist() == [0, 2, 1, 0, 1, 2]  # u9's b now comes before its c
 
 
@@ -94,6 +101,7 @@ def test_quality_by_hand() -> None:
     rows = [*ROWS, ("u9", "a", 9), ("u8", "d", 1), ("u9", "a", 9)]
     quality = prepare(raw(rows, [5.0] * 8 + [4.0]), settings(short_users="drop", duplicates="drop")).quality
     assert quality == {
+        "times": "counters from 1 to 3, not dates",
         "rows": 9,
         "rows_rated_low": 0,
         "rows_duplicate": 1,
@@ -177,7 +185,7 @@ def test_numbers_of_ids_are_places_in_byte_order(ids: list[str], data: st.DataOb
 def test_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     data = raw([*ROWS, ("u9", "a", 9)])
     items = pl.DataFrame({"item_id": ["a", "b", "c", "never seen"], "text": ["x", "", "", ""]})
-    prepared = prepare(Raw(data.interactions, items, data.source), settings(repeats=False))
+    prepared = prepare(replace(data, items=items), settings(repeats=False))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "warning: 2 items have no text, 'b' first: kept; the LE knows little of them"
     assert lines[1].startswith("warning: 14.3% of the events are of an item that their user had before")
@@ -284,13 +292,24 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-@pytest.fixture
-def done(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository in which preprocess ran once."""
-    repository(tmp_path)
-    stdout, stderr = start(tmp_path, "preprocess").communicate(timeout=60)
-    assert stdout.startswith("3 users, 4 items, 12 events (density 100.00%, 4 events per user in the median)\n")
+    folder = tmp_path_factory.mktemp("ran")
+    repository(folder)
+    stdout, stderr = start(folder, "preprocess").communicate(timeout=60)
+    assert stdout.startswith(
+        "3 users, 4 items, 12 events (density 100.00%, 4 events per user in the median)\n"
+        "  times    counters from 0 to 3, not dates\n"
+    )
     assert stderr == "warning: 1 items have no text, 'i3' first: kept; the LE knows little of them\n"
+    return folder
+
+
+@pytest.fixture
+def done(ran: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from lea_core.artifacts import publish_file, write_csv, write_json
 from lea_core.page.costs import COLUMNS, cost_rows, costs_section
@@ -100,7 +101,7 @@ def provenance(params: Params) -> tuple[str, dict[str, str]]:
 
 
 def _top(
-    title: str, made: dict[str, str], source: Source, variants: dict[str, Variant], quality: dict[str, float]
+    title: str, made: dict[str, str], source: Source, variants: dict[str, Variant], quality: dict[str, Any]
 ) -> str:
     counts = {
         "users": quality.get("users"),
@@ -113,6 +114,8 @@ def _top(
     facts = "".join(
         f"<div><dt>{name}</dt><dd>{count:,}</dd></div>" for name, count in counts.items() if count is not None
     )
+    if "times" in quality:
+        made = made | {"Times": quality["times"]}
     provenances = "".join(f"<li><b>{name}</b> {escape(words)}</li>" for name, words in made.items())
     words = f"{finding(source, variants)} {rival(source, variants)}".rstrip()
     links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in NAV.items())
