@@ -200,8 +200,8 @@ def test_deleted_annotations_come_back_from_the_cache(lane: Lane) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(lane: Lane) -> None:
-    stages = {"finetune_le", "annotate"}
-    assert ran(dvc(lane.folder, "repro", "--force", "--single-item", *sorted(stages))) == stages
+    """Of the LE; what annotates with it is told the same by tests/test_shard_run.py, without the shards of before."""
+    assert ran(dvc(lane.folder, "repro", "--force", "--single-item", "finetune_le")) == {"finetune_le"}
     assert git(lane.folder, "diff", "dvc.lock") == ""
 
 

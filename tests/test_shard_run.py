@@ -122,7 +122,7 @@ def test_the_tables_hold_every_event_and_step(unbroken: Path) -> None:
     assert (to_numpy(rewards, "sampled_actions") != to_numpy(rewards, "action")[:, None]).all()
 
 
-@pytest.mark.parametrize("moment", [1, 8, "all"])
+@pytest.mark.parametrize("moment", [8, "all"])
 def test_a_killed_run_goes_on(
     unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int | str
 ) -> None:
