@@ -23,7 +23,7 @@ from lea_core.parts import table_path
 from lea_core.sources import file_sha256
 
 TEXTS = ("le", "text_knn")  # baselines that read item texts
-MADE_OF = "made_of"  # the key of a note; results from before 2026-12 have none
+MADE_OF = "made_of"  # the key of a note; results from before it was noted have none
 LE, LLM, LOG, TOKENS = "data/le", "data/llm", "data/interactions", "data/item_tokens/items.parquet"
 MEASURED = "quality.json"  # of the LE: nothing reads it
 CODE = {"le": ("stages.evaluate_le",)}

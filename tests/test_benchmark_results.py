@@ -177,6 +177,7 @@ def test_a_result_holds_hashes_of_what_it_is_made_of(
 def test_dvc_is_forced_where_the_code_alone_is_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """What DVC finds up to date and is of other code runs even so, once; a failure ends it."""
     asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(benchmark_run, "params_of", lambda *_: ({}, None))
     monkeypatch.setattr(benchmark, "keep_all", lambda _: None)
     monkeypatch.setattr(benchmark_run, "reproduce", lambda *words: not asked.append(words))
     for others, calls in (([[]], 1), ([["code"], []], 2), ([None, []], 2), ([["code"], ["code"]], 2)):

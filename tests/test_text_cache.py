@@ -160,10 +160,6 @@ def test_other_code_shares_nothing(lane: Lane, tmp_path: Path, monkeypatch: pyte
     lane.run(TEXTS)
     assert lane.passed == [7]
     assert not np.allclose(lane.vectors()["token"][0], before["token"][0])
-    lane.run(TEXTS, "learned")
-    edit(monkeypatch, tmp_path / "more", "lea_core/learned_tokens.py")
-    lane.run(TEXTS, "learned")
-    assert lane.trained == [7]
 
 
 def test_statistics_that_do_not_fit_are_one_line(lane: Lane) -> None:

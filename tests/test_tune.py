@@ -128,17 +128,17 @@ def test_trials_of_other_code_or_circumstances_are_made_anew(
     edit(monkeypatch, tmp_path / "report", "lea_core/report.py")
     study(params)
     assert len(rates) == 1
-    for count, name in enumerate(("policy_network", "places", "leaks", "learners/loop"), start=2):
+    for count, name in enumerate(("policy_network", "leaks"), start=2):
         edit(monkeypatch, tmp_path / name, f"lea_core/{name}.py")
         study(params)
         assert len(rates) == count
     with monkeypatch.context() as patch:
         patch.setattr(code_hash, "_version", lambda name: f"{name} 99")  # torch's, among others
         study(params)
-    assert len(rates) == 6
+    assert len(rates) == 4
     monkeypatch.setattr(tuning, "_device", lambda: "meta")
     study(params)
-    assert len(rates) == 7
+    assert len(rates) == 5
 
 
 def test_what_diverges_scores_nothing(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:
