@@ -4,8 +4,8 @@ In: names of modules, such as `lea_core.annotate`. Out: a hash of the syntax tre
 Every cache has both in its key, so that what other code computed is never taken for what this code would compute.
 
 The closure is the module and every file of this project that it imports, directly or through another, inside functions
-too. Comments, docstrings, line breaks and imports for type checkers alone change no hash. Left out is the plumbing,
-which carries data and messages and changes no number.
+too. Comments, docstrings and line breaks change no hash. Left out are modules that type checkers alone import, and the
+plumbing, which carries data and messages and changes no number.
 """
 
 from __future__ import annotations
