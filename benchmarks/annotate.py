@@ -71,10 +71,8 @@ WAYS = {"naive": annotation_ways.naive, "kv_cache": annotation_ways.kv_cache, "p
 
 def ready(name: str) -> Prepared:
     """A data set with an LE: its heads trained, its adapter still without effect."""
-    prepared = prepare(name, {"finetune_le.history": HISTORY, "finetune_le.lora.epochs": 0}, "-annotate")
-    if not (prepared.folder / "data" / "le").exists():
-        run_stage(prepared.folder, "finetune_le")
-    return prepared
+    changes = {"finetune_le.history": HISTORY, "finetune_le.lora.epochs": 0}
+    return prepare(name, changes, "-annotate", ("finetune_le",))
 
 
 def build(prepared: Prepared, hasten: bool = True) -> Environment:

@@ -23,6 +23,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.benchmark_inputs import MADE_OF, differences, told
 from benchmarks.benchmark_params import CELLS, FOLDER, params_of, read_benchmark
 from benchmarks.benchmark_plot import draw
 from benchmarks.benchmark_slices import by_events, keep_events
@@ -105,6 +106,8 @@ def said(verdict: Mapping[str, Any]) -> str:
 def table(found: Found, published: Mapping[str, Any]) -> list[str]:
     """Published rows, baselines and variants of a data set."""
     lines = [f"{len(found.notes)} of {len(found.params.variants)} cells have run.", ""]
+    if words := told(found.notes):
+        lines += [f"{words[0].upper()}{words[1:]}.", ""]
     if chosen := best(found, uses_le):
         lines += [f"Best on validation of {chosen['chosen_among']} with LE parts: {chosen['best_lea']}.", ""]
         if rival := beside_baseline(found, chosen["best_lea"]):
@@ -175,9 +178,12 @@ def difference(known: Mapping[str, Any], argv: Sequence[str]) -> str:
         raise LeaError(f"{STORE / data}: has no {absent[0]} of these parameters: run its cell")
     found = compare_users({name: one.users for name, one in kept.items() if one}, own, other)
     row = vars(found)
+    notes = [one.note for one in kept.values() if one]
+    files = [key for key in differences(notes[0], notes[-1].get(MADE_OF, {})) if key.startswith("data/")]
     return (
         f"{own} - {other}: {NDCG} {found.difference:+.4f}; over users {interval(row)}, p {found.p_randomisation:.4f}; "
         f"over users and seeds {interval(row, '_with_seeds')}, p {found.p_with_seeds:.4f}; not corrected"
+        + (f"; not of the same {', '.join(files)}" if files else "")
     )
 
 
@@ -213,7 +219,10 @@ def main(argv: list[str]) -> None:
     with publish_file(PICTURE) as temporary:
         draw([found for found in collected if found.notes], temporary)
     for found in collected:
-        print(f"{found.name}: {len(found.notes)} of {len(found.params.variants)} cells have run")
+        words = told(found.notes)
+        print(
+            f"{found.name}: {len(found.notes)} of {len(found.params.variants)} cells have run{words and f'; {words}'}"
+        )
 
 
 if __name__ == "__main__":

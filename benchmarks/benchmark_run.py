@@ -5,7 +5,8 @@ In: benchmark.yaml, the data sets that are there, what results/cells keeps. Out:
 
 `dvc repro` has an order of its own, so it is called for one cell after another. What is done is not done again, here or
 on any machine whose results/cells are in the repository: a killed run goes on with the next cell when it is called
-again. A cell that is named runs even so. A cell that fails is named, and the others go on.
+again. A cell that is named runs even so; so does one whose data, LE, code or libraries are not what they would be here
+today (benchmark_inputs.py), and a line says it. A cell that fails is named, and the others go on.
 
     python -m benchmarks.benchmark_run scientific-sasrec-supervised scientific-sasrec-snqn-lea   # these cells alone
 """
@@ -23,15 +24,14 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
 from voluptuous import MultipleInvalid
 
 from benchmarks import benchmark
-from benchmarks.benchmark_params import BENCHMARK, CELLS, HOME, cells_of, params_of, read_benchmark, write_cells
-from benchmarks.benchmark_stage import RUNNER
+from benchmarks.benchmark_inputs import differences, made_of
+from benchmarks.benchmark_params import BENCHMARK, CELLS, FOLDER, HOME, cells_of, params_of, read_benchmark, write_cells
+from benchmarks.benchmark_stage import BASELINES, RUNNER
 from benchmarks.benchmark_store import STORE, read_kept
 from benchmarks.common import absent_source
 from lea_core.entry import run
 from lea_core.errors import LeaError, warn
-from lea_core.params import read_yaml
-
-BASELINES = {"baselines": "text_knn", "evaluate_le": "le"}  # stages, and the last baseline that each makes
+from lea_core.params import Params, read_yaml
 
 
 def targets(
@@ -70,24 +70,48 @@ def drop_broken_lock(path: Path) -> None:
         path.unlink()
 
 
-def reproduce(target: str) -> bool:
+def reproduce(target: str, *options: str) -> bool:
     """Whether DVC could bring a stage up to date. Ends where DVC itself is killed or interrupted."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # stages run `python`: this one
     settings = {**os.environ, "PATH": path, RUNNER: str(os.getpid())}
-    status = subprocess.run([sys.executable, "-m", "dvc", "repro", target], cwd=HOME, env=settings).returncode
+    status = subprocess.run([sys.executable, "-m", "dvc", "repro", *options, target], cwd=HOME, env=settings).returncode
     if status < 0:
         raise LeaError(f"dvc repro {target} was killed: run the same command to go on")
     return status == 0
 
 
-def kept_of(known: Mapping[str, Any]) -> set[str]:
-    """Cells and baselines that have run, here or elsewhere, with the present parameters: <data>-<name>."""
-    found = set()
+def kept_of(known: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is kept with the present parameters, here or elsewhere, <data>-<name>, and wherein it is not of today."""
+    found = {}
     for data in known["data"]:
         params = params_of(known, data)[1]
-        names = (*params.variants, *params.baselines.names)
-        found |= {f"{data}-{name}" for name in names if read_kept(params, STORE / data, name)}
+        for name in (*params.variants, *params.baselines.names):
+            if (other := wherein_other(params, data, name)) is not None:
+                found[f"{data}-{name}"] = other
     return found
+
+
+def wherein_other(params: Params, data: str, name: str) -> list[str] | None:
+    """What a kept cell or baseline is made of that would be other here today; None where none is kept.
+
+    Only what is known of both is compared: files that are here, and nothing of a result that noted nothing.
+    """
+    kept = read_kept(params, STORE / data, name)
+    return differences(kept.note, made_of(params, FOLDER / data, name)) if kept else None
+
+
+def run_target(known: Mapping[str, Any], target: str) -> bool:
+    """Whether a cell or baseline could be made. DVC, which does not know of the code, is forced where that is other."""
+    stage, _, place = target.partition("@")
+    data = next(name for name in known["data"] if f"{place}-".startswith(f"{name}-"))
+    params, name = params_of(known, data)[1], BASELINES.get(stage) or place.removeprefix(f"{data}-")
+    for options in ((), ("--force", "--single-item")):
+        if not reproduce(target, *options):
+            return False
+        benchmark.keep_all(known)
+        if wherein_other(params, data, name) == []:
+            break
+    return True
 
 
 def main(argv: list[str]) -> None:
@@ -101,16 +125,18 @@ def main(argv: list[str]) -> None:
             print(f"{name} skipped: {file} is not there", flush=True)
             absent.append(name)
     drop_broken_lock(HOME / "dvc.lock")
-    kept = kept_of(known)
+    found = kept_of(known)
+    kept = [name for name, other in found.items() if not other]
     if kept and not argv:
         print(f"{len(kept)} cells and baselines are kept in {STORE} and do not run again", flush=True)
+    for name, other in found.items():
+        if other:
+            print(f"{name} is kept, but made of other {', '.join(other)}: it is to run again", flush=True)
     wanted = targets(cells_of(known), argv, absent, kept)
     failed = []
     for place, target in enumerate(wanted, start=1):
         print(f"-- {place} of {len(wanted)}: {target}", flush=True)
-        if reproduce(target):
-            benchmark.keep_all(known)
-        else:
+        if not run_target(known, target):
             failed.append(target)
     benchmark.main([])
     if failed:

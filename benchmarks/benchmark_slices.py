@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.benchmark_store import KEPT, Kept, data_of
+from benchmarks.benchmark_inputs import data_of
+from benchmarks.benchmark_store import KEPT, Kept
 from lea_core.artifacts import read_json, write_json
 from lea_core.errors import LeaError
 from lea_core.evidence import read_log, scores_by_user

@@ -1,7 +1,8 @@
 """One stage of the project in the folder of a data set, for benchmarks/dvc.yaml.
 
 In: the name of a data set, of a stage, and the stage's argument. Out: what the stage writes under data/ there. `cell`
-is train and evaluate of a variant, and data/cells/<variant>.json: with which parameters, on what, and how long.
+is train and evaluate of a variant, and data/cells/<variant>.json: with which parameters, made of what, where, how long.
+A baseline has such a note, the first two of these, in its folder.
 
 Where RUNNER names a process (benchmark_run.py), the stage ends with it: after a kill nothing goes on unseen.
 
@@ -15,19 +16,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from benchmarks.benchmark_inputs import note_of
 from benchmarks.benchmark_params import FOLDER
 from benchmarks.common import stage_environment, where
 from lea_core.artifacts import write_json
 from lea_core.entry import run
 from lea_core.errors import LeaError
-from lea_core.params import Params, load
+from lea_core.params import load
 
 RUNNER = "LEA_BENCHMARK_RUNNER"
 WATCH = 1.0  # seconds
+BASELINES = {"baselines": "text_knn", "evaluate_le": "le"}  # stages, and the last baseline that each makes
+NOTE = "note.json"
 
 
 def run_stage(folder: Path, stage: str, *arguments: str) -> None:
@@ -54,30 +57,24 @@ def lives(process: int) -> bool:
         return False
 
 
-def own_parameters(params: Params, variant: str) -> dict[str, Any]:
-    """All that a cell was trained and ranked with, to see whether a result is of the present parameters."""
-    own = params.of(variant)
-    known = own.variant(variant)
-    return {
-        "variant": known.model_dump(exclude={"set"}),
-        "backbone": getattr(own.backbones, known.backbone).model_dump(),
-        "method": getattr(own.methods, known.method).model_dump(),
-        "train": own.train.model_dump(),
-        "evaluate": own.evaluate.model_dump(include={"cutoffs", "mask_seen"}),
-    }
-
-
 def run_cell(folder: Path, variant: str) -> None:
     """Train a variant, rank with it, and note the circumstances."""
     started = time.perf_counter()
+    note = note_of(load(folder / "params.yaml"), folder, variant)
     for stage in ("train", "evaluate"):
         run_stage(folder, stage, variant)
-    cell = {
-        "parameters": own_parameters(load(folder / "params.yaml"), variant),
-        "seconds": round(time.perf_counter() - started, 1),
-        "where": where(),
-    }
+    cell = {**note, "seconds": round(time.perf_counter() - started, 1), "where": where()}
     write_json(folder / "data" / "cells" / f"{variant}.json", cell)
+
+
+def run_baselines(folder: Path, stage: str) -> None:
+    """Rank with baselines, by `baselines` or `evaluate_le`, and note what each is made of."""
+    params = load(folder / "params.yaml")
+    wanted = [name for name in params.baselines.names if (name == "le") == (stage == "evaluate_le")]
+    notes = {name: note_of(params, folder, name) for name in wanted}
+    run_stage(folder, stage)
+    for name, note in notes.items():
+        write_json(folder / "data" / "baselines" / name / NOTE, note)
 
 
 def main(argv: list[str]) -> None:
@@ -89,7 +86,10 @@ def main(argv: list[str]) -> None:
         run_cell(FOLDER / data, *arguments)
         return
     started = time.perf_counter()
-    run_stage(FOLDER / data, stage, *arguments)
+    if stage in BASELINES:
+        run_baselines(FOLDER / data, stage)
+    else:
+        run_stage(FOLDER / data, stage, *arguments)
     # Beyond DVC's reach, as seconds differ in every run.
     note = FOLDER / data / "data" / "seconds" / f"{'-'.join((stage, *arguments))}.json"
     write_json(note, {"seconds": round(time.perf_counter() - started, 1)})

@@ -1,10 +1,12 @@
 """What stays of a cell when its machine is gone: benchmarks/results/cells/<data>/<name>.json and .parquet.
 
-In: the folder of a data set, as far as cells and baselines have run there. Out, for each: its parameters, scores,
-validation curves and circumstances (JSON), and the ranks of its test events (KEPT: a row for each event with a rank by
-seed; a rank beyond the largest cutoff counts as no other does, and is written as the cutoff plus one). From these alone
-benchmark.py makes its tables and tests, on any machine; `make benchmark` runs what is not kept with the present
-parameters. To run everything again, delete the folder.
+In: the folder of a data set, as far as cells and baselines have run there. Out, for each: its parameters, the hashes of
+what it is made of (benchmark_inputs.py), scores, validation curves and circumstances (JSON), and the ranks of its test
+events (KEPT: a row for each event with a rank by seed; a rank beyond the largest cutoff counts as no other does, and is
+written as the cutoff plus one). From these alone benchmark.py makes its tables and tests, on any machine. `make
+benchmark` runs what is not kept with the present parameters, and again what is made of other files, code or libraries
+than it would be here today. Results from before such hashes were noted stay, and are counted. To run everything again,
+delete the folder.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.benchmark_stage import own_parameters
+from benchmarks.benchmark_inputs import MADE_OF, differences, made_of, parameters_of
+from benchmarks.benchmark_stage import NOTE
 from benchmarks.common import ROOT
 from lea_core.artifacts import read_json, write_json
 from lea_core.evidence import UserScores, ranked_tests, scores_by_user
@@ -29,7 +32,6 @@ from lea_core.tables import Schema, Vector, read_table, to_numpy, vectors, write
 STORE = ROOT / "benchmarks" / "results" / "cells"
 KEPT: Schema = {"user": pa.int32(), "ranks": Vector(pa.float32())}
 STAGES = "stages.json"
-TEXTS = ("le", "text_knn")  # baselines that read item texts
 
 
 @dataclass(frozen=True)
@@ -41,63 +43,30 @@ class Kept:
     note: dict[str, Any]
 
 
-def parameters_of(params: Params, name: str) -> dict[str, Any]:
-    """All that a cell or baseline depends on, and no path of this machine."""
-    le = {
-        "llm": params.llm.model_dump(include={"sha256", "layers"}),
-        "tokenize_items": params.tokenize_items.model_dump(mode="json"),
-        "finetune_le": params.finetune_le.model_dump(mode="json"),
-        "annotate": params.annotate.model_dump(include={"sampled_actions", "seed"}),
-        "augment": params.augment.model_dump(mode="json"),
-        "rank": params.rank.model_dump(mode="json"),
-        "controls": params.controls.seed,
-    }
-    data = data_of(params)
-    if name in params.variants:
-        own = {**own_parameters(params, name), **data}
-        return {**own, **le} if params.variants[name].uses_le else own
-    own = {
-        "baseline": params.baselines.model_dump(mode="json").get(name),
-        "evaluate": params.evaluate.model_dump(include={"cutoffs", "mask_seen"}),
-        **data,
-    }
-    return {**own, **le} if name in TEXTS else own
-
-
-def data_of(params: Params) -> dict[str, Any]:
-    """What the log of a data set depends on, and no path of this machine."""
-    return {
-        "dataset": _without_sources(params.dataset.model_dump(mode="json")),
-        "preprocess": params.preprocess.model_dump(mode="json"),
-    }
-
-
-def _without_sources(section: Mapping[str, Any]) -> dict[str, Any]:
-    """The same but for where files lie: their hashes say what they are."""
-    return {
-        key: _without_sources(value) if isinstance(value, Mapping) else value
-        for key, value in section.items()
-        if key != "source"
-    }
-
-
 def keep(params: Params, folder: Path, store: Path) -> None:
-    """Write what has run in `folder` with these parameters."""
+    """Write what has run in `folder` with these parameters; of what is kept already, only what is of today."""
     data = folder / "data"
     for name in params.variants:
-        path = data / "cells" / f"{name}.json"
-        note = read_json(path) if path.exists() else {}
-        if note.get("parameters") == own_parameters(params, name):
+        if note := _note(params, folder, store, name, data / "cells" / f"{name}.json"):
             [result] = read_results(data, {name: params.variants[name]}, params.train.seeds, [])
-            circumstances = {"seconds": note["seconds"], "where": note["where"]}
-            _write(store, params, result, {**circumstances, "best_epochs": result.best_epochs, "curves": result.curves})
+            _write(store, params, result, {**note, "best_epochs": result.best_epochs, "curves": result.curves})
     for name in params.baselines.names:
-        if (data / "baselines" / name / "metrics.json").exists():
+        if note := _note(params, folder, store, name, data / "baselines" / name / NOTE):
             [result] = read_results(data, {}, [], [name])
-            _write(store, params, result, {"cost": read_json(data / "baselines" / name / "cost.json")})
+            _write(store, params, result, {**note, "cost": read_json(data / "baselines" / name / "cost.json")})
     if notes := {file.stem: read_json(file)["seconds"] for file in sorted((data / "seconds").glob("*.json"))}:
         former = read_json(store / STAGES) if (store / STAGES).exists() else {}
         write_json(store / STAGES, {**former, **notes})
+
+
+def _note(params: Params, folder: Path, store: Path, name: str, path: Path) -> dict[str, Any]:
+    """What a result noted when it ran; empty where it is not to be kept."""
+    note: dict[str, Any] = read_json(path) if path.exists() else {}
+    if note.get("parameters") != parameters_of(params, name) or MADE_OF not in note:
+        return {}
+    if differences(note, made_of(params, folder, name)) and read_kept(params, store, name):
+        return {}
+    return note
 
 
 def _write(store: Path, params: Params, result: Result, note: Mapping[str, Any]) -> None:
@@ -108,7 +77,7 @@ def _write(store: Path, params: Params, result: Result, note: Mapping[str, Any])
     table = pa.table({"user": parts[0]["user"], "ranks": vectors(ranks)})
     write_table(store / f"{result.name}.parquet", table, KEPT)
     known = {"events": result.events, "valid": metrics["valid"], "test": metrics["test"]}
-    write_json(store / f"{result.name}.json", {"parameters": parameters_of(params, result.name), **known, **note})
+    write_json(store / f"{result.name}.json", {**known, **note})
 
 
 def read_kept(params: Params, store: Path, name: str) -> Kept | None:

@@ -1,13 +1,14 @@
 """What the benchmarks share: a folder with a data set gone through preprocess and tokenize_items, and where they ran.
 
 In: MovieLens, or a data set of settings/, which lies beside this checkout (../shared/data). Out: a folder of artifacts
-under .work/, made once for the same parameters.
+under .work/, made once for the same parameters and code.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,15 @@ from typing import Any
 import torch
 
 from lea_core import environment, params
+from lea_core.artifacts import read_json, write_json
+from lea_core.code_hash import computed_by
 from lea_core.cores import usable_cores
 from lea_core.item_tokens import ItemTokens
 from lea_core.llm import choose_device_and_dtype
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import leaves
 from lea_core.sequences import Sequences, read_sequences
+from lea_core.sources import file_sha256
 from tests.lane import change_params
 
 ROOT = Path(__file__).parent.parent
@@ -69,9 +73,14 @@ class Prepared:
     tokens: ItemTokens
 
 
-def prepare(name: str, changes: Mapping[str, object] | None = None, label: str = "") -> Prepared:
-    """Run fetch, preprocess and tokenize_items on a data set, with `changes` of params.yaml; ends without the data."""
-    folder, whole = prepare_stages(name, ("fetch", "preprocess", "tokenize_items"), changes, label)
+def prepare(
+    name: str, changes: Mapping[str, object] | None = None, label: str = "", further: Sequence[str] = ()
+) -> Prepared:
+    """Run fetch, preprocess, tokenize_items and `further` stages on a data set, with `changes` of params.yaml.
+
+    Ends without the data.
+    """
+    folder, whole = prepare_stages(name, ("fetch", "preprocess", "tokenize_items", *further), changes, label)
     return Prepared(
         folder,
         whole,
@@ -83,20 +92,22 @@ def prepare(name: str, changes: Mapping[str, object] | None = None, label: str =
 def prepare_stages(
     name: str, stages: Sequence[str], changes: Mapping[str, object] | None = None, label: str = ""
 ) -> tuple[Path, Params]:
-    """Run these stages on a data set, once for the same params.yaml; returns the folder and the parameters there."""
+    """Run these stages on a data set, once for the same params.yaml and code; the folder and the parameters there."""
     changes = {**changes_of(name), **(changes or {})}
     if absent := absent_source(name):
         raise SystemExit(f"skipped: {absent} is not there")
     folder = WORK / (name + label)
     folder.mkdir(parents=True, exist_ok=True)
-    former = (folder / "params.yaml").read_text() if (folder / "done").exists() else ""
+    done = folder / "done.json"
     (folder / "params.yaml").write_text(DEFAULTS.read_text())
     change_params(folder, changes)
-    if (folder / "params.yaml").read_text() != former:
-        (folder / "done").unlink(missing_ok=True)
+    own = {"params": file_sha256(folder / "params.yaml"), **computed_by(*(f"stages.{stage}" for stage in stages))}
+    if not done.exists() or read_json(done) != own:
+        done.unlink(missing_ok=True)
+        shutil.rmtree(folder / "data", ignore_errors=True)
         for stage in stages:
             run_stage(folder, stage)
-        (folder / "done").touch()
+        write_json(done, own)
     return folder, params.load(folder / "params.yaml")
 
 

@@ -11,6 +11,8 @@ outside the LE's subset (30 %), leave-one-out, all items ranked; the same by see
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from typing import Any
 
@@ -20,6 +22,7 @@ from benchmarks.common import LLM, ROOT, WORK, Prepared, changed, prepare, where
 from benchmarks.prompts import speed_up
 from lea_core import environment, le_yardsticks, llm
 from lea_core.artifacts import read_json, write_json
+from lea_core.code_hash import computed_by
 from lea_core.environment import Environment
 from lea_core.finetune import Finetuning
 from lea_core.le_quality import KINDS, quality
@@ -109,7 +112,8 @@ def against_share(prepared: Prepared, share: float) -> dict[str, float]:
 
 def piece(name: str) -> dict[str, float]:
     """One independent part of the benchmark: `seed 0`, `share 0.05` or `speed`; what is done is not done again."""
-    file = WORK / f"le-{where()['commit'][:12]}-{name.replace(' ', '-')}.json"
+    code = hashlib.sha256(json.dumps(computed_by("benchmarks.le")).encode()).hexdigest()
+    file = WORK / f"le-{code[:12]}-{name.replace(' ', '-')}.json"
     if file.exists():
         return read_json(file)
     prepared = prepare("scientific")

@@ -21,11 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.benchmark_inputs import content_hash, differences, made_of
 from benchmarks.benchmark_params import CELLS, FOLDER, params_of, read_benchmark
-from benchmarks.benchmark_stage import run_cell, run_stage
+from benchmarks.benchmark_stage import BASELINES, run_baselines, run_cell, run_stage
 from benchmarks.benchmark_store import STORE, Kept, keep, read_kept
 from benchmarks.benchmark_summary import NDCG
 from lea_core.artifacts import publish_file, read_json, write_json
+from lea_core.code_hash import computed_by
 from lea_core.entry import run
 from lea_core.errors import LeaError
 from lea_core.evidence import compare_users
@@ -38,6 +40,7 @@ RESULT = STORE.parent / "le_seeds.md"
 TABLES = ("state", "reward", "actions", "ranking")  # parts that an LE makes; the first two are of `annotate`
 FURTHER = {"actions": "augment", "ranking": "rank"}  # stages that read the states that annotate kept
 LOG = ("interactions", "llm", "item_tokens", "items")  # what no seed of the LE changes
+CODE = tuple(f"stages.{name}" for name in ("finetune_le", "evaluate_le", "annotate", "augment", "rank", "control"))
 SEED = "finetune_le.seed"
 HEAD = """# One LE or another
 
@@ -76,17 +79,25 @@ def run_seed(params: Params, data: str, cells: Sequence[str]) -> None:
     """Train an LE, and these cells with it, as far as they are not kept."""
     label = f"{data}-le-{params.finetune_le.seed}"
     folder, stages = FOLDER / label, stages_of(params, cells)
-    wanted = [cell for cell in cells if not read_kept(params, STORE / label, cell)]
+    wanted = []
+    for cell in cells:
+        kept = read_kept(params, STORE / label, cell)
+        if kept is None or differences(kept.note, made_of(params, folder, cell)):
+            wanted.append(cell)
     if not wanted:
         print(f"{label}: its cells are kept in {STORE / label} and do not run again")
         return
     prepare(FOLDER / data, folder, params.finetune_le.seed)
-    done = read_json(folder / "done.json")["stages"]
+    known = read_json(folder / "done.json")
+    done = known["stages"]
     for stage in stages:
         if stage not in done:
-            run_stage(folder, *stage.split())
+            if stage in BASELINES:
+                run_baselines(folder, stage)
+            else:
+                run_stage(folder, *stage.split())
             done.append(stage)
-            write_json(folder / "done.json", {"stages": done})
+            write_json(folder / "done.json", {**known, "stages": done})
     keep(params, folder, STORE / label)
     for cell in wanted:
         run_cell(folder, cell)
@@ -94,14 +105,17 @@ def run_seed(params: Params, data: str, cells: Sequence[str]) -> None:
 
 
 def prepare(source: Path, folder: Path, seed: int) -> None:
-    """Copy what an LE is trained on, where it or its parameters are not as they were."""
+    """Copy what an LE is trained on, where it, its parameters or the code of what follows are not as they were."""
     if not (source / "data" / "item_tokens").exists():
         raise LeaError(f"{source}: not found: run `make benchmark`, or `dvc repro rank@{source.name}` in benchmarks/")
-    former = (folder / "params.yaml").read_text() if (folder / "done.json").exists() else ""
+    done = folder / "done.json"
+    former = read_json(done).get("of") if done.exists() else None
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / "params.yaml", folder)
     change_params(folder, {SEED: seed})
-    if (folder / "params.yaml").read_text() == former:
+    files = {name: content_hash(source / "data" / name) for name in LOG}
+    own = {"params": content_hash(folder / "params.yaml"), **files, **computed_by(*CODE)}
+    if own == former:
         return
     shutil.rmtree(folder / "data", ignore_errors=True)
     for name in (*LOG, *(f"{FOLDERS[part]}/none.parquet" for part in TABLES)):
@@ -111,7 +125,7 @@ def prepare(source: Path, folder: Path, seed: int) -> None:
             shutil.copytree(path, copy)
         else:
             shutil.copy(path, copy)
-    write_json(folder / "done.json", {"stages": []})
+    write_json(done, {"of": own, "stages": []})
 
 
 def read_all(params: Params, store: Path) -> dict[str, Kept]:

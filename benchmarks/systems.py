@@ -21,6 +21,7 @@ import torch
 from benchmarks.common import SETTINGS, WORK, changed
 from benchmarks.peers.run import run_peer
 from lea_core.artifacts import publish_file
+from lea_core.code_hash import computed_by
 from lea_core.evaluation import rank_events
 from lea_core.le_parts import read_supervision
 from lea_core.leaks import training_events
@@ -29,12 +30,16 @@ from lea_core.metrics import metrics
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import leaves
 from lea_core.sequences import Sequences
+from lea_core.sources import file_sha256
 
 WIDTH, LAYERS, HEADS, WINDOWS, SAMPLES = 64, 1, 2, 64, 2048
 EVALUATE_EVERY = 2  # epochs, ours; the peers' script does it after each
 PATIENCE = 6  # epochs
 EPOCHS = 40
 FAITHFUL = "-faithful"
+HERE = Path(__file__).parent
+# What runs in the peers' own environments; their requirements pin the libraries there.
+PEERS = tuple(f"benchmarks.peers.{name}" for name in ("harness", "ranking", "recbole_run", "rectools_run"))
 PLAIN = {"state": "none", "reward": "none", "actions": "none", "ranking": "none", "items": "none"}
 
 
@@ -90,12 +95,14 @@ def train(
 
 
 def kept(data: Data, system: str, settings: Mapping[str, float], seed: int, epochs: int | None) -> Path:
-    """Where a training is kept: its name tells all that it depends on, but for the code."""
+    """Where a training is kept: its name tells all that it depends on."""
     sections = ["preprocess", "dataset", "evaluate"]
     if ":" not in system:
         sections += ["backbones", "methods", "train"]
     given = {name: getattr(data.params, name).model_dump(mode="json") for name in sections}
-    whole = [system, dict(settings), seed, epochs, data.history, given]
+    pinned = [file_sha256(file) for file in sorted(HERE.glob("peers/requirements-*.txt"))]
+    code = [computed_by("benchmarks.systems", *PEERS), pinned]
+    whole = [system, dict(settings), seed, epochs, data.history, given, code]
     digest = blake2b(json.dumps(whole, sort_keys=True).encode(), digest_size=8).hexdigest()
     return WORK / "train" / data.name / f"{system}-{seed}-{digest}.json"
 

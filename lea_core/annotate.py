@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from lea_core.environment import Environment
-from lea_core.llm_pass import Passed
 from lea_core.sequences import drawn_actions, learning_steps
 from lea_core.shard_files import Arrays
 from lea_core.shards import Part, Shard
@@ -34,6 +33,7 @@ class Annotating:
         Path("data/states/le.parquet"): STATES,
         Path("data/rewards/le.parquet"): REWARDS,
     }
+    kept: ClassVar[tuple[str, ...]] = ("states", "rewards", "action_rewards")
 
     def __init__(self, sampled_actions: int, seed: int) -> None:
         self.count, self.seed = sampled_actions, seed
@@ -46,20 +46,13 @@ class Annotating:
         """Sampled actions at every event: {"actions": (N, A)}."""
         return {"actions": drawn_actions(part.user_ids, part.train, logged_items(part), self.count, self.seed)}
 
-    def arrays(self, part: Part, asked: Arrays, passed: Passed) -> Arrays:
-        """What the shard's file holds, by event."""
+    def arrays(self, part: Part, asked: Arrays) -> Arrays:
+        """What the shard's file holds beside, by event."""
         return {
             **part.columns(),
             "action": logged_items(part).astype(np.int32),
             "actions": asked["actions"].astype(np.int32),
-            "states": passed.states,
-            "rewards": passed.rewards,
-            "action_rewards": passed.action_rewards,
         }
-
-    def reusable(self, passed: Passed) -> Arrays:
-        """The arrays that a window passed before gives again."""
-        return {"states": passed.states, "rewards": passed.rewards, "action_rewards": passed.action_rewards}
 
     def tables(self, path: Path, found: Iterator[Arrays]) -> Iterator[pa.Table]:
         """One of `outs`, shard by shard."""

@@ -19,7 +19,6 @@ import pyarrow as pa
 
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
-from lea_core.llm_pass import Passed
 from lea_core.proposals import propose
 from lea_core.sequences import learning_steps
 from lea_core.shard_files import Arrays
@@ -35,6 +34,7 @@ class Augmenting:
 
     name = "augment"
     outs: ClassVar[dict[Path, Schema]] = {Path("data/actions/le.parquet"): ACTIONS}
+    kept: ClassVar[tuple[str, ...]] = ("action_rewards",)
 
     def __init__(self, actions: int, repeats: bool) -> None:
         self.count, self.repeats = actions, repeats
@@ -66,18 +66,9 @@ class Augmenting:
         )
         return {"actions": actions, "scores": scores}
 
-    def arrays(self, part: Part, asked: Arrays, passed: Passed) -> Arrays:
-        """What the shard's file holds, by event."""
-        return {
-            **part.columns(),
-            "actions": asked["actions"].astype(np.int32),
-            "scores": asked["scores"],
-            "action_rewards": passed.action_rewards,
-        }
-
-    def reusable(self, passed: Passed) -> Arrays:
-        """The arrays that a window passed before gives again."""
-        return {"action_rewards": passed.action_rewards}
+    def arrays(self, part: Part, asked: Arrays) -> Arrays:
+        """What the shard's file holds beside, by event."""
+        return {**part.columns(), "actions": asked["actions"].astype(np.int32), "scores": asked["scores"]}
 
     def tables(self, path: Path, found: Iterator[Arrays]) -> Iterator[pa.Table]:  # noqa: ARG002 (annotate has two)
         """The one of `outs`, shard by shard."""

@@ -3,7 +3,8 @@
 In: named arrays and a JSON object. Out: one safetensors file, the JSON in its header, in the cache folder: DVC neither
 tracks it nor empties it when it clears a stage's outputs.
 
-The folder's name holds a hash of everything that the result depends on, so that a run with any other input starts anew.
+The folder's name holds a hash of everything that the result depends on, the code and its libraries too, so that a run
+with anything other starts anew.
 A save replaces the file in one move: a kill leaves the former or the new one. What cannot be read or written costs a
 warning, never the run.
 """
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from lea_core.artifacts import publish_file
+from lea_core.code_hash import computed_by
 from lea_core.errors import warn
 from lea_core.sources import cache_folder
 
@@ -34,12 +36,14 @@ PAUSE = 20  # saving takes at most about one part in so many of the time
 class Checkpoint:
     """Where one stage with one set of inputs keeps its progress.
 
-    `identity` is all that the result depends on, as JSON values: inputs by hash, parameters, device, code. `folder`: in
+    `module` computes what is kept, such as `lea_core.tune`: its code and libraries (code_hash.py) are part of the key.
+    `identity` is all else that the result depends on, as JSON values: inputs by hash, parameters, device. `folder`: in
     the cache folder.
     """
 
-    def __init__(self, stage: str, identity: Mapping[str, object], folder: str = "resume") -> None:
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    def __init__(self, stage: str, module: str, identity: Mapping[str, object], folder: str = "resume") -> None:
+        whole = {"identity": identity, **computed_by(module)}
+        digest = hashlib.sha256(json.dumps(whole, sort_keys=True, allow_nan=False).encode()).hexdigest()
         self._stage = stage
         self._file = cache_folder() / folder / f"{stage}-{digest[:16]}" / "checkpoint.safetensors"
         self._saved, self._cost = time.monotonic(), 0.0

@@ -26,7 +26,6 @@ from lea_core.progress import announce, bar
 from lea_core.text_cache import TextCache
 
 BATCH_ITEMS = 64
-POOLING = 1  # raise it with every change of `_pool` that changes numbers: kept vectors are of one such version
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,9 @@ def pooled_tokens(
 
 
 def text_cache(llm: LanguageModel, text_tokens: int) -> TextCache:
-    """The vectors of texts that this LLM, with as many layers, has pooled before."""
-    identity = {"llm": fingerprint(llm), "layers": llm.num_layers, "text_tokens": text_tokens, "pooling": POOLING}
-    return TextCache("pooled", identity, {"embedded": (llm.width,), "hidden": (llm.width,)})
+    """The vectors of texts that this LLM, with as many layers, has pooled before, by this code."""
+    identity = {"llm": fingerprint(llm), "layers": llm.num_layers, "text_tokens": text_tokens}
+    return TextCache("pooled", __name__, identity, {"embedded": (llm.width,), "hidden": (llm.width,)})
 
 
 def text_ids(llm: LanguageModel, texts: list[str], limit: int) -> tuple[list[list[int]], int]:

@@ -107,7 +107,7 @@ class Known:
         """Copy the rows of the windows that were found into `arrays`; which windows are filled, (W,) bool.
 
         ranges: (W, 4), first and end row of what a window owns and of the steps that it rewards. Of `arrays`, `states`
-        go by the former, all others by the latter. A file that went away or broke fills nothing.
+        go by the former, all others by the latter. A file that went away, broke or lacks one of them fills nothing.
         """
         filled = np.zeros(len(found), dtype=bool)
         by_file: dict[str, list[int]] = {}
@@ -116,7 +116,7 @@ class Known:
                 by_file.setdefault(place[0], []).append(window)
         for name, windows in by_file.items():
             source = read(self._folder / name)
-            if source is None:
+            if source is None or not arrays.keys() <= source[0].keys():
                 continue
             for window in windows:
                 there = source[0][RANGES][found[window][1]]  # type: ignore[index]

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from lea_core import engines, shard_files, shards
 from lea_core.artifacts import read_json, read_tensors, write_json
+from lea_core.code_hash import computed_by
 from lea_core.costs import note_tokens
 from lea_core.errors import LeaError
 from lea_core.llm import choose_device_and_dtype
@@ -33,7 +34,6 @@ from lea_core.tables import ITEM_TOKENS, read_rows, write_parts
 PLAN, MANIFEST = "plan.json", "manifest.json"
 KEPT = 3  # runs of an LE and a pass, and LEs: the newest stay
 ROUNDS = 3  # of making broken shards again
-CODE = ("environment", "heads", "llm", "llm_pass", "packing", "prefix_attention", "sequences", "shard_worker")
 
 
 def prepare(kind: Kind, root: Path, wanted: Params) -> Job:
@@ -48,6 +48,7 @@ def prepare(kind: Kind, root: Path, wanted: Params) -> Job:
         "files": [file_sha256(file) for file in [*files, data / "le" / "heads.safetensors"]],
         "sizes": [wanted.annotate.batch_tokens, wanted.annotate.shard_events],
         "kind": kind.identity(root),
+        **computed_by(type(kind).__module__),
     }
     run = cache_folder() / "annotations" / le_identity(root, wanted) / f"{kind.name}-{_hash(inputs)}"
     content = read_rows(tokens / "items.parquet", {"content": ITEM_TOKENS["content"]}, 0, 1)["content"]
@@ -68,10 +69,9 @@ def prepare(kind: Kind, root: Path, wanted: Params) -> Job:
 def le_identity(root: Path, wanted: Params) -> str:
     """What a window's states and rewards depend on beside its items: LLM, adapter, heads, number format, code.
 
-    Counts of the items are left out: they are part of an item's key.
+    Counts of the items are left out: they are part of an item's key. So is the code that chooses actions: they are part
+    of a window's key, and with other code windows of the same actions stay known.
     """
-    import torch
-
     le, model = root / "data" / "le", root / "data" / "llm"
     heads = {name: part for name, part in read_tensors(le / "heads.safetensors").items() if name != "counts"}
     device, dtype = choose_device_and_dtype()
@@ -82,8 +82,8 @@ def le_identity(root: Path, wanted: Params) -> str:
             "adapter": file_sha256(le / "adapter.safetensors"),
             "heads": {name: hashlib.sha256(part.tobytes()).hexdigest() for name, part in heads.items()},
             "shape": read_json(le / "le.json"),
-            "number": [device.type, str(dtype), torch.__version__, wanted.annotate.threads],
-            "code": [file_sha256(Path(__file__).parent / f"{name}.py") for name in CODE],
+            "number": [device.type, str(dtype), wanted.annotate.threads],
+            **computed_by("lea_core.shard_worker"),
         }
     )
 

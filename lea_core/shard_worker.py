@@ -38,6 +38,7 @@ class Kind(Protocol):
     name: str
     count: int  # A: actions at every step
     outs: ClassVar[dict[Path, Schema]]
+    kept: ClassVar[tuple[str, ...]]  # arrays of `Passed` that its files hold, as the LE gave them
 
     def identity(self, root: Path) -> dict[str, Any]:
         """All that the result depends on beside the LE and the log, as JSON values."""
@@ -45,11 +46,8 @@ class Kind(Protocol):
     def actions(self, root: Path, environment: Environment, part: Part, shard: Shard) -> Arrays:
         """{"actions": (N, A)} and what else is kept of their choice; rows without a following event are not read."""
 
-    def arrays(self, part: Part, asked: Arrays, passed: llm_pass.Passed) -> Arrays:
-        """What the shard's file holds, by event."""
-
-    def reusable(self, passed: llm_pass.Passed) -> Arrays:
-        """The arrays that a window passed before gives again."""
+    def arrays(self, part: Part, asked: Arrays) -> Arrays:
+        """What the shard's file holds beside, by event."""
 
     def tables(self, path: Path, found: Iterator[Arrays]) -> Iterator[pa.Table]:
         """One of `outs`, shard by shard."""
@@ -143,12 +141,14 @@ class Worker:
         cut = windows(train, np.arange(train.num_users), self.le.shape.history)
         keys, ranges = llm_pass.window_keys(self.le, train, cut, actions, self.keys)
         passed = llm_pass.Passed.empty(self.le, shard.events, kind.count)
-        filled = self.known_windows.fill(self.known_windows.find(keys), ranges, kind.reusable(passed))
+        judged = {name: getattr(passed, name) for name in kind.kept}
+        filled = self.known_windows.fill(self.known_windows.find(keys), ranges, judged)
         missing = [window for window, known in zip(cut, filled, strict=True) if not known]
         tokens = 0
         for packed in llm_pass.fill(self.le, train, missing, actions, job.batch_tokens, passed):
             tokens += packed.tokens
-        arrays = kind.arrays(part, asked, passed)
+        # what is kept of the LE's is not the kind's to change: another code of the kind reads it as known windows
+        arrays = {**kind.arrays(part, asked), **judged}
         self._check_finite(arrays)
         record = {
             "run": job.name,

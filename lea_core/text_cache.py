@@ -24,12 +24,14 @@ Arrays = dict[str, np.ndarray]
 class TextCache:
     """The kept numbers of one kind, such as pooled vectors.
 
-    `identity` is all that they depend on beside the text, as JSON values. `shapes` has for every array its name and the
-    shape of one text's row, float32.
+    `module` computes them; `identity` is all else that they depend on beside the text, as JSON values (checkpoints.py).
+    `shapes` has for every array its name and the shape of one text's row, float32.
     """
 
-    def __init__(self, kind: str, identity: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self._saved = Checkpoint(kind, identity, "texts")
+    def __init__(
+        self, kind: str, module: str, identity: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self._saved = Checkpoint(kind, module, identity, "texts")
         self._shapes = dict(shapes)
 
     def complete(self, rows: list[list[int]], compute: Callable[[np.ndarray], Arrays]) -> Arrays:

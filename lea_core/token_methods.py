@@ -19,7 +19,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from lea_core.item_tokens import ItemTokens, Pooled, Statistics, pooled_tokens, 
 from lea_core.learned_tokens import Learner, mean_loss, swapped_loss
 from lea_core.llm import LanguageModel, fingerprint
 from lea_core.params import TokenParams
-from lea_core.sources import cache_folder, fetch_file, file_sha256
+from lea_core.sources import cache_folder, fetch_file
 from lea_core.text_cache import TextCache
 from lea_core.token_encoder import MEASURED_ITEMS, SEED, encode, train_encoder
 
@@ -99,12 +98,12 @@ def _learned(llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, para
         items = present[new]
         some, start = [rows[item] for item in items], pooled[items]
         learner = Learner(llm, some, start, params.learned)
-        checkpoint = Checkpoint("tokenize_items", _identity(basis, some, start))
+        checkpoint = Checkpoint("tokenize_items", __name__, _identity(basis, some, start))
         learners.append((learner, checkpoint))
         learner.run(checkpoint)
         return {name: tensor.numpy() for name, tensor in learner.of_all.items()}
 
-    cache = TextCache("learned", basis, {"token": (llm.width,)} | dict.fromkeys(LEARNED, ()))
+    cache = TextCache("learned", __name__, basis, {"token": (llm.width,)} | dict.fromkeys(LEARNED, ()))
     kept = cache.complete([rows[item] for item in present], learn)
     token = pooled.copy()
     token[present] = kept["token"]
@@ -126,20 +125,16 @@ def _learned(llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, para
 
 def _amortised(llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, params: TokenParams) -> Trained:
     """Encoded tokens and the encoder's weights."""
-    checkpoint = Checkpoint("tokenize_items", _identity(_basis(llm, params), rows, pooled))
+    checkpoint = Checkpoint("tokenize_items", __name__, _identity(_basis(llm, params), rows, pooled))
     weights, found, seconds = train_encoder(llm, rows, pooled, params.amortised, checkpoint)
     return Trained(encode(weights, pooled), found, seconds, checkpoint, weights)
 
 
 def _basis(llm: LanguageModel, params: TokenParams) -> dict[str, Any]:
-    """All that the training depends on beside the texts and their pooled tokens; the mix is not part of it."""
+    """All that the training depends on beside code, texts and their pooled tokens; the mix is not part of it."""
     settings = params.amortised.model_dump() if params.method == "amortised" else params.learned.model_dump()
     settings.pop("mix", None)
-    return {
-        "llm": fingerprint(llm),
-        "settings": settings,
-        "code": [file_sha256(Path(__file__).with_name(f"{name}.py")) for name in ("learned_tokens", "token_encoder")],
-    }
+    return {"llm": fingerprint(llm), "settings": settings}
 
 
 def _identity(basis: dict[str, Any], rows: list[list[int]], pooled: np.ndarray) -> dict[str, Any]:

@@ -9,9 +9,9 @@ NDCG@10; nothing is pruned. A method with more settings than its supervised twin
 budget.
 
 Variants are tuned side by side, a process with one thread each. Finished trials are kept in the cache folder under a
-hash of the data, the parameters and the training's code: a killed run goes on after them, more `tune.trials` continue,
-and anything else starts anew. What is proposed depends on `tune.seed` and the trials before alone, so a run that was
-killed ends like one that was not.
+hash of the data, the parameters, the code, its libraries and the kind of device: a killed run goes on after them, more
+`tune.trials` continue, and anything else starts anew. What is proposed depends on `tune.seed` and the trials before
+alone, so a run that was killed ends like one that was not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from lea_core.sources import file_sha256
 
 SCORE = "NDCG@10"
 DIGITS = 3  # significant ones of a proposed number
-CODE = ("backbones", "evaluation", "le_parts", "losses", "metrics", "policy", "learners/*")
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def study(params: Params, data: Path, label: str, name: str) -> list[Trial]:
     from lea_core.sequences import read_sequences
 
     space, settings = space_of(params, name), params.tune
-    kept = Checkpoint(*_identity(params, data, name), "tune")
+    kept = _kept(params, data, name)
     trials = [Trial(**trial) for trial in (kept.load() or ({}, {"trials": []}))[1]["trials"]]
     if trials:
         _say(f"{label} {name}: {min(len(trials), settings.trials)} of {settings.trials} trials are there")
@@ -143,7 +142,7 @@ def run_trial(params: Params, name: str, values: dict[str, Any], sequences: Any,
 
     from lea_core.learners.loop import DivergedError, train_seed
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(_device())
     started, scores, epochs = time.perf_counter(), [], []
     for seed in params.tune.seeds:
         try:
@@ -186,8 +185,14 @@ def _rounded(value: Any, dimension: Dimension) -> Any:
     return min(max(float(f"{value:.{DIGITS}g}"), dimension.low), dimension.high)
 
 
-def _identity(params: Params, data: Path, name: str) -> tuple[str, dict[str, Any]]:
-    """What a trial's result depends on: a label that tells data sets apart, and all of it."""
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _kept(params: Params, data: Path, name: str) -> Checkpoint:
+    """Where the trials of a variant are kept, by all that their results depend on; the label tells data sets apart."""
     variant, own = params.variant(name), params.of(name).model_dump()
     files = [data / "interactions" / f"{table}.parquet" for table in ("interactions", "items")]
     files += [table_path(data, part, source) for part, source in variant.sources.items()]
@@ -195,10 +200,9 @@ def _identity(params: Params, data: Path, name: str) -> tuple[str, dict[str, Any
         if not file.exists():
             raise LeaError(f"{file}: not found: run `dvc repro` to make it")
     hashes = [file_sha256(file) for file in files]
-    here = Path(__file__).parent
     identity = {
         "files": hashes,
-        "code": [file_sha256(file) for pattern in CODE for file in sorted(here.glob(f"{pattern}.py"))],
+        "device": _device(),
         "variant": own["variants"][name],
         "train": {key: value for key, value in own["train"].items() if key != "seeds"},
         "method": own["methods"][variant.method],
@@ -208,7 +212,7 @@ def _identity(params: Params, data: Path, name: str) -> tuple[str, dict[str, Any
         "seed": params.tune.seed,
         "seeds": params.tune.seeds,
     }
-    return f"{name}-{hashes[0][:8]}", identity
+    return Checkpoint(f"{name}-{hashes[0][:8]}", __name__, identity, "tune")
 
 
 def words(values: Mapping[str, Any]) -> str:

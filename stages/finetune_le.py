@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
         "tokens": file_sha256(TOKENS),
         "interactions": file_sha256(INTERACTIONS / "interactions.parquet"),
     }
-    checkpoint = Checkpoint("finetune_le", identity)
+    checkpoint = Checkpoint("finetune_le", "stages.finetune_le", identity)
     le = environment.new(model, environment.read_item_tokens(TOKENS), p)
     training = Finetuning(le, train, users, unseen, p, checkpoint, together)
     start = le.snapshot()

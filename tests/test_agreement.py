@@ -20,21 +20,11 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from lea_core.code_hash import closure, imported_files, is_plumbing
 from lea_core.params import FOLDERS, read_yaml
 from lea_core.params.overlay import WHOLE, use
 from tests.lane import PARAMS, ROOT
 
-# These carry data and messages and change no number in it: see the head of dvc.yaml.
-NAMES = (
-    *("artifacts", "checkpoints", "cores", "costs", "entry", "errors"),
-    *("params", "progress", "sources", "tables", "text_cache"),
-)
-PLUMBING = {
-    str(path.relative_to(ROOT))
-    for name in NAMES
-    for pattern in (f"lea_core/{name}.py", f"lea_core/{name}/*.py")
-    for path in ROOT.glob(pattern)
-}
 # No stage depends on these: who does the work, not what comes out; and what `lea tune` tries, beside the pipeline.
 HOW = {"annotate.engine", "annotate.workers", "tune.trials", "tune.seed", "tune.seeds", "tune.space"}
 
@@ -79,55 +69,6 @@ def script(stage: str) -> str:
 # ---- imports
 
 
-def runs_nothing(path: str) -> bool:
-    """Whether a file holds a docstring and nothing else, as an empty package's __init__ does."""
-    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree(path).body)
-
-
-def only_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-
-
-def import_nodes(node: ast.AST) -> list[ast.Import | ast.ImportFrom]:
-    """Every import below `node`, in functions too; those under `if TYPE_CHECKING:` never run."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return [node]
-    return [found for child in ast.iter_child_nodes(node) if not only_for_types(child) for found in import_nodes(child)]
-
-
-def module_files(name: str) -> set[str]:
-    """The files that importing `a.b.c` runs: of the module and of the packages above it."""
-    parts = name.split(".")
-    files = set()
-    for length in range(1, len(parts) + 1):
-        stem = "/".join(parts[:length])
-        files |= {file for file in (f"{stem}.py", f"{stem}/__init__.py") if (ROOT / file).exists()}
-    return files
-
-
-@functools.cache
-def imported_by(path: str) -> frozenset[str]:
-    """Files of this project that `path` imports itself."""
-    names = set()
-    for node in import_nodes(tree(path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        else:
-            assert node.level == 0, f"{path}:{node.lineno}: write the import in full"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    ours = {name for name in names if name.split(".")[0] in ("lea_core", "stages")}
-    return frozenset(file for name in ours for file in module_files(name) if not runs_nothing(file))
-
-
-def closure(path: str) -> set[str]:
-    """`path` and every file of this project that it imports, directly or through another."""
-    found, new = set(), {path}
-    while new:
-        found |= new
-        new = {file for old in new for file in imported_by(old)} - found
-    return found
-
-
 def code() -> list[str]:
     return sorted(str(p.relative_to(ROOT)) for folder in ("lea_core", "stages") for p in (ROOT / folder).rglob("*.py"))
 
@@ -135,12 +76,12 @@ def code() -> list[str]:
 @pytest.mark.parametrize("name", stages())
 def test_deps_are_the_code_that_runs(name: str) -> None:
     declared = {path for dep in stages()[name].deps if (path := dep.def_path).endswith(".py")}
-    assert declared == closure(script(name)) - PLUMBING
+    assert declared == set(closure(script(name)))
 
 
 def test_plumbing_stands_alone() -> None:
-    for path in PLUMBING:
-        assert imported_by(path) <= PLUMBING, f"{path} imports what computes: it is no plumbing"
+    for path in filter(is_plumbing, code()):
+        assert all(map(is_plumbing, imported_files(path))), f"{path} imports what computes: it is no plumbing"
 
 
 def own_imports(path: str) -> str:
@@ -246,7 +187,7 @@ def chains(node: ast.AST) -> list[list[str]]:
 
 def read_by_stage(name: str) -> set[str]:
     """What the code of a stage reads, in the form that dvc.yaml declares it: of a named map, the entry it is about."""
-    found = {key for path in closure(script(name)) - PLUMBING for key in reads(path)}
+    found = {key for path in closure(script(name)) for key in reads(path)}
     stage, _, key = name.partition("@")
     if not key:
         return found
@@ -336,8 +277,8 @@ def dumped_whole(path: str) -> frozenset[str]:
 
 @pytest.mark.parametrize("name", stages())
 def test_every_declared_key_is_read(name: str) -> None:
-    read = {attribute for path in closure(script(name)) - PLUMBING for attribute in attributes(path)}
-    dumped = {section for path in closure(script(name)) - PLUMBING for section in dumped_whole(path)}
+    read = {attribute for path in closure(script(name)) for attribute in attributes(path)}
+    dumped = {section for path in closure(script(name)) for section in dumped_whole(path)}
     read |= {leaf.split(".")[-1] for leaf in spelled_out(dumped)}
     read |= {"set", *FOLDERS}  # of a variant: read where params are, by `Params.of` and `Variant.sources`
     # who goes through all variants reads which there are, whatever it reads of each

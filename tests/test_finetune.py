@@ -20,8 +20,11 @@ from lea_core.finetune import Finetuning
 from lea_core.le_quality import quality, worse_than_start
 from lea_core.le_users import choose_users
 from lea_core.sequences import Sequences
-from tests.lane import ROOT
+from stages import finetune_le
+from tests.edited import edit
+from tests.lane import ROOT, change_params
 from tests.tiny_le import circle, finetuning, make, sequences, settings
+from tests.tiny_project import log, write_project
 
 SHORT = {"heads_epochs": 3, "lora_epochs": 2}
 
@@ -100,7 +103,7 @@ def resumable(folder: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tenso
     """A short fine-tuning with a checkpoint: its curve and what it leaves the LE with."""
     p = settings(heads_dropout=0.3, state_negatives=4, batch_tokens=48, weight_decay=0.1, **SHORT)
     le = make(folder, dropout=0.3)
-    return finetuning(le, uneven(), p, Checkpoint("finetune_le", {})).run(), le.snapshot()
+    return finetuning(le, uneven(), p, Checkpoint("finetune_le", "lea_core.finetune", {})).run(), le.snapshot()
 
 
 @pytest.fixture
@@ -131,11 +134,33 @@ def test_a_killed_run_goes_on_with_the_same_numbers(tmp_path: Path, monkeypatch:
     assert (0, 2, 1) in places
     assert (1, 1, 2) in places
     assert len(set(places)) == len(places)  # no step was made twice
-    Checkpoint("finetune_le", {}).remove()
+    Checkpoint("finetune_le", "lea_core.finetune", {}).remove()
     unbroken_curve, unbroken_weights = resumable(tmp_path)
     assert curve == unbroken_curve
     assert weights.keys() == unbroken_weights.keys()
     assert all(torch.equal(value, unbroken_weights[name]) for name, value in weights.items())
+
+
+@pytest.mark.usefixtures("busy")
+def test_other_code_mixes_no_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage goes on where it was killed, and after an edit of what it imports from the start."""
+    write_project(tmp_path, log(20))
+    change_params(tmp_path, {"finetune_le.history": 8})
+    monkeypatch.chdir(tmp_path)
+    places, save = [], Checkpoint.save
+
+    def saving(self: Checkpoint, tensors: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        save(self, tensors, state)
+        places.append((state["phase"], state["epoch"], state["step"]))
+        raise KilledError
+
+    monkeypatch.setattr(Checkpoint, "save", saving)
+    for edited in ("", "report", "le_losses"):
+        if edited:
+            edit(monkeypatch, tmp_path / edited, f"lea_core/{edited}.py")
+        with pytest.raises(KilledError):
+            finetune_le.main([])
+    assert places == [(0, 0, 1), (0, 0, 2), (0, 0, 1)]
 
 
 # The same fine-tuning in a process of its own, which says when it has saved in the second phase, and waits for its end.
@@ -165,11 +190,11 @@ def test_a_real_kill(tmp_path: Path) -> None:
         assert process.stdout.readline() == "saved\n"
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    found = Checkpoint("finetune_le", {}).load()
+    found = Checkpoint("finetune_le", "lea_core.finetune", {}).load()
     assert found is not None
     assert (found[1]["phase"], found[1]["step"]) == (1, 2)
     curve, weights = resumable(tmp_path / "resumed")
-    Checkpoint("finetune_le", {}).remove()
+    Checkpoint("finetune_le", "lea_core.finetune", {}).remove()
     unbroken_curve, unbroken_weights = resumable(tmp_path / "unbroken")
     assert curve == unbroken_curve
     assert all(torch.equal(value, unbroken_weights[name]) for name, value in weights.items())

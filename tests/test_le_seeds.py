@@ -1,17 +1,20 @@
 """benchmarks/le_seeds.py: what is run for another seed of the LE, and what is said of it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks import le_seeds
+from benchmarks.benchmark_inputs import note_of
 from benchmarks.benchmark_params import params_of, read_benchmark
-from benchmarks.benchmark_stage import own_parameters
+from benchmarks.benchmark_stage import NOTE
 from benchmarks.benchmark_store import keep
 from lea_core.artifacts import read_json, write_csv, write_json
 from lea_core.errors import LeaError
 from lea_core.params import FOLDERS, Params, load
 from tests import lane
+from tests.edited import edit
 from tests.test_benchmark_results import write_ranks
 from tests.tiny_project import log
 
@@ -48,8 +51,8 @@ def test_spread_by_hand() -> None:
     assert le_seeds.spread([[0.2], [0.4]])[2] == 0.0
 
 
-def test_the_folder_of_a_seed(tmp_path: Path) -> None:
-    """It is made once; with other parameters, of the log or of the LE, anew."""
+def test_the_folder_of_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made once; with other parameters or files, of the log or of the LE, or other code, anew."""
     source, folder = tmp_path / "scientific", tmp_path / "scientific-le-3"
     with pytest.raises(LeaError, match="scientific: not found: run `make benchmark`, or `dvc repro rank@scientific`"):
         le_seeds.prepare(source, folder, 3)
@@ -68,12 +71,20 @@ def test_the_folder_of_a_seed(tmp_path: Path) -> None:
     assert load(folder / "params.yaml").finetune_le.seed == 3
     assert (folder / "data" / "llm" / "b").read_text() == "llm/b"
     assert (folder / "data" / "items" / "le.parquet").exists()  # made of item texts, without the LE
-    write_json(folder / "done.json", {"stages": ["finetune_le"]})
-    le_seeds.prepare(source, folder, 3)
-    assert read_json(folder / "done.json") == {"stages": ["finetune_le"]}
-    (source / "params.yaml").write_text(text.replace("history: 200", "history: 100", 1))
-    le_seeds.prepare(source, folder, 3)
-    assert read_json(folder / "done.json") == {"stages": []}
+
+    def stages_after(change: Callable[[], object]) -> list[str]:
+        """What is still done of what was, after a change."""
+        write_json(folder / "done.json", {**read_json(folder / "done.json"), "stages": ["finetune_le"]})
+        change()
+        le_seeds.prepare(source, folder, 3)
+        return read_json(folder / "done.json")["stages"]  # type: ignore[no-any-return]
+
+    assert stages_after(lambda: None) == ["finetune_le"]
+    shorter = text.replace("history: 200", "history: 100", 1)
+    assert stages_after(lambda: (source / "params.yaml").write_text(shorter)) == []
+    assert stages_after(lambda: (source / "data" / "item_tokens" / "c").write_text("other")) == []
+    assert (folder / "data" / "item_tokens" / "c").read_text() == "other"
+    assert stages_after(lambda: edit(monkeypatch, tmp_path / "code", "lea_core/heads.py")) == []
 
 
 def keep_made_up(params: Params, folder: Path, store: Path, shares: dict[str, float]) -> None:
@@ -85,11 +96,12 @@ def keep_made_up(params: Params, folder: Path, store: Path, shares: dict[str, fl
         if baseline:
             cost = {"seconds_per_user": 0.0, "needs_llm": name == "le"}
             write_json(folder / "data" / "baselines" / name / "cost.json", cost)
+            write_json(folder / "data" / "baselines" / name / NOTE, note_of(params, folder, name))
     policy = folder / "data" / "policies" / CELL
     policy.mkdir(parents=True)
     write_json(policy / "training.json", {"seeds": {str(s): {"seconds": 1.0, "best_epoch": 2} for s in (0, 1)}})
     write_csv(policy / "curves.csv", [{"seed": 0, "epoch": 2, "NDCG@10": 0.5}])
-    note = {"parameters": own_parameters(params, CELL), "seconds": 1.0, "where": {"number_format": "float32"}}
+    note = {**note_of(params, folder, CELL), "seconds": 1.0, "where": {"number_format": "float32"}}
     write_json(folder / "data" / "cells" / f"{CELL}.json", note)
     keep(params, folder, store)
 

@@ -5,17 +5,20 @@ import json
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from lea_core import engines, shard_files, shard_run, tables
+from lea_core import augment, engines, shard_files, shard_run, tables
 from lea_core.annotate import Annotating
 from lea_core.augment import Augmenting
 from lea_core.errors import LeaError
 from lea_core.sequences import Sequences, drawn_actions, windows
+from lea_core.shard_worker import Job
 from lea_core.tables import to_numpy
+from tests.edited import edit
 from tests.test_shard_run import LOG, REWARDS, STATES, annotated, files, fresh, same, total
 from tests.tiny_le import item_tokens, make, shake
 from tests.tiny_project import change, log, start, write_log, write_project, write_tokens
@@ -190,6 +193,39 @@ def test_what_is_not_finite_is_named(again: Path, monkeypatch: pytest.MonkeyPatc
     assert tuple(named[:2]) <= (user, position)  # a sampled action may be item 5 before the user takes it
     for held in STATES, REWARDS:
         assert (again / held).exists()  # what was published before stays
+
+
+def test_other_code_of_the_proposals_proposes_anew(
+    again: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it proposes is published; of the LE nothing changed, so windows of the same actions stay known."""
+
+    def augmented() -> tuple[Job, np.ndarray]:
+        wanted = change(again)
+        job = shard_run.prepare(Augmenting(wanted.augment.actions, wanted.preprocess.repeats), again, wanted)
+        shard_run.perform(job)
+        return job, to_numpy(tables.read_table(again / "data/actions/le.parquet", tables.ACTIONS), "actions")
+
+    annotated(again, monkeypatch)
+    before, actions = augmented()
+    propose = augment.propose
+
+    def turned(*others: Any, **kinds: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The other way round, where item 1 would be the first."""
+        proposed, scores = propose(*others, **kinds)
+        return np.where(proposed[:, :1] == 1, proposed[:, ::-1], proposed), scores
+
+    monkeypatch.setattr(augment, "propose", turned)
+    edit(monkeypatch, tmp_path / "code", "lea_core/proposals.py")
+    after, turned_actions = augmented()
+    ones = actions[:, 0] == 1
+    np.testing.assert_array_equal(turned_actions[ones], actions[ones, ::-1])
+    np.testing.assert_array_equal(turned_actions[~ones], actions[~ones])
+    assert 0 < ones.sum() < len(ones)
+    assert 0 < total(after)["windows_known"] < total(after)["windows"]
+    edit(monkeypatch, tmp_path / "more", "lea_core/heads.py")
+    assert augmented()[0].run.parent != before.run.parent
+    assert annotated(again, monkeypatch).run.parent != before.run.parent
 
 
 def test_augment_reads_the_states_of_its_shard(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:

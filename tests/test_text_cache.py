@@ -13,6 +13,7 @@ from lea_core.sources import file_sha256
 from lea_core.text_cache import TextCache
 from stages import tokenize_items
 from tests import tiny_llm
+from tests.edited import edit
 from tests.lane import PARAMS, change_params
 from tests.test_token_methods import settings
 
@@ -121,7 +122,7 @@ def test_a_broken_cache_costs_a_warning(lane: Lane, harm: str, capsys: pytest.Ca
     if harm == "cut":
         file.write_bytes(file.read_bytes()[:-9])
     else:
-        cache = TextCache("pooled", {}, {"embedded": (3,)})
+        cache = TextCache("pooled", "lea_core.item_tokens", {}, {"embedded": (3,)})
         cache.complete([[1]], lambda new: {"embedded": np.ones((len(new), 3), dtype=np.float32)})
         (other,) = (path for path in lane.folder.glob("kept/texts/pooled-*/*") if path != file)
         other.replace(file)
@@ -149,6 +150,18 @@ def test_another_limit_or_layer_shares_nothing(lane: Lane) -> None:
     assert lane.passed == [7, 7, 7]
 
 
+def test_other_code_shares_nothing(lane: Lane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pooling by the last token in the place of the mean: its vectors, not the kept ones."""
+    lane.run(TEXTS)
+    before = lane.vectors()
+    pool = item_tokens._pool
+    monkeypatch.setattr(item_tokens, "_pool", lambda llm, rows: pool(llm, [row[-1:] for row in rows]))
+    edit(monkeypatch, tmp_path / "code", "lea_core/item_tokens.py")
+    lane.run(TEXTS)
+    assert lane.passed == [7]
+    assert not np.allclose(lane.vectors()["token"][0], before["token"][0])
+
+
 def test_statistics_that_do_not_fit_are_one_line(lane: Lane) -> None:
     lane.run(TEXTS)
     own = lane.keep_statistics()
@@ -170,7 +183,11 @@ def test_equal_rows_are_one_text_and_come_in_order(tmp_path: Path, monkeypatch: 
             asked.append([rows[n] for n in new])
             return {"length": np.array([len(rows[n]) for n in new], dtype=np.float32)}
 
-        return TextCache("lengths", {"of": 1}, {"length": ()}).complete(rows, compute)["length"].tolist()  # type: ignore[no-any-return]
+        return (
+            TextCache("lengths", "lea_core.text_cache", {"of": 1}, {"length": ()})
+            .complete(rows, compute)["length"]
+            .tolist()
+        )  # type: ignore[no-any-return]
 
     assert lengths([[1, 2], [3], [1, 2]]) == [2.0, 1.0, 2.0]
     assert lengths([[4, 5, 6], [3], [1, 2], [4, 5, 6], [12]]) == [3.0, 1.0, 2.0, 3.0, 1.0]

@@ -105,7 +105,7 @@ def test_an_item_is_done_when_its_own_loss_stalls(model: LanguageModel) -> None:
         found = settings("learned", tolerance=tolerance, steps=60).learned
         rows = model.tokenizer(TEXTS, add_special_tokens=False)["input_ids"]
         learner = Learner(model, rows, run(model, "pooled").tokens.token, found)
-        learner.run(learned_tokens.Checkpoint("test", {"tolerance": tolerance}))
+        learner.run(learned_tokens.Checkpoint("test", "lea_core.learned_tokens", {"tolerance": tolerance}))
         learners[tolerance] = learner.of_all
     strict, lax = learners[0.0001], learners[0.05]
     assert strict["steps"][2] == lax["steps"][2] == 0

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lea_core import code_hash
 from lea_core import tune as tuning
 from lea_core.cli import app
 from lea_core.errors import LeaError
@@ -18,6 +19,7 @@ from lea_core.learners import loop
 from lea_core.params import Params, load
 from lea_core.params.overlay import use
 from tests.circle import sequences
+from tests.edited import edit
 from tests.lane import PARAMS, ROOT, change_params
 from tests.tiny_project import write_log
 
@@ -117,6 +119,28 @@ def test_seeds_are_averaged_and_more_trials_continue(project: Params, monkeypatc
     assert len(rates) == 2 * 17
 
 
+def test_trials_of_other_code_or_circumstances_are_made_anew(
+    project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = change({"tune.trials": 1})
+    rates = pretend(monkeypatch)
+    study(params)
+    edit(monkeypatch, tmp_path / "report", "lea_core/report.py")
+    study(params)
+    assert len(rates) == 1
+    for count, name in enumerate(("policy_network", "leaks"), start=2):
+        edit(monkeypatch, tmp_path / name, f"lea_core/{name}.py")
+        study(params)
+        assert len(rates) == count
+    with monkeypatch.context() as patch:
+        patch.setattr(code_hash, "_version", lambda name: f"{name} 99")  # torch's, among others
+        study(params)
+    assert len(rates) == 4
+    monkeypatch.setattr(tuning, "_device", lambda: "meta")
+    study(params)
+    assert len(rates) == 5
+
+
 def test_what_diverges_scores_nothing(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, fails=True)
     trials = study(project)
@@ -135,7 +159,7 @@ def test_a_killed_study_goes_on_and_ends_the_same(project: Params, monkeypatch: 
         assert process.stdout is not None
         assert process.stdout.readline().startswith("circle snqn 1/3: NDCG@10 ")
         process.send_signal(signal.SIGKILL)
-    killed = tuning.Checkpoint(*tuning._identity(project, Path("data"), "snqn"), "tune").load()
+    killed = tuning._kept(project, Path("data"), "snqn").load()
     assert killed is not None
     finished = len(killed[1]["trials"])
     assert finished in (1, 2)
