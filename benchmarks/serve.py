@@ -2,7 +2,7 @@
 
 In: untrained SASRecs of params.yaml's settings, made here, for the sizes; for the LE, the artifacts of a pipeline run
 (data/, or `--data FOLDER`), its policy among them. Out: benchmarks/results/serve.json and its tables, serve.md. Each
-measurement is a process of its own (serve_worker.py), from ids to ids, ten items without the seen ones.
+measurement is a process of its own (serve_worker.py), from ids to ids, ten items, seen ones as when it was evaluated.
 
 Keys of serve.json:
 

@@ -176,6 +176,7 @@ def le(job: Job) -> dict[str, float]:
     torch.set_num_threads(job.threads)
     started = time.perf_counter()
     wanted, data = params.load(ROOT / "params.yaml"), Path(job.data)
+    mask_seen = wanted.evaluate.mask_seen
     tokens = environment.read_item_tokens(data / "item_tokens" / "items.parquet")
     asked = environment.load(data / "le", llm.load(data / "llm", wanted.llm.layers), tokens)
     loaded = time.perf_counter() - started
@@ -185,7 +186,7 @@ def le(job: Job) -> dict[str, float]:
 
     def answer(rows: slice) -> object:
         own = users[rows], positions[rows]
-        return rank_and_list(ranker, sequences, *own, asked.shape.history, True, wanted.evaluate.batch_users, LIST)
+        return rank_and_list(ranker, sequences, *own, asked.shape.history, mask_seen, wanted.evaluate.batch_users, LIST)
 
     answer(slice(0, 64))
     started, spent = time.perf_counter(), time.process_time()

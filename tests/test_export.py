@@ -80,6 +80,8 @@ def test_the_best_on_validation_ships_whatever_its_test_scores(project: Path) ->
     assert "GRU4Rec, trained supervised with what a language model gave: a ranking of the items" in card
     assert "12 users" in card
     assert "the best on validation (NDCG@10)" in card
+    assert "Items of the history are left out, as they were when it was evaluated" in card
+    assert policy.exclude_seen
     assert made_of["params"]["training"]["train"]["learning_rate"] == 0.5  # its own
     assert made_of["params"]["llm"]["source"] == load().llm.source
 
@@ -107,8 +109,11 @@ def test_provenance_by_hand(project: Path) -> None:
 
 def test_the_one_that_is_named(project: Path) -> None:
     change_params(project, {"export": {"variant": "one", "seed": 1}})
+    change_params(project, {"evaluate.mask_seen": False})
     policy, metrics, _, card = shipped()
     assert (metrics["variant"], metrics["seed"]) == ("one", 1)
+    assert "Items of the history are recommended too, as they were" in card
+    assert not policy.exclude_seen
     assert torch.equal(policy.network.actor.weight, network("one", 1).actor.weight)
     assert "section export named its variant and seed" in card
     change_params(project, {"export.seed": None})

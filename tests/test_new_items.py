@@ -201,6 +201,16 @@ def test_files_of_new_items(tmp_path: Path) -> None:
     pq.write_table(pa.table({"item_id": [7, 8], "text": ["A film", " "]}), tmp_path / "a.parquet")
     with pytest.raises(LeaError, match=r"a\.parquet: row 1: column 'text' is empty"):
         read_new_items(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"item_id": [7.0, 8.0], "text": ["A film", "B"]}), tmp_path / "a.parquet")
+    assert read_new_items(tmp_path / "a.parquet")[0] == ["7", "8"]
+    for ids, message in (
+        ([7.0, 8.5], r"row 1: column 'item_id': item 8\.5 is neither text nor whole number"),
+        ([7.0, None], r"row 1: column 'item_id' is empty"),
+        ([[7], [8]], r"column 'item_id' holds list<.*>: give texts or whole numbers"),
+    ):
+        pq.write_table(pa.table({"item_id": ids, "text": ["A film", "B"]}), tmp_path / "a.parquet")
+        with pytest.raises(LeaError, match=rf"a\.parquet: {message}"):
+            read_new_items(tmp_path / "a.parquet")
     (tmp_path / "b.csv").write_text("item_id\n7\n")
     with pytest.raises(LeaError, match=r"b\.csv: column 'text' is missing"):
         read_new_items(tmp_path / "b.csv")

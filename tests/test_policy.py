@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from lea_core.artifacts import write_json
 from lea_core.errors import LeaError
 from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
@@ -95,8 +96,27 @@ def test_more_than_there_is(folder: Path) -> None:
     assert found.indices[0, 4:].tolist() == [-1, -1]
     assert np.isnan(found.scores[0, 4:]).all()
     assert sorted(found.items[1]) == sorted(IDS)
+    assert found.missing.tolist() == [996, 994]
     assert policy.recommend([], k=2).items == []
-    assert policy.recommend([IDS], k=2).items == [[]]  # everything was seen
+    found = policy.recommend([IDS, IDS[1:], ["a"]], k=2)  # everything was seen, everything but one
+    assert found.items[:2] == [[], ["a"]]
+    assert found.missing.tolist() == [row["missing"] for row in found.rows()] == [2, 1, 0]
+    assert policy.recommend([IDS], k=2, exclude_seen=False).missing.tolist() == [0]
+
+
+@pytest.mark.parametrize("mask_seen", [None, True, False])
+def test_seen_items_are_left_out_where_they_were_when_it_was_evaluated(folder: Path, mask_seen: bool | None) -> None:
+    """Unless the caller says otherwise; a folder that does not tell leaves them out."""
+    write_json(folder / "provenance.json", {"params": {} if mask_seen is None else {"mask_seen": mask_seen}})
+    seal(folder)
+    policy, excluded = Policy.load(folder), mask_seen is not False
+    assert policy.exclude_seen is excluded
+    best = [set(policy.recommend([IDS[:3]], 6, *more).items[0]) for more in ((), (True,), (False,))]
+    assert best == [set(IDS[3:] if excluded else IDS), set(IDS[3:]), set(IDS)]
+    write_json(folder / "provenance.json", {"params": {"mask_seen": "yes"}})
+    seal(folder)
+    with pytest.raises(LeaError, match=r"provenance\.json: params\.mask_seen is 'yes', not true or false"):
+        Policy.load(folder)
 
 
 def test_a_history_of_ten_thousand_items(tmp_path: Path) -> None:
@@ -131,6 +151,8 @@ def test_what_is_no_k(folder: Path, k: Any) -> None:
 
 
 LISTS = pl.DataFrame({"user": [7, 8], "history": [["b", "a"], ["10"]]})
+# What Arrow takes for text without looking at it: "a" and a byte that no text begins with.
+NOT_UTF8 = pa.array([b"a", b"\xff"]).view(pa.string())
 EVENTS = pl.DataFrame({"user": ["x", "y", "x", "x"], "item": ["a", "c", "b", "12"], "timestamp": [30, 5, 10, 20]})
 
 
@@ -148,6 +170,22 @@ EVENTS = pl.DataFrame({"user": ["x", "y", "x", "x"], "item": ["a", "c", "b", "12
         (pd.DataFrame(EVENTS.to_dict(as_series=False)), [[1, 5, 0], [2]], ["x", "y"]),
         (EVENTS.drop("timestamp"), [[0, 1, 5], [2]], ["x", "y"]),
         (EVENTS.clear(), [], []),
+        # One column, of any library, and every kind of list.
+        (LISTS["history"], [[1, 0], [3]], None),
+        (pd.Series([["b", "a"], ["10"]]), [[1, 0], [3]], None),
+        (pa.array([["b", "a"], ["10"]]), [[1, 0], [3]], None),
+        (pa.chunked_array([[["b", "a"]], [["10"]]]), [[1, 0], [3]], None),
+        ([pl.Series(["b", "a"]), pd.Series([10]), pa.array(["c"])], [[1, 0], [3], [2]], None),
+        (pa.table({"history": pa.array([["b", "a"]], pa.list_(pa.string(), 2))}), [[1, 0]], None),
+        (pa.table({"history": pa.array([["b"], []], pa.large_list(pa.large_string()))}), [[1], []], None),
+        (pa.table({"history": pa.array([["b"]], pa.list_view(pa.string_view()))}).slice(0), [[1]], None),
+        (LISTS.cast({"history": pl.List(pl.Categorical)}), [[1, 0], [3]], [7, 8]),
+        (pa.table({"history": [[b"b"], [b"10"]]}), [[1], [3]], None),
+        # Floats that are whole numbers: 10.0 is the item 10.
+        ([[10.0, np.float32(12), "a"], np.array([11.0])], [[3, 5, 0], [4]], None),
+        (pl.DataFrame({"history": [[10.0], [12.0, 11.0]]}), [[3], [5, 4]], None),
+        (pd.DataFrame({"user": ["x", "x"], "item": [12.0, 10.0]}), [[5, 3]], ["x"]),
+        (pa.table({"user": [1], "item": pa.array([11.0], pa.float32())}), [[4]], [1]),
     ],
 )
 def test_histories_of_every_kind(given: Any, histories: list[list[int]], users: list[Any] | None) -> None:
@@ -172,13 +210,42 @@ def test_histories_of_every_kind(given: Any, histories: list[list[int]], users: 
         ([[10**5000]], "history 0: an item is a number of too many digits"),
         (pl.DataFrame({"item": ["a"]}), "the table's columns are item: give 'history', lists of item ids, or 'user'"),
         (pl.DataFrame({"history": ["a"]}), "column 'history' holds .*string.*: give lists of item ids"),
-        (pl.DataFrame({"history": [["a"], None]}), "history 1 is null: give an empty list"),
+        (pl.DataFrame({"history": [["a"], None]}), "row 1: column 'history' is null: give an empty list"),
         (pl.DataFrame({"user": ["u", "u"], "item": ["a", None]}), "row 1: column 'item' is null: drop such rows"),
+        # Floats that are no id name row and column.
+        (pd.DataFrame({"user": ["u"] * 3, "item": [10.0, 11.0, 1.5]}), "row 2: column 'item': item 1.5 is neither"),
+        (pl.DataFrame({"user": ["u"] * 2, "item": [10.0, np.nan]}), "row 1: column 'item' is null: drop such rows"),
+        (pl.DataFrame({"history": [[10.0], [], [11.0, 1.5]]}), "row 2: column 'history': item 1.5 is neither text nor"),
+        ([[10.0], [float("nan")]], "history 1: item nan is neither text nor whole number"),
+        ([[2.0**53]], r"history 0: item 9007199254740992.0 is a float of more digits than it holds: give such ids"),
+        (
+            pa.table({"history": pa.array([[2.0**24 - 1, 2.0**24]], pa.list_(pa.float32()))}),
+            "row 0.* item 16777216.0 is a",
+        ),
+        # Columns of other kinds.
+        (pl.Series(["a"]), "column 'history' holds .*string.*: give lists of item ids"),
+        (pd.Series([["a", 10]]), "histories are a Series that Arrow cannot read .*: give columns of one type each, or"),
+        (pd.DataFrame({"history": [["a", 10]]}), r"cannot read \(.*Conversion failed for column history with type"),
+        (pa.table({"history": [[["a"]]]}), "column 'history' holds list<.*>: give texts or whole numbers"),
+        (pa.table({"history": [[{"a": 1}]]}), "column 'history' holds struct<.*>: give texts or whole numbers"),
+        (pa.table({"history": [["a"], ["b", None]]}), "row 1: column 'history' holds a null: leave such items out"),
+        (
+            pa.table({"user": [1, 2], "item": [b"a", b"\xff"]}),
+            r"row 1: column 'item': item b'\\xff' is not UTF-8: save",
+        ),
+        (pa.table({"user": [1, 2], "item": NOT_UTF8}), r"row 1: column 'item': item b'\\xff' is not UTF-8: save ids"),
+        (pa.table({"user": NOT_UTF8, "item": ["a", "b"]}), "column 'user' holds text that is not UTF-8"),
+        (pa.table({"user": [[1]], "item": ["a"]}), "column 'user' holds list<.*>: give texts or whole numbers"),
+        (EVENTS.with_columns(timestamp=pl.lit("9")), "column 'timestamp' holds .*string.*: give numbers or times"),
+        (EVENTS.with_columns(timestamp=pl.lit(np.nan)), "row 0: column 'timestamp' is null: drop such rows"),
+        (pa.table([LISTS["history"].to_arrow()] * 2, ["history"] * 2), "column 'history' is there twice: drop one"),
+        ([np.array(3)], r"history 0 is array\(3\): give a list"),
     ],
 )
 def test_what_is_no_history(given: Any, message: str) -> None:
-    with pytest.raises(LeaError, match=message):
+    with pytest.raises(LeaError, match=message) as error:
         read_histories(given, INDEX, "refuse")
+    assert "\n" not in str(error.value)
 
 
 JUNK = st.recursive(
@@ -186,6 +253,10 @@ JUNK = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
     max_leaves=6,
 )
+
+
+def _text(item: Any) -> str:
+    return item.decode() if isinstance(item, bytes) else str(item)
 
 
 @given(JUNK)
@@ -196,7 +267,8 @@ def test_any_history_is_read_or_refused_in_a_line(row: Any) -> None:
     except LeaError as error:
         mistake = str(error)
     if mistake is None:
-        assert [IDS[item] for item in found] == [str(item) for item in row if str(item) in INDEX]
+        texts = [str(int(item)) if isinstance(item, float) else _text(item) for item in row]
+        assert [IDS[item] for item in found] == [text for text in texts if text in INDEX]
     else:
         assert mistake.startswith("history 0")
         assert "\n" not in mistake
@@ -205,7 +277,7 @@ def test_any_history_is_read_or_refused_in_a_line(row: Any) -> None:
 def test_as_rows_and_as_a_table(folder: Path) -> None:
     found = Policy.load(folder).recommend(LISTS, k=10)
     table = found.to_arrow()
-    assert table.column_names == ["user", "items", "scores", "unknown", "fallback"]
+    assert table.column_names == ["user", "items", "scores", "unknown", "fallback", "missing"]
     assert table.to_pylist() == found.rows()
     assert pl.DataFrame(pl.from_arrow(table))["items"].to_list() == found.items
     assert table["items"].type == pa.list_(pa.string())

@@ -61,18 +61,18 @@ HISTORIES = [["i1", "i2"], ["i3", "?", "i0"], ["?"], ["i6"]]
 
 
 @pytest.mark.parametrize("size", [1, 3, 256])
-@pytest.mark.parametrize("keep_seen", [False, True])
-def test_equals_python(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int, keep_seen: bool
-) -> None:
+@pytest.mark.parametrize("seen", ["", "--exclude-seen", "--include-seen"])
+def test_equals_python(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int, seen: str) -> None:
     (tmp_path / "in.jsonl").write_text(LINES, encoding="utf-8")
     out = tmp_path / "out.jsonl"
-    more = ["--keep-seen"] if keep_seen else []
-    assert lea("recommend", folder, tmp_path / "in.jsonl", "--out", out, "-k", 99, "--batch", size, *more) == 3
-    wanted = Policy.load(folder).recommend(HISTORIES, k=ITEMS, exclude_seen=not keep_seen)
+    keep_seen = seen == "--include-seen"
+    more = [seen] if seen else []
+    assert lea("recommend", folder, tmp_path / "in.jsonl", "--out", out, "-k", 6, "--batch", size, *more) == 3
+    wanted = Policy.load(folder).recommend(HISTORIES, k=6, exclude_seen=not keep_seen)
     found = answers(out)
     assert [answer["items"] for answer in found] == wanted.items
-    assert [len(answer["items"]) for answer in found] == ([7] * 4 if keep_seen else [5, 5, 7, 6])
+    assert [len(answer["items"]) for answer in found] == ([6] * 4 if keep_seen else [5, 5, 6, 6])
+    assert [answer["missing"] for answer in found] == ([0] * 4 if keep_seen else [1, 1, 0, 0])
     for answer, scores in zip(found, wanted.scores, strict=True):
         assert answer["scores"] == pytest.approx(scores[: len(answer["items"])].tolist(), rel=1e-5, abs=1e-6)
     assert [answer["unknown"] for answer in found] == [0, 1, 1, 0]
@@ -81,8 +81,12 @@ def test_equals_python(
     assert ["user" in answer for answer in found] == [False, True, False, False]
     assert found[1]["user"] == {"né": [1]}
     error = capsys.readouterr().err.splitlines()
+    if keep_seen:  # the folder does not say, so it was without the seen ones
+        assert error.pop(0) == "note: the policy was evaluated with the items of a history left out of its lists"
     assert error[0].startswith("line 3: history: item 1.5 is neither text nor whole number")
-    assert error[1].startswith("4 of 5 histories answered in 1 s: 1 by popularity, 2 unknown items skipped; 1 refused")
+    assert error[1].startswith("4 of 5 histories answered in 1 s: 1 by popularity, 2 unknown items skipped;")
+    assert error[1].endswith("; 1 refused")
+    assert ("; 2 with fewer than 6 items, 0 of them none" in error[1]) is not keep_seen
     assert len(error) == 2
 
 
@@ -102,13 +106,44 @@ def test_parquet_in_and_out(folder: Path, tmp_path: Path) -> None:
     assert lea("recommend", folder, given, "--out", again, "--batch", 3) == 0
     table = pq.read_table(out)
     assert table.schema.field("user").type == pa.int64()
-    assert table.column_names == ["user", "items", "scores", "unknown", "fallback"]
+    assert table.column_names == ["user", "items", "scores", "unknown", "fallback", "missing"]
     for row, answer in zip(table.to_pylist(), answers(again), strict=True):
         assert row["scores"] == [float(np.float32(score)) for score in answer["scores"]]  # to the last bit
         assert {**row, "scores": answer["scores"]} == answer
     (tmp_path / "in.jsonl").write_text(LINES, encoding="utf-8")
     assert lea("recommend", folder, tmp_path / "in.jsonl", "--out", out) == 3
     assert pq.read_table(out)["user"].to_pylist() == [None, '{"n\\u00e9": [1]}', None, None]
+
+
+def test_a_user_who_has_seen_everything(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty list says why in its line, in its row, and at the end."""
+    ids = [f"i{item}" for item in range(ITEMS)]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, (ids, ids[1:], ids[4:]))))
+    for name in ("out.jsonl", "out.parquet"):
+        assert lea("recommend", folder, tmp_path / "in.jsonl", "--out", tmp_path / name, "-k", 3) == 0
+        assert capsys.readouterr().err.endswith("; 2 with fewer than 3 items, 1 of them none\n")
+    found = answers(tmp_path / "out.jsonl")
+    assert [answer["items"] for answer in found[:2]] == [[], ["i0"]]
+    assert [answer["missing"] for answer in found] == [3, 2, 0]
+    assert pq.read_table(tmp_path / "out.parquet")["missing"].to_pylist() == [3, 2, 0]
+
+
+def test_the_folder_says_what_is_done_with_seen_items(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(folder / "provenance.json", {"params": {"mask_seen": False}})
+    seal(folder)
+    assert lea("info", folder) == 0
+    assert re.search(r"seen items +│ kept ", capsys.readouterr().out)
+    (tmp_path / "in.jsonl").write_text('["i1", "i2"]')
+    for option, count, note in (
+        ([], 7, ""),
+        (["--include-seen"], 7, ""),
+        (["--exclude-seen"], 5, "note: the policy was evaluated with the items of a history kept in its lists\n"),
+    ):
+        assert lea("recommend", folder, tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl", *option) == 0
+        assert len(answers(tmp_path / "out.jsonl")[0]["items"]) == count
+        assert capsys.readouterr().err.startswith(note or "1 of 1 histories answered")
 
 
 def test_ten_thousand_items(folder: Path, tmp_path: Path) -> None:
@@ -204,6 +239,7 @@ def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         r"items +│ 7 ",
         r"history +│ 4 ",
         r"commit +│ 0123456789ab ",
+        r"seen items +│ left out ",
         r"NDCG@10 +│ +0\.2500 │ 0\.2500 │ +0\.2000 ± 0\.0100 ",
         r"events +│ +5 │ +1,234 ",
         r"All hashes hold\.",

@@ -55,7 +55,7 @@ def client(policy: OnnxPolicy) -> Iterator[TestClient]:
 
 
 def test_one_history_and_several(client: TestClient, policy: OnnxPolicy) -> None:
-    several = client.post("/recommend", json={"histories": [["a"], [10, "x"], []], "k": 2, "exclude_seen": False})
+    several = client.post("/recommend", json={"histories": [["a"], [10.0, "x"], []], "k": 2, "exclude_seen": False})
     assert several.status_code == 200
     assert several.json() == {"recommendations": policy.recommend([["a"], ["10", "x"], []], 2, False).rows()}
     assert [row["unknown"] for row in several.json()["recommendations"]] == [0, 1, 0]
@@ -77,13 +77,23 @@ def test_start_and_health(folders: tuple[Path, Path], monkeypatch: pytest.Monkey
     monkeypatch.setenv("LEA_POLICY", str(onnx_folder))
     told = TestClient(serve.create_app()).get("/health").json()
     assert told.pop("manifest") == serve.file_sha256(onnx_folder / "manifest.json")
-    assert told == {"ready": True, "policy": "onnx", "items": 6}
+    assert told == {"ready": True, "policy": "onnx", "items": 6, "exclude_seen": True}
+
+
+def test_a_thread_for_each_core_that_it_may_use(policy: OnnxPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(serve, "usable_cores", lambda: 3)
+    monkeypatch.setattr(serve, "ThreadPoolExecutor", asked.append)
+    serve.application(policy, ABOUT)
+    assert asked == [3]
 
 
 def test_metrics_by_hand(policy: OnnxPolicy) -> None:
     client = TestClient(serve.application(policy, ABOUT))
-    client.post("/recommend", json={"histories": [["a", "x", "y"], [], ["z"]]})  # 3 unknown, 2 without a known item
-    client.post("/recommend", json={"history": ["b"]})
+    client.post(
+        "/recommend", json={"histories": [["a", "x", "y"], [], ["z"]], "k": 5}
+    )  # 3 unknown, 2 without a known one
+    client.post("/recommend", json={"history": ["b"]})  # five items are left of ten
     client.post("/recommend", content=b"{")
     client.get("/health")
     client.get("/nothing/like/it")
@@ -105,6 +115,7 @@ def test_metrics_by_hand(policy: OnnxPolicy) -> None:
         "lea_histories_total": "4.0",
         "lea_unknown_items_total": "3.0",
         "lea_fallbacks_total": "2.0",
+        "lea_short_total": "1.0",
     }
 
 
@@ -143,6 +154,7 @@ def test_health_does_not_wait_for_recommendations(policy: OnnxPolicy) -> None:
         (b'{"history": [], "histories": []}', "body: give either 'history' or 'histories'"),
         (b'{"history": "50"}', "history: Input should be a valid array"),
         (b'{"history": [true]}', "history.0.str: Input should be a valid string; history.0.int"),
+        (b'{"history": [1.5]}', "history 0: item 1.5 is neither text nor whole number"),
         (b'{"histories": [[], [NaN]]}', "histories.1.0.str: Input should be a valid string"),
         (b'{"history": ["\\ud800"]}', "body: Invalid JSON"),
         (b'{"history": [' + b"9" * 5000 + b"]}", "body: Invalid JSON: number out of range"),
@@ -190,7 +202,7 @@ def test_a_body_that_never_ends(policy: OnnxPolicy, monkeypatch: pytest.MonkeyPa
     assert sent[0]["status"] == status
 
 
-IDS_OR_NOT = st.sampled_from([*IDS, "x", 10, -(2**70), True, 1.5, None, float("nan"), [], {}])
+IDS_OR_NOT = st.sampled_from([*IDS, "x", 10, 10.0, 2.0**53, -(2**70), True, 1.5, None, float("nan"), [], {}])
 HISTORIES = st.lists(IDS_OR_NOT, max_size=4) | IDS_OR_NOT
 QUESTIONS = st.fixed_dictionaries(
     {},
@@ -208,7 +220,7 @@ def _right(question: dict[str, Any]) -> bool:
     """What a body has to be, in plain Python."""
 
     def history(value: Any) -> bool:
-        return type(value) is list and all(type(item) in (str, int) for item in value)
+        return type(value) is list and all(type(item) in (str, int) or item == 10.0 for item in value)
 
     one, several = question.get("history"), question.get("histories")
     k = question.get("k", 10)
@@ -218,7 +230,7 @@ def _right(question: dict[str, Any]) -> bool:
         and (history(one) if several is None else all(map(history, several)))
         and type(k) is int
         and 1 <= k <= 1000
-        and type(question.get("exclude_seen", True)) is bool
+        and type(question.get("exclude_seen")) in (bool, type(None))
     )
 
 

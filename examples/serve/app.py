@@ -33,6 +33,7 @@ from pydantic_core import PydanticCustomError, to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lea_core.cores import usable_cores
 from lea_core.errors import LeaError
 from lea_core.policy.folder import MANIFEST
 from lea_core.policy.onnx_policy import OnnxPolicy
@@ -48,18 +49,18 @@ MOST_MISTAKES = 100  # that are looked at, to name a few of them
 NAMED_MISTAKES = 4
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
 
-History = Annotated[list[str | int], Field(max_length=MOST_ITEMS, fail_fast=True)]
+History = Annotated[list[str | int | float], Field(max_length=MOST_ITEMS, fail_fast=True)]
 
 
 class Question(BaseModel):
     """The body of POST /recommend: one history or several, each of item ids, oldest first."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     history: History | None = None
     histories: Annotated[list[History], Field(max_length=MOST_HISTORIES, fail_fast=True)] | None = None
     k: int = Field(10, ge=1, le=MOST_ANSWERS)
-    exclude_seen: bool = True
+    exclude_seen: bool | None = None  # as the policy was evaluated
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Question:
@@ -81,12 +82,14 @@ class Metrics:
         self.histories = Counter("lea_histories", "Histories answered", registry=registry)
         self.unknown = Counter("lea_unknown_items", "Items that the vocabulary lacks, skipped", registry=registry)
         self.fallbacks = Counter("lea_fallbacks", "Histories answered with popular items", registry=registry)
+        self.short = Counter("lea_short", "Histories answered with fewer items than asked for", registry=registry)
 
     def served(self, found: Recommendations) -> None:
         """Count what was recommended."""
         self.histories.inc(len(found))
         self.unknown.inc(int(found.unknown.sum()))
         self.fallbacks.inc(int(found.fallback.sum()))
+        self.short.inc(int((found.missing > 0).sum()))
 
 
 class Counted:
@@ -126,7 +129,7 @@ def create_app() -> FastAPI:
         about = {"ready": True, "policy": folder.resolve().name, "manifest": file_sha256(folder / MANIFEST)}
     except LeaError as error:
         raise SystemExit(f"error: {error}") from None
-    about["items"] = len(policy.item_ids)
+    about |= {"items": len(policy.item_ids), "exclude_seen": policy.exclude_seen}
     policy.recommend([policy.item_ids[:1]])  # the first run of a graph allocates
     return application(policy, about)
 
@@ -143,7 +146,7 @@ def application(policy: Recommender, about: Mapping[str, Any]) -> FastAPI:
     app = FastAPI(title="LEA", description="The next items after a history.")
     metrics = Metrics()
     # The graph runs outside of Python's lock, so two threads use two cores, and the loop stays free for /health.
-    threads = ThreadPoolExecutor(os.cpu_count())
+    threads = ThreadPoolExecutor(usable_cores())
 
     def answer(body: bytes) -> bytes:
         question = read_question(body)
@@ -155,7 +158,7 @@ def application(policy: Recommender, about: Mapping[str, Any]) -> FastAPI:
 
     @app.post("/recommend", openapi_extra={"requestBody": _described()})
     async def recommend(request: Request) -> Response:
-        """The best k items for every history, best first, without those of the history unless exclude_seen is false."""
+        """The best k items for every history, best first, without those of the history where exclude_seen."""
         body = await read_body(request)
         try:
             content = await asyncio.get_running_loop().run_in_executor(threads, answer, body)

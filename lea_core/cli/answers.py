@@ -1,7 +1,7 @@
 """Recommendations as JSON lines or Parquet, a batch at a time.
 
 In: `Recommendations` and whose they are. Out: `{"user": ..., "items": [...], "scores": [...], "unknown": n, "fallback":
-true}` on a line each, or a Parquet file of the same columns; `user` is left out where none was named.
+true, "missing": n}` on a line each, or a Parquet file of the same columns; `user` is left out where none was named.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class ParquetRows:
         self._user = user
         columns: dict[str, pa.DataType] = {} if user is None else {"user": user}
         columns |= {"items": pa.list_(pa.string()), "scores": pa.list_(pa.float32())}
-        self._schema = pa.schema(columns | {"unknown": pa.int64(), "fallback": pa.bool_()})
+        self._schema = pa.schema(columns | {"unknown": pa.int64(), "fallback": pa.bool_(), "missing": pa.int64()})
         self._writer = pq.ParquetWriter(pa.PythonFile(_Onward(stream), mode="w"), self._schema, compression="zstd")
 
     def write(self, found: Recommendations, users: Sequence[Any]) -> None:

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lea_core.errors import LeaError
-from lea_core.policy.histories import HISTORY, USER, item_id
+from lea_core.policy.histories import HISTORY, USER
+from lea_core.policy.ids import TEXTS, id_lists, item_id
 
 LONGEST = 2**24  # bytes of a line: some 400,000 ids of 40 letters
 BATCH_BYTES = 2**25  # of lines in a batch
@@ -146,17 +147,24 @@ def open_parquet(name: str, source: BinaryIO) -> pq.ParquetFile:
     schema = file.schema_arrow
     if HISTORY not in schema.names:
         raise LeaError(f"{name}: its columns are {', '.join(schema.names)}: give {HISTORY!r}, lists of item ids")
-    kind = schema.field(HISTORY).type
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not lists or not _is_id(kind.value_type):
-        raise LeaError(f"{name}: column {HISTORY!r} holds {kind}: give lists of text or whole numbers")
-    if USER in schema.names and not _is_id(schema.field(USER).type):
-        raise LeaError(f"{name}: column {USER!r} holds {schema.field(USER).type}: give text or whole numbers")
+    if twice := [column for column in (HISTORY, USER) if schema.names.count(column) > 1]:
+        raise LeaError(f"{name}: column {twice[0]!r} is there twice: drop one")
+    try:
+        id_lists(pa.array([], schema.field(HISTORY).type), HISTORY)
+    except LeaError as error:
+        raise LeaError(f"{name}: {error}") from None
+    kind = user_type(file)
+    if kind is not None and not any(is_kind(kind) for is_kind in (*TEXTS, pa.types.is_integer)):
+        raise LeaError(f"{name}: column {USER!r} holds {kind}: give text or whole numbers")
     return file
 
 
-def _is_id(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
+def user_type(file: pq.ParquetFile) -> pa.DataType | None:
+    """What the users of a file are written as, None where it names none; floats are to be whole numbers."""
+    if USER not in file.schema_arrow.names:
+        return None
+    kind = file.schema_arrow.field(USER).type
+    return pa.int64() if pa.types.is_floating(kind) else kind
 
 
 def rows(name: str, file: pq.ParquetFile, size: int, refuse: Refuse) -> Iterator[Batch]:
@@ -166,16 +174,33 @@ def rows(name: str, file: pq.ParquetFile, size: int, refuse: Refuse) -> Iterator
     try:
         for part in file.iter_batches(batch_size=size, columns=columns):
             batch = Batch()
-            users = part[USER].to_pylist() if USER in columns else [ABSENT] * part.num_rows
-            for history, user in zip(part[HISTORY].to_pylist(), users, strict=True):
-                try:
-                    if history is None:
-                        raise LeaError("the history is null: give an empty list where there is none")
-                    batch.add(f"row {number}", ids(history), user)
-                except LeaError as error:
-                    refuse(f"row {number}", str(error))
-                number += 1
+            _read(part, number, user_type(file), batch, refuse)
+            number += part.num_rows
             if batch.names:
                 yield batch
     except (pa.ArrowInvalid, OSError) as error:
         raise LeaError(f"{name}: broken Parquet file ({str(error).splitlines()[0]}): write it again") from None
+
+
+def _read(part: pa.RecordBatch, first: int, user: pa.DataType | None, batch: Batch, refuse: Refuse) -> None:
+    """Add the histories of some rows, the first of which is `first`, to `batch`; one that is none is refused."""
+    count = part.num_rows
+    try:
+        histories = id_lists(part[HISTORY], HISTORY, first)
+        users = _users(part[USER], user) if user is not None else [ABSENT] * count
+    except LeaError as error:
+        if count == 1:
+            refuse(f"row {first}", str(error).removeprefix(f"row {first}: "))
+            return
+        for place in range(count):  # to find which
+            _read(part.slice(place, 1), first + place, user, batch, refuse)
+        return
+    for place, (history, whose) in enumerate(zip(histories, users, strict=True), first):
+        batch.add(f"row {place}", history, whose)
+
+
+def _users(column: pa.Array, kind: pa.DataType) -> list[Any]:
+    try:
+        return column.cast(kind).to_pylist()  # type: ignore[no-any-return]
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        raise LeaError(f"column {USER!r} is no whole number or no UTF-8: give text or whole numbers") from None

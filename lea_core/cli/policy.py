@@ -96,6 +96,7 @@ def facts(found: Mapping[str, Any]) -> list[list[str]]:
         "items": policy.get("num_items") or onnx.get("num_items"),
         "history": policy.get("history") or onnx.get("history"),
         "repeat bias": policy.get("repeat_bias"),
+        "seen items": "left out" if onnx.get("exclude_seen", _at(made, "params").get("mask_seen", True)) else "kept",
         "ONNX": ", ".join(f"{name} {onnx[name]}" for name in ("opset", "k", "int8") if name in onnx),
         "data set": _at(made, "params", "dataset").get("name"),
         "data (SHA-256)": ", ".join(f"{name} {digest[:16]}" for name, digest in data.items()),

@@ -34,7 +34,7 @@ EXAMPLES = [
     """echo '["50", "181"]' | lea recommend""",
     """echo '{"user": 7, "history": ["50", "181"]}' | lea recommend data/policy - -k 3""",
     "lea recommend data/policy histories.jsonl --out lists.jsonl",
-    "lea recommend data/policy histories.parquet --out lists.parquet --keep-seen",
+    "lea recommend data/policy histories.parquet --out lists.parquet --include-seen",
 ]
 REFUSED, READER_GONE = 3, 141  # exit status
 Format = Literal["jsonl", "parquet"]
@@ -42,10 +42,13 @@ Format = Literal["jsonl", "parquet"]
 
 @dataclass
 class Tally:
-    """What happened to the histories."""
+    """What happened to the histories; `short` got fewer than k items, `empty` of these none."""
 
+    k: int
     answered: int = 0
     fallback: int = 0
+    short: int = 0
+    empty: int = 0
     unknown: int = 0
     refused: int = 0
 
@@ -60,6 +63,7 @@ class Tally:
         return (
             f"{self.answered:,} of {asked:,} histories answered in {duration(seconds)}: "
             f"{self.fallback:,} by popularity, {self.unknown:,} unknown items skipped"
+            + (f"; {self.short:,} with fewer than {self.k} items, {self.empty:,} of them none" if self.short else "")
             + (f"; {self.refused:,} refused" if self.refused else "")
         )
 
@@ -73,9 +77,13 @@ def recommend(
     ] = Path("-"),
     out: Annotated[Path, typer.Option(help="File to write; - is standard output.")] = Path("-"),
     k: Annotated[int, typer.Option("-k", min=1, help="How many items for each history.")] = 10,
-    keep_seen: Annotated[
-        bool, typer.Option("--keep-seen", help="Recommend items of the history too; they are left out else.")
-    ] = False,
+    exclude_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--exclude-seen/--include-seen",
+            help="Whether items of the history are left out; default: as the policy was evaluated.",
+        ),
+    ] = None,
     unknown: Annotated[
         Literal["skip", "refuse"], typer.Option(help="What to do with an item that the policy does not know.")
     ] = "skip",
@@ -90,7 +98,10 @@ def recommend(
 
     A line that is no history is named on stderr and the others are answered; the exit status is 3 then.
     """
-    policy, tally, started = _load(folder), Tally(), time.perf_counter()
+    policy, tally, started = _load(folder), Tally(k), time.perf_counter()
+    if exclude_seen not in (None, policy.exclude_seen):
+        how = "left out of" if policy.exclude_seen else "kept in"
+        print(f"note: the policy was evaluated with the items of a history {how} its lists", file=sys.stderr)
     try:
         with contextlib.ExitStack() as stack:
             source = stack.enter_context(_opened(histories))
@@ -101,7 +112,7 @@ def recommend(
                 raise LeaError("--format parquet is not for a screen: name a file with --out")
             answers = stack.enter_context(_answers(sink, parquet, user))
             known = frozenset(policy.item_ids) if unknown == "refuse" else None
-            _answer(policy, _shown(batches, out, tally), answers, tally, k, not keep_seen, known)
+            _answer(policy, _shown(batches, out, tally), answers, tally, exclude_seen, known)
         print(tally.summary(time.perf_counter() - started), file=sys.stderr)
     except BrokenPipeError:
         # Python would complain once more when it closes the pipe
@@ -127,19 +138,20 @@ def _answer(
     batches: Iterator[Batch],
     answers: Answers,
     tally: Tally,
-    k: int,
-    exclude_seen: bool,
+    exclude_seen: bool | None,
     known: frozenset[str] | None,
 ) -> None:
     """Answer every batch; a history with an item that is not `known` is refused, where that is given."""
     for asked in batches:
         if known is not None:
             asked = _of_known(asked, known, tally)
-        found = policy.recommend(asked.histories, k=k, exclude_seen=exclude_seen)
+        found = policy.recommend(asked.histories, k=tally.k, exclude_seen=exclude_seen)
         answers.write(found, asked.users)
         tally.answered += len(found)
         tally.fallback += int(found.fallback.sum())
         tally.unknown += int(found.unknown.sum())
+        tally.short += int((found.missing > 0).sum())
+        tally.empty += int((found.missing == tally.k).sum())
 
 
 def _of_known(asked: Batch, known: frozenset[str], tally: Tally) -> Batch:
@@ -168,9 +180,7 @@ def _batches(
     if not source.seekable():
         raise LeaError("Parquet cannot be read from a pipe: name the file, or give JSON lines")
     file = history_lines.open_parquet(name, source)
-    schema = file.schema_arrow
-    user = schema.field("user").type if "user" in schema.names else None
-    return history_lines.rows(name, file, size, tally.refuse), user
+    return history_lines.rows(name, file, size, tally.refuse), history_lines.user_type(file)
 
 
 def _answers(sink: BinaryIO, parquet: bool, user: pa.DataType | None) -> Answers:

@@ -51,7 +51,8 @@ model is needed.
 
 or `echo '["an item id"]' | lea recommend {path}`. Ids are those of the data. A history without a known item is
 answered with the most popular items, marked as such. Scores order the items of one history; they are no probabilities
-and do not compare between histories.
+and do not compare between histories. Items of the history are {_lists(used)}, as they were when it was evaluated;
+`exclude_seen` says otherwise.
 
 ## Worth
 
@@ -122,6 +123,10 @@ def _by_cutoff(metric: str) -> tuple[int, str]:
 
 def _seen(used: Mapping[str, Any]) -> str:
     return "those of the history left out" if used["mask_seen"] else "those of the history among them"
+
+
+def _lists(used: Mapping[str, Any]) -> str:
+    return "left out" if used["mask_seen"] else "recommended too"
 
 
 def _language_model(used: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lea_core.artifacts import write_json
+from lea_core.artifacts import read_json, write_json
 from lea_core.errors import LeaError
 from lea_core.sources import file_sha256
 from lea_core.tables import Schema, read_table, to_numpy, write_table
@@ -32,6 +32,7 @@ from lea_core.tables import Schema, read_table, to_numpy, write_table
 FORMAT = 1
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.parquet"
+PROVENANCE = "provenance.json"
 MEND = "copy the whole folder again, or make it again with `dvc repro`"
 # One row per item, in the order of the network's rows.
 SCHEMA: Schema = {"item": pa.int32(), "item_id": pa.string(), "train_count": pa.int32()}
@@ -78,6 +79,19 @@ def read_vocabulary(folder: Path, num_items: int) -> Vocabulary:
     if len(set(item_ids)) < num_items:
         raise LeaError(f"{path}: column 'item_id' names an item twice: {MEND}")
     return Vocabulary(item_ids, to_numpy(table, "train_count").astype(np.int64))
+
+
+def read_exclude_seen(folder: Path, listed: list[str]) -> bool:
+    """Whether the policy was chosen and evaluated with the items of a history left out: `evaluate.mask_seen` of then.
+
+    It is what the policy does where its caller says nothing else. listed: the folder's files; True where none tells.
+    Raises `LeaError` where provenance.json has something else there than true or false.
+    """
+    made_of = read_json(folder / PROVENANCE) if PROVENANCE in listed else {}
+    found = made_of.get("params", {}).get("mask_seen", True)
+    if not isinstance(found, bool):
+        raise LeaError(f"{folder / PROVENANCE}: params.mask_seen is {found!r}, not true or false: {MEND}")
+    return found
 
 
 def seal(folder: Path) -> None:

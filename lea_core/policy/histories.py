@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lea_core.errors import LeaError
+from lea_core.policy.ids import NUMBERS, id_column, id_lists, item_id, short
 
 Unknown = Literal["skip", "refuse"]
 HISTORY, USER, ITEM, TIMESTAMP = "history", "user", "item", "timestamp"
@@ -71,18 +72,17 @@ class Histories:
 def read_histories(given: object, index: Mapping[str, int], unknown: Unknown) -> Histories:
     """Histories of item ids in item indices.
 
-    given: a sequence of histories, each a sequence of ids (texts or whole numbers), oldest first; or a table with a
-    column `history` of such lists, or with the columns `user` and `item`, a row per event, in order or with a column
-    `timestamp`. A table's column `user` is handed through. index: item id -> item. Raises `LeaError` where that is not
-    so, or with `unknown` "refuse" where an id is not in `index`.
+    given: a sequence of histories, each a sequence of ids (ids.py), oldest first; or a table with a column `history` of
+    such lists, or that column alone; or a table with the columns `user` and `item`, a row per event, in order or with a
+    column `timestamp`. A table's column `user` is handed through. index: item id -> item. Raises `LeaError` where that
+    is not so, or with `unknown` "refuse" where an id is not in `index`.
     """
     if unknown not in ("skip", "refuse"):
         raise LeaError(f"unknown is {unknown!r}: write 'skip' or 'refuse'")
     users: list[Any] | None = None
-    if isinstance(given, pa.RecordBatch):
-        given = pa.Table.from_batches([given])
-    if hasattr(given, "__arrow_c_stream__") and not isinstance(given, pa.ChunkedArray):
-        rows, users = _table_rows(pa.table(given))
+    rows: Iterable[Any]
+    if isinstance(given, pa.Array) or hasattr(given, "__arrow_c_stream__"):
+        rows, users = _table_rows(_table(given))
     elif isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
         rows = given
     else:
@@ -119,8 +119,11 @@ def _all_known(rows: list[Any], index: Mapping[str, int]) -> tuple[np.ndarray, n
 
 def look_up(row: object, index: Mapping[str, int], where: str, unknown: Unknown) -> list[int]:
     """The items of one history, unknown ones left out. `where` names it in errors."""
-    if isinstance(row, str | bytes | Mapping) or not isinstance(row, Sequence | np.ndarray):
-        raise LeaError(f"{where} is {_short(row)}: give a list of item ids, oldest first")
+    for way in ("to_list", "to_pylist", "as_py"):  # a column of Polars, pandas or Arrow
+        row = getattr(row, way)() if hasattr(row, way) else row
+    single = isinstance(row, np.ndarray) and row.ndim == 0
+    if single or isinstance(row, str | bytes | Mapping) or not isinstance(row, Sequence | np.ndarray):
+        raise LeaError(f"{where} is {short(row)}: give a list of item ids, oldest first")
     try:
         found = [index[item] for item in row]
     except (KeyError, TypeError):  # numbers, unknown ids, or what is no id: slower, and with words
@@ -130,46 +133,35 @@ def look_up(row: object, index: Mapping[str, int], where: str, unknown: Unknown)
             if place is not None:
                 found.append(place)
             elif unknown == "refuse":
-                raise LeaError(
-                    f"{where}: item {_short(item)} is unknown: leave it out, or skip unknown items"
-                ) from None
+                raise LeaError(f"{where}: item {short(item)} is unknown: leave it out, or skip unknown items") from None
     return found
 
 
-def item_id(item: object, where: str) -> str:
-    """An id as the vocabulary has it, a text. Raises `LeaError` where it is neither text nor whole number."""
-    if isinstance(item, str):
-        return item
-    if isinstance(item, int | np.integer) and not isinstance(item, bool):
-        try:
-            return str(item)
-        except ValueError:  # more digits than Python turns into text
-            raise LeaError(f"{where}: an item is a number of too many digits: give ids as the data has them") from None
-    raise LeaError(f"{where}: item {_short(item)} is neither text nor whole number: give ids as the data has them")
-
-
-def _short(value: object) -> str:
-    """A value in an error's words, cut to a line."""
+def _table(given: Any) -> pa.Table:
+    """A table, or a column as the column `history` of one. Raises `LeaError` where Arrow cannot read it."""
     try:
-        text = repr(value)
-    except ValueError:
-        text = f"a very large {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
+        if isinstance(given, pa.RecordBatch):
+            return pa.Table.from_batches([given])
+        if isinstance(given, pa.Array):
+            return pa.table({HISTORY: given})
+        if isinstance(given, pa.ChunkedArray) or hasattr(given, "to_list"):  # a Series of Polars or pandas
+            return pa.table({HISTORY: pa.chunked_array(given)})
+        return pa.table(given)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        reason = "; ".join(map(str, error.args)).splitlines()[0]
+        raise LeaError(
+            f"histories are a {type(given).__name__} that Arrow cannot read ({reason}): give columns of one type each, "
+            "or a list of lists of item ids"
+        ) from None
 
 
-def _table_rows(table: pa.Table) -> tuple[Iterable[list[Any]], list[Any] | None]:
+def _table_rows(table: pa.Table) -> tuple[list[list[str]], list[Any] | None]:
     """A table's histories, and whose they are."""
     names = table.column_names
+    if twice := [name for name in (HISTORY, USER, ITEM, TIMESTAMP) if names.count(name) > 1]:
+        raise LeaError(f"column {twice[0]!r} is there twice: drop one")
     if HISTORY in names:
-        kind = table.schema.field(HISTORY).type
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-            raise LeaError(f"column {HISTORY!r} holds {kind}: give lists of item ids")
-        column = table[HISTORY]
-        if column.null_count:
-            place = int(pc.index(pc.is_null(column), True).as_py())
-            raise LeaError(f"history {place} is null: give an empty list where there is none")
-        users = table[USER].to_pylist() if USER in names else None
-        return column.to_pylist(), users
+        return id_lists(table[HISTORY], HISTORY), _users(table[USER]) if USER in names else None
     if USER in names and ITEM in names:
         return _grouped(table)
     raise LeaError(
@@ -178,21 +170,35 @@ def _table_rows(table: pa.Table) -> tuple[Iterable[list[Any]], list[Any] | None]
     )
 
 
-def _grouped(table: pa.Table) -> tuple[list[list[Any]], list[Any]]:
+def _users(column: pa.ChunkedArray | pa.Array) -> list[Any]:
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        raise LeaError(f"column {USER!r} holds text that is not UTF-8: save it as UTF-8") from None
+
+
+def _grouped(table: pa.Table) -> tuple[list[list[str]], list[Any]]:
     """Events, a row each, as histories: users in order of their first row, events in order of time if it is given."""
-    for name in (USER, ITEM, *([TIMESTAMP] if TIMESTAMP in table.column_names else [])):
-        if table[name].null_count:
-            place = int(pc.index(pc.is_null(table[name]), True).as_py())
+    timed = TIMESTAMP in table.column_names
+    for name in (USER, ITEM, *([TIMESTAMP] if timed else [])):
+        missing = pc.is_null(table[name], nan_is_null=True)
+        if (place := int(pc.index(missing, True).as_py())) >= 0:
             raise LeaError(f"row {place}: column {name!r} is null: drop such rows")
-    encoded = table[USER].combine_chunks().dictionary_encode()
+    try:
+        encoded = table[USER].combine_chunks().dictionary_encode()
+    except pa.ArrowNotImplementedError:
+        raise LeaError(f"column {USER!r} holds {table[USER].type}: give texts or whole numbers") from None
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
-    codes, users = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+    codes, users = encoded.indices.to_numpy(), _users(encoded.dictionary)
     order = np.arange(table.num_rows)
-    if TIMESTAMP in table.column_names:
+    if timed:
+        kind = table[TIMESTAMP].type
+        if not any(is_kind(kind) for is_kind in (*NUMBERS, pa.types.is_temporal, pa.types.is_null)):
+            raise LeaError(f"column {TIMESTAMP!r} holds {kind}: give numbers or times")
         order = pc.sort_indices(table[TIMESTAMP]).to_numpy()  # stable
     order = order[np.argsort(codes[order], kind="stable")]
-    events = table[ITEM].to_pylist()
+    events = id_column(table[ITEM], ITEM)
     items = [events[row] for row in order.tolist()]
     ends = np.cumsum(np.bincount(codes, minlength=len(users))).tolist()
     return [items[start:end] for start, end in pairwise([0, *ends])], users

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lea_core.errors import LeaError, warn
+from lea_core.policy.ids import id_column
 from lea_core.policy.item_path import FEWEST, fit_item_path, usable
 from lea_core.policy.new_items import ItemPath, write_item_path
 from lea_core.policy_network import PolicyNetwork
@@ -93,9 +94,10 @@ def vectors_of(texts: list[str], path: ItemPath, folder: Path) -> np.ndarray:
 def read_new_items(file: Path) -> tuple[list[str], list[str]]:
     """Ids and texts of a Parquet, CSV or JSON-lines file with the columns item_id and text.
 
-    Raises `LeaError` where the file is none of these, or a column is missing or has an empty cell.
+    Raises `LeaError` where the file is none of these, or a column is missing, has an empty cell or what is no id.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
     from pyarrow import csv, json, parquet
 
     if file.suffix not in READERS:
@@ -116,11 +118,12 @@ def read_new_items(file: Path) -> tuple[list[str], list[str]]:
     for name in NEW_ITEM:
         if name not in table.column_names:
             raise LeaError(f"{file}: column {name!r} is missing: give the columns item_id and text")
-        kind = table[name].type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
-            raise LeaError(f"{file}: column {name!r} holds {kind}: give texts")
-        column = [None if cell is None else str(cell) for cell in table[name].to_pylist()]
-        if bad := [row for row, cell in enumerate(column) if not cell or not cell.strip()]:
+        row = int(pc.index(pc.is_null(table[name], nan_is_null=True), True).as_py())
+        try:
+            cells = id_column(table[name], name) if row < 0 else []
+        except LeaError as error:
+            raise LeaError(f"{file}: {error}") from None
+        if bad := [place for place, cell in enumerate(cells) if not cell.strip()] or [row] * (row >= 0):
             raise LeaError(f"{file}: row {bad[0]}: column {name!r} is empty: give every new item an id and a text")
-        columns.append([str(cell) for cell in column])
+        columns.append(cells)
     return columns[0], columns[1]

@@ -18,6 +18,7 @@ all. The order among equals is ONNX TopK's, and the one of lists.py.
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.util
 import logging
 import shutil
@@ -30,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from lea_core.artifacts import publish_folder, write_json
+from lea_core.backbones import Gru4Rec
 from lea_core.errors import LeaError
 from lea_core.places import FrontPlaces
 from lea_core.policy.folder import VOCABULARY, seal
@@ -40,6 +42,7 @@ from lea_core.policy_network import REPEAT_STEP, PolicyNetwork
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 20  # the first with GELU as one operation
+GRU_PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a layer of torch's GRU
 
 
 class Graph(nn.Module):
@@ -48,6 +51,10 @@ class Graph(nn.Module):
     def __init__(self, network: PolicyNetwork, k: int) -> None:
         super().__init__()
         self.network = network
+        if isinstance(network.backbone, Gru4Rec):
+            # In a copy with the same weights: the policy keeps its own.
+            self.network = copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})
+            self.network.backbone.gru = OnnxGru(network.backbone.gru)
         self.k = k
 
     def forward(self, items: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,6 +72,34 @@ class Graph(nn.Module):
         scores = scores.scatter_reduce(1, seen.clamp(min=0), bounds, "amin")
         values, best = scores.topk(self.k, dim=1)
         return best.masked_fill(values.isneginf(), -1), values
+
+
+class OnnxGru(nn.Module):
+    """A GRU as ONNX's own operation: (B, T, D) -> (B, T, D), and nothing for the last states.
+
+    torch 2.13 exports a GRU right only once in a process. While it traces one it exchanges how a GRU is computed, but a
+    cache keeps the way of before, and every later graph takes no other number of items than it was traced with.
+    """
+
+    def __init__(self, gru: nn.GRU) -> None:
+        super().__init__()
+        self.layers, self.width = gru.num_layers, gru.hidden_size
+        for layer in range(self.layers):
+            # torch has a GRU's gates in the order reset, update, new; ONNX update, reset, new.
+            parts = [gru.get_parameter(f"{name}_l{layer}").detach().chunk(3) for name in GRU_PARTS]
+            input_, state, *biases = (torch.cat([update, reset, new])[None] for reset, update, new in parts)
+            for name, weight in (("input", input_), ("state", state), ("bias", torch.cat(biases, dim=1))):
+                self.register_buffer(f"{name}_{layer}", weight)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """See the class."""
+        x = x.transpose(0, 1)  # ONNX takes (T, B, D) and gives (T, 1, B, D)
+        for layer in range(self.layers):
+            weights = [self.get_buffer(f"{name}_{layer}") for name in ("input", "state", "bias")]
+            settings: dict[str, Any] = {"hidden_size": self.width, "linear_before_reset": 1}
+            shape = (x.shape[0], 1, *x.shape[1:])
+            x = torch.onnx.ops.symbolic("GRU", (x, *weights), settings, dtype=x.dtype, shape=shape).squeeze(1)
+        return x.transpose(0, 1), None
 
 
 def export(policy: Policy, path: Path, k: int) -> None:
@@ -128,15 +163,16 @@ def _drop_notes(model: Any) -> None:
 def export_folder(policy_folder: Path, out: Path, k: int, int8: bool) -> list[str]:
     """Publish the ONNX folder of a policy folder, whole or not at all; returns lines that say what was measured.
 
-    int8: tables of items as 8-bit integers. onnx.json has backbone, num_items, history, k, opset, int8, and what
-    `check_parity` and, with int8, `measure_int8` measured. Raises `LeaError` where the graph's answers are not the
-    policy's, where the policy folder is broken, or where a package is missing.
+    int8: tables of items as 8-bit integers. onnx.json has backbone, num_items, history, exclude_seen, k, opset,
+    int8, and what `check_parity` and, with int8, `measure_int8` measured. Raises `LeaError` where the graph's answers
+    are not the policy's, where the policy folder is broken, or where a package is missing.
     """
     need_packages()
     policy = Policy.load(policy_folder)
     k = min(k, policy.config.num_items)
     made: dict[str, Any] = {
         "backbone": policy.config.backbone,
+        "exclude_seen": policy.exclude_seen,
         "history": policy.config.history,
         "int8": int8,
         "k": k,
@@ -147,7 +183,7 @@ def export_folder(policy_folder: Path, out: Path, k: int, int8: bool) -> list[st
         export(policy, folder / GRAPH, k)
         shutil.copyfile(policy_folder / VOCABULARY, folder / VOCABULARY)
         _finish(folder, made)
-        found = check_parity(policy, OnnxPolicy.load(folder), policy.config.history)
+        found = check_parity(policy, OnnxPolicy.load(folder))
         lines = [f"{policy.config.backbone}, {policy.config.num_items:,} items: {found.line}"]
         made |= {"difference": found.difference, "overlap": found.overlap}
         if int8:

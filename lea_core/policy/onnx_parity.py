@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lea_core.errors import LeaError
+from lea_core.policy.histories import read_histories
 from lea_core.policy.recommendations import Recommendations
 from lea_core.policy.recommender import Recommender
+
+if TYPE_CHECKING:
+    from lea_core.policy.torch_policy import Policy
 
 # Of scores, where they are about 1; above that relative to the largest, for float32 has seven digits.
 TOLERANCE = 1e-5
@@ -22,7 +26,7 @@ HISTORIES, LIST = 64, 10
 
 @dataclass(frozen=True)
 class Parity:
-    """difference: the largest of two scores at the same place of a list.  overlap: share of the items in common."""
+    """difference: the largest of two scores that should be the same.  overlap: share of the items in common."""
 
     difference: float
     overlap: float
@@ -42,26 +46,62 @@ def random_histories(item_ids: list[str], history: int, count: int = HISTORIES, 
 
 
 def compare(one: Recommendations, other: Recommendations) -> Parity:
-    """Two answers to the same histories. Scores are compared place by place."""
-    gaps = np.abs(np.nan_to_num(one.scores - other.scores))
+    """Two answers to the same histories. Scores are compared place by place; none and a number differ infinitely."""
+    return Parity(_largest_gap(one.scores, other.scores), _overlap(one, other))
+
+
+def _largest_gap(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference of two arrays of scores; NaN equals NaN alone."""
+    gaps = np.where(np.isnan(one) & np.isnan(other), 0.0, np.abs(one - other))
+    return float(np.nan_to_num(gaps, nan=np.inf).max(initial=0.0))
+
+
+def _overlap(one: Recommendations, other: Recommendations) -> float:
+    """The mean share of a row's items that the other answer has too."""
     shares = [
         len(set(mine) & set(theirs)) / len(mine) for mine, theirs in zip(one.items, other.items, strict=True) if mine
     ]
-    return Parity(float(gaps.max(initial=0.0)), float(np.mean(shares)) if shares else 1.0)
+    return float(np.mean(shares)) if shares else 1.0
 
 
-def check_parity(policy: Recommender, graph: Recommender, history: int) -> Parity:
-    """Compare on random histories. Raises `LeaError` where lists differ in more than the order of equals, or scores."""
-    histories = random_histories(policy.item_ids, history)
-    one, other = policy.recommend(histories, LIST), graph.recommend(histories, LIST)
-    found = compare(one, other)
+def check_parity(policy: Policy, graph: Recommender) -> Parity:
+    """Compare on random histories, with the seen items left out and among the others.
+
+    Raises `LeaError` where the graph's lists differ in more than the order of equals: at every place both have a score
+    or neither has, the scores are equal, the graph's item has this score of the policy too, and no item comes twice.
+    """
+    histories = random_histories(policy.item_ids, policy.config.history)
+    found = [_check(policy, graph, histories, exclude_seen) for exclude_seen in (True, False)]
+    return Parity(max(one.difference for one in found), min(one.overlap for one in found))
+
+
+def _check(policy: Policy, graph: Recommender, histories: list[list[str]], exclude_seen: bool) -> Parity:
+    one, other = (runtime.recommend(histories, LIST, exclude_seen) for runtime in (policy, graph))
+    own = own_scores(policy, histories, other.indices, exclude_seen)
+    found = Parity(max(_largest_gap(one.scores, other.scores), _largest_gap(own, other.scores)), _overlap(one, other))
     allowed = TOLERANCE * max(1.0, float(np.nanmax(np.abs(one.scores), initial=0.0)))
-    if found.difference > allowed or (one.indices < 0).tolist() != (other.indices < 0).tolist():
+    problem = f"{found.line}, {allowed:.1e} are allowed" if found.difference > allowed else ""
+    if any(len(set(row)) < len(row) for row in other.items):
+        problem = "it names an item twice"
+    if problem:
         raise LeaError(
-            f"the graph does not answer as the policy does: {found.line}, {allowed:.1e} are allowed: "
-            "nothing was published; try the versions of constraints.txt"
+            f"the graph does not answer as the policy does: {problem}: nothing was published; try the versions of "
+            "constraints.txt"
         )
     return found
+
+
+def own_scores(policy: Policy, histories: list[list[str]], items: np.ndarray, exclude_seen: bool) -> np.ndarray:
+    """The network's scores of these items (B, K) after these histories: NaN where there is no item, or none allowed."""
+    found = read_histories(histories, {name: item for item, name in enumerate(policy.item_ids)}, "refuse")
+    scores = np.full(items.shape, np.nan, dtype=np.float32)
+    for row in range(len(items)):  # one at a time: of a large catalogue all scores together are too many
+        chosen, there = np.array([row]), items[row] >= 0
+        of_all = policy.network.scores(found.newest(chosen, policy.config.history))[0].cpu().numpy()
+        if exclude_seen:
+            of_all[found.of(chosen)[1]] = np.nan
+        scores[row, there] = of_all[items[row, there]]
+    return scores
 
 
 def measure_int8(

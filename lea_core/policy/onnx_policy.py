@@ -29,8 +29,10 @@ class OnnxPolicy(Recommender):
 
     scores_at_once = 2**18  # 1 MiB: what a batch has of scores stays in the cache of a core
 
-    def __init__(self, session: Any, vocabulary: Vocabulary, history: int, threads: int = 1) -> None:
-        super().__init__(vocabulary)
+    def __init__(
+        self, session: Any, vocabulary: Vocabulary, history: int, threads: int = 1, exclude_seen: bool = True
+    ) -> None:
+        super().__init__(vocabulary, exclude_seen)
         self._session, self._history = session, history
         self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
 
@@ -50,8 +52,11 @@ class OnnxPolicy(Recommender):
             value = made.get(name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise LeaError(f"{folder / DESCRIPTION}: {name} is {value!r}, not a whole number from 1: {MEND}")
+        exclude_seen = made.get("exclude_seen", True)  # a folder of before does not say
+        if not isinstance(exclude_seen, bool):
+            raise LeaError(f"{folder / DESCRIPTION}: exclude_seen is {exclude_seen!r}, not true or false: {MEND}")
         vocabulary = read_vocabulary(folder, made["num_items"])
-        return cls(_session(folder / GRAPH), vocabulary, made["history"], threads)
+        return cls(_session(folder / GRAPH), vocabulary, made["history"], threads, exclude_seen)
 
     def _map(self, best: Callable[[np.ndarray], Answer], parts: list[np.ndarray]) -> Iterable[Answer]:
         return self._threads.map(best, parts) if self._threads and len(parts) > 1 else map(best, parts)

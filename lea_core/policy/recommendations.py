@@ -20,12 +20,15 @@ class Recommendations:
     indices: (B, K) int64 items, -1 where a row has fewer.  scores: (B, K) float32, comparable within a row alone, NaN
     where there is no item; of a fallback, log shares of the training events.  unknown: (B,) int64 items of the history
     that the vocabulary lacks, skipped.  fallback: (B,) bool, no known item to go by: these are the most popular ones.
+    missing: (B,) int64 how many of the k items asked for there are not, for the catalogue has no more to offer: the
+    user has seen the others.
     """
 
     indices: np.ndarray
     scores: np.ndarray
     unknown: np.ndarray
     fallback: np.ndarray
+    missing: np.ndarray
     users: list[Any] | None
     item_ids: Sequence[str]
 
@@ -39,21 +42,23 @@ class Recommendations:
         return [[ids[item] for item in row if item >= 0] for row in self.indices.tolist()]
 
     def rows(self) -> list[dict[str, Any]]:
-        """A mapping for every history: user (where one is known), items, scores, unknown, fallback."""
+        """A mapping for every history: user (where one is known), items, scores, unknown, fallback, missing."""
         result = []
         for place, items in enumerate(self.items):
             row: dict[str, Any] = {} if self.users is None else {"user": self.users[place]}
             row |= {"items": items, "scores": self.scores[place, : len(items)].tolist()}
             row |= {"unknown": int(self.unknown[place]), "fallback": bool(self.fallback[place])}
+            row["missing"] = int(self.missing[place])
             result.append(row)
         return result
 
     def to_arrow(self) -> pa.Table:
-        """The same as a table: user (where known), items, scores, unknown, fallback. `polars.from_arrow` takes it."""
+        """The same as a table, with the columns of `rows`. `polars.from_arrow` takes it."""
         there = self.indices >= 0
         offsets = pa.array(np.concatenate([[0], there.sum(axis=1).cumsum()]).astype(np.int32))
         ids = pa.array(self.item_ids, pa.string()).take(pa.array(self.indices[there]))
         columns = {} if self.users is None else {"user": pa.array(self.users)}
         columns["items"] = pa.ListArray.from_arrays(offsets, ids)
         columns["scores"] = pa.ListArray.from_arrays(offsets, pa.array(self.scores[there]))
-        return pa.table(columns | {"unknown": pa.array(self.unknown), "fallback": pa.array(self.fallback)})
+        columns |= {name: pa.array(getattr(self, name)) for name in ("unknown", "fallback", "missing")}
+        return pa.table(columns)

@@ -27,8 +27,9 @@ class Recommender(ABC):
 
     scores_at_once: int  # of all items, in one call of `_best`
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, vocabulary: Vocabulary, exclude_seen: bool = True) -> None:
+        """exclude_seen: what `recommend` does where it is not told; as the policy was evaluated (folder.py)."""
+        self.vocabulary, self.exclude_seen = vocabulary, exclude_seen
         self._index = {name: item for item, name in enumerate(vocabulary.item_ids)}
         self._popular, self._log_shares = vocabulary.by_popularity(), vocabulary.log_shares()
 
@@ -43,16 +44,19 @@ class Recommender(ABC):
         return self.vocabulary.counts
 
     def recommend(
-        self, histories: object, k: int = 10, exclude_seen: bool = True, unknown: Unknown = "skip"
+        self, histories: object, k: int = 10, exclude_seen: bool | None = None, unknown: Unknown = "skip"
     ) -> Recommendations:
         """The best k items for every history, best first; of equal scores the lower item.
 
         histories: lists of item ids, oldest first, or a table: see `read_histories`. exclude_seen: leave the items of
-        the whole history out. unknown: "skip" counts ids that the vocabulary lacks, "refuse" raises. A history without
-        a known item gets the most popular items, and `fallback` says so. Raises `LeaError` on what is no history.
+        the whole history out; None is `self.exclude_seen`, as the policy was evaluated (nothing is said where the
+        choice is another: an argument is its own reason). unknown: "skip" counts ids that the vocabulary lacks,
+        "refuse" raises. A history without a known item gets the most popular items, and `fallback` says so; where fewer
+        than k items are left, `missing` says how many. Raises `LeaError` on what is no history.
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise LeaError(f"k is {k!r}: give a whole number from 1")
+        exclude = self.exclude_seen if exclude_seen is None else exclude_seen
         found = read_histories(histories, self._index, unknown)
         width = min(int(k), len(self.item_ids))
         indices = np.full((len(found), width), -1, dtype=np.int64)
@@ -65,10 +69,11 @@ class Recommender(ABC):
         order = np.argsort(lengths, kind="stable")[int(empty.sum()) :]
         size = max(FEWEST, self.scores_at_once // len(self.item_ids))
         parts = [order[start : start + size] for start in range(0, len(order), size)]
-        answers = self._map(lambda rows: self._best(found, rows, width, exclude_seen), parts)
+        answers = self._map(lambda rows: self._best(found, rows, width, exclude), parts)
         for rows, (best, values) in zip(parts, answers, strict=True):
             indices[rows], scores[rows] = best, values
-        return Recommendations(indices, scores, found.unknown, empty, found.users, self.item_ids)
+        missing = int(k) - (indices >= 0).sum(axis=1)
+        return Recommendations(indices, scores, found.unknown, empty, missing, found.users, self.item_ids)
 
     def _map(self, best: Callable[[np.ndarray], Answer], parts: list[np.ndarray]) -> Iterable[Answer]:
         """What `best` gives for each part, in their order; a runtime may work on several at a time."""

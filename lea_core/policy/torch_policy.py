@@ -16,7 +16,7 @@ from lea_core.artifacts import read_json, read_tensors
 from lea_core.backbones import BACKBONES
 from lea_core.errors import LeaError
 from lea_core.lists import best_first
-from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_vocabulary
+from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_exclude_seen, read_vocabulary
 from lea_core.policy.histories import Histories
 from lea_core.policy.recommender import Recommender
 from lea_core.policy_network import PolicyConfig, PolicyNetwork, without_weights
@@ -32,8 +32,8 @@ class Policy(Recommender):
 
     scores_at_once = SCORES_AT_ONCE
 
-    def __init__(self, network: PolicyNetwork, vocabulary: Vocabulary) -> None:
-        super().__init__(vocabulary)
+    def __init__(self, network: PolicyNetwork, vocabulary: Vocabulary, exclude_seen: bool = True) -> None:
+        super().__init__(vocabulary, exclude_seen)
         self.network = network.eval()
 
     @classmethod
@@ -45,7 +45,8 @@ class Policy(Recommender):
             raise LeaError(f"{folder}: has no policy.safetensors: name a policy folder, not one that was exported")
         config = read_config(folder / "policy.json")
         network = read_network(folder / "policy.safetensors", config)
-        return cls(network.to(device), read_vocabulary(folder, config.num_items))
+        vocabulary = read_vocabulary(folder, config.num_items)
+        return cls(network.to(device), vocabulary, read_exclude_seen(folder, listed))
 
     @property
     def config(self) -> PolicyConfig:
