@@ -91,15 +91,15 @@ def band_rows(systems: Mapping[str, Kept], events: Events) -> list[dict[str, Any
         for place in enough if len(enough) > 1 else []:
             own = places == place
             users = {
-                system: scores_by_user(kept.result, scores[system][:, own], events.users[own]).scores
+                system: scores_by_user(kept.result, scores[system][:, own], events.users[own])
                 for system, kept in systems.items()
             }
-            row = {"slice": name, "band": words[place], "events": int(own.sum())}
-            row["scores"] = {system: float(scores[system][:, own].mean()) for system in systems}
+            means = {system: float(scores[system][:, own].mean()) for system in systems}
+            row = {"slice": name, "band": words[place], "events": int(own.sum()), "scores": means}
             row["differences"] = {
                 other: (
-                    float(users[first].mean() - users[other].mean()),
-                    *over_users_and_seeds(users[first], users[other])[:2],
+                    means[first] - means[other],
+                    *over_users_and_seeds(users[first].scores, users[other].scores, users[first].events)[:2],
                 )
                 for other in others
             }

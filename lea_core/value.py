@@ -94,7 +94,7 @@ def target_policy(
                 f"{folder}: scores hold NaN or infinity: train the variant again with a lower train.learning_rate"
             )
         if mask_seen:
-            owner, items = (torch.from_numpy(found) for found in seen_items(log.sequences, users, positions - 1))
+            owner, items = (torch.from_numpy(found) for found in seen_items(log.sequences, users, positions))
             scores[owner, items] = -torch.inf
         probabilities = scores.softmax(dim=1).nan_to_num_()  # NaN where nothing is left
         logged = torch.from_numpy(log.items[part])[:, None]
