@@ -23,6 +23,7 @@ from lea_core.artifacts import read_json, write_json
 from lea_core.evidence import UserScores, ranked_tests, scores_by_user
 from lea_core.metrics import by_name, too_few
 from lea_core.params import Params
+from lea_core.protocol import Protocol
 from lea_core.results import BASELINE_SEEDS, SELECTION, Cost, Result, Score, read_results
 from lea_core.tables import Schema, Vector, read_table, to_numpy, vectors, write_table
 
@@ -120,11 +121,13 @@ def read_kept(params: Params, store: Path, name: str) -> Kept | None:
     if not note or note["parameters"] != parameters_of(params, name):
         return None
     curves = note.get("curves", {})
+    table = read_table(path.with_suffix(".parquet"), KEPT)
+    users = to_numpy(table, "user")
     result = Result(
         name,
         params.variants.get(name),
         path.with_suffix(".parquet"),
-        note["events"],
+        Protocol(note["events"], len(np.unique(users)), None, params.evaluate.mask_seen),
         scores_of(note["test"]),
         curve=[
             {"seed": float(seed), "epoch": float(place), SELECTION: score}
@@ -135,9 +138,8 @@ def read_kept(params: Params, store: Path, name: str) -> Kept | None:
         cost=Cost(**note["cost"]) if "cost" in note else None,
         valid=scores_of(note["valid"]),
     )
-    table = read_table(result.ranks, KEPT)
     scores = by_name(f"NDCG@{CUTOFF}", to_numpy(table, "ranks").T)  # (S, N)
-    return Kept(result, scores_by_user(result, scores, to_numpy(table, "user")), note)
+    return Kept(result, scores_by_user(result, scores, users), note)
 
 
 def scores_of(metrics: Mapping[str, Any]) -> dict[str, Score]:

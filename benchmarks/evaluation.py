@@ -60,7 +60,8 @@ def main() -> None:
         "users_per_s": round(USERS / seconds),
         "peak_mib": round(peak_mib()),
         "above_start_mib": round(peak_mib() - before),
-        "mean_rank": float(ranked.rank[np.isfinite(ranked.rank)].mean()),  # about half the items: the weights are random
+        # about half the items: the weights are random
+        "mean_rank": float(ranked.rank[np.isfinite(ranked.rank)].mean()),
         "listed": int((ranked.top >= 0).sum()),
         "command": "make bench-evaluation",
         **where(),

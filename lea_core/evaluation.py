@@ -6,13 +6,13 @@ metric is a mean over events.
 
 Where items of the history are left out (`evaluate.mask_seen`), no event is a hit for want of candidates: one whose item
 the user had before has an infinite rank, and one with no more candidates than a cutoff is a miss at that cutoff. Both
-stay in the mean, are counted in metrics.json (`Misses`), and said in a warning and in the report.
+stay in the mean, are counted in metrics.json, and said in a warning and in the report (protocol.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lea_core.artifacts import write_json
-from lea_core.errors import warn
 from lea_core.lists import best_items
 from lea_core.metrics import ALL, metrics, ranks_among_unseen, seen_items, too_few
 from lea_core.sequences import SPLITS, Sequences, batches, histories
@@ -52,24 +51,6 @@ class Ranked:
     def metrics(self, cutoffs: Iterable[int]) -> dict[str, float]:
         """Their means over the events, see `metrics.metrics`."""
         return metrics(self.rank, cutoffs, self.candidates)
-
-
-@dataclass(frozen=True)
-class Misses:
-    """How many events of a split are misses whatever the scores, because items of the history are left out.
-
-    repeated: the user had the item before. no_candidate: of those, by users who had every item. few: by cutoff, those
-    with no more candidates than it.
-    """
-
-    repeated: int
-    no_candidate: int
-    few: dict[str, int]
-
-    @property
-    def none(self) -> bool:
-        """Whether every event can be a hit and a miss."""
-        return not self.repeated and not any(self.few.values())
 
 
 def rank_events(
@@ -162,84 +143,57 @@ def rank_table(
     return pa.concat_tables(parts)
 
 
-def write_evaluation(folder: Path, table: pa.Table, sequences: Sequences, cutoffs: Iterable[int]) -> None:
-    """Write a RANKS table and its metrics into `folder`: ranks.parquet, metrics.json.
-
-    Warns of test events that no policy can hit or miss.
-    """
+def write_evaluation(folder: Path, table: pa.Table, sequences: Sequences, cutoffs: Iterable[int]) -> dict[str, Any]:
+    """Write a RANKS table and its metrics, which are returned, into `folder`: ranks.parquet, metrics.json."""
     found = summarise(table, sequences, cutoffs)
-    test = Misses(**found["misses"]["test"])
-    if not test.none:
-        warn(f"{folder.name}: {in_words(test, found['events']['test'])}")
-    if certain := [cutoff for cutoff in cutoffs if cutoff >= sequences.num_items]:
-        warn(
-            f"evaluate.cutoffs: {', '.join(map(str, certain))}: there are {sequences.num_items} items, so every "
-            "candidate is a hit there: give smaller ones"
-        )
     write_table(folder / "ranks.parquet", table, RANKS)
     write_json(folder / "metrics.json", found)
-
-
-def count_misses(table: pa.Table, cutoffs: Iterable[int]) -> Misses:
-    """Of the events in a RANKS table of one split; every seed ranks the same ones."""
-    seed = to_numpy(table, "seed")
-    own = seed == seed[0] if len(seed) else seed.astype(bool)
-    rank, candidates = to_numpy(table, "rank")[own], to_numpy(table, "candidates")[own]
-    few = {str(cutoff): int((too_few(candidates, cutoff) & np.isfinite(rank)).sum()) for cutoff in cutoffs}
-    return Misses(int(np.isinf(rank).sum()), int((candidates == 0).sum()), few)
-
-
-def in_words(misses: Misses, events: int) -> str:
-    """What counts as a miss whatever the scores, and why; empty where nothing does."""
-    said = []
-    if misses.repeated:
-        whole = f", {misses.no_candidate:,} by users who had every item" if misses.no_candidate else ""
-        said.append(f"{misses.repeated:,} are of an item that the user had before{whole}")
-    said += [
-        f"{count:,} leave no more than {cutoff} items to rank, where every one would be a hit at {cutoff}"
-        for cutoff, count in misses.few.items()
-        if count
-    ]
-    if not said:
-        return ""
-    return (
-        f"of {events:,} test events {'; '.join(said)}: they count as misses there, as evaluate.mask_seen leaves items "
-        "of the history out"
-    )
+    return found
 
 
 def summarise(table: pa.Table, sequences: Sequences, cutoffs: Iterable[int]) -> dict[str, Any]:
     """A RANKS table -> for each split and metric: mean and standard deviation over seeds, and each seed's value.
 
-    The deviation is that of a sample (n - 1), null for one seed. `events` counts what was ranked, `users` whose they
-    are, `skipped` the events that no other precedes, `misses` those that are misses whatever the scores (`Misses`);
-    `items` is the size of the catalogue. Where events of more than one type were ranked, `by_event` has the same of
-    each, by its name: `events`, and the metrics of every split that has such an event.
+    The deviation is that of a sample (n - 1), null for one seed. `items` is the size of the catalogue, `mask_seen`
+    whether items of the history were left out. Of each split `events` counts what was ranked, `users` whose they are,
+    `misses` those that are misses whatever the scores (`protocol.Misses`), `skipped` the events that no other precedes.
+    Where events of more than one type were ranked, `by_event` has the same of each, by its name: `events`, `users`,
+    `misses`, and the metrics of every split that has such an event.
     """
     cutoffs = list(cutoffs)
-    result: dict[str, Any] = {"events": {}, "users": {}, "skipped": {}, "misses": {}, "items": sequences.num_items}
+    masked = bool((to_numpy(table, "candidates") != ALL).any())
+    result: dict[str, Any] = {"items": sequences.num_items, "mask_seen": masked, "skipped": {}}
+    result |= _of_events(table, cutoffs, SPLITS[1:])
     for code, name in enumerate(SPLITS[1:], start=1):
-        own = table.filter(pc.field("split") == name)
-        users, _ = sequences.targets(name)
-        result[name] = _over_seeds(own, cutoffs)
-        result["events"][name], result["users"][name] = len(users), len(np.unique(users))
-        result["skipped"][name] = int((sequences.split == code).sum()) - len(users)
-        result["misses"][name] = asdict(count_misses(own, cutoffs))
+        result["skipped"][name] = int((sequences.split == code).sum()) - result["events"][name]
     types = sorted(table["event"].unique().to_pylist())
     if len(types) > 1:
-        result["by_event"] = {kind: _of_type(table.filter(pc.field("event") == kind), cutoffs) for kind in types}
+        result["by_event"] = {}
+        for kind in types:
+            own = table.filter(pc.field("event") == kind)
+            result["by_event"][kind] = _of_events(own, cutoffs, own["split"].unique().to_pylist())
     return result
 
 
-def _of_type(table: pa.Table, cutoffs: Iterable[int]) -> dict[str, Any]:
-    """The part of `by_event` that is about the events of this table."""
-    result: dict[str, Any] = {"events": {}}
+def _of_events(table: pa.Table, cutoffs: Sequence[int], measured: Sequence[str]) -> dict[str, Any]:
+    """`summarise` of the events of this table; metrics of the splits `measured`, counts of both."""
+    result: dict[str, Any] = {"events": {}, "users": {}, "misses": {}}
     for name in SPLITS[1:]:
         own = table.filter(pc.field("split") == name)
-        result["events"][name] = own.num_rows // max(len(own["seed"].unique()), 1)  # every seed ranks the same events
-        if own.num_rows:
+        first = own.filter(pc.field("seed") == pc.min(own["seed"]))  # every seed ranks the same events
+        result["events"][name] = first.num_rows
+        result["users"][name] = len(first["user"].unique())
+        result["misses"][name] = _misses(first, cutoffs)
+        if name in measured:
             result[name] = _over_seeds(own, cutoffs)
     return result
+
+
+def _misses(table: pa.Table, cutoffs: Iterable[int]) -> dict[str, Any]:
+    """Of the events in a RANKS table of one seed: the fields of `protocol.Misses`."""
+    rank, candidates = to_numpy(table, "rank"), to_numpy(table, "candidates")
+    few = {str(cutoff): int((too_few(candidates, cutoff) & np.isfinite(rank)).sum()) for cutoff in cutoffs}
+    return {"repeated": int(np.isinf(rank).sum()), "no_candidate": int((candidates == 0).sum()), "few": few}
 
 
 def _over_seeds(table: pa.Table, cutoffs: Iterable[int]) -> dict[str, Any]:

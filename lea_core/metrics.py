@@ -115,9 +115,7 @@ def too_few(candidates: np.ndarray, cutoff: int) -> np.ndarray:
     return few
 
 
-def metrics(
-    ranks: np.ndarray, cutoffs: Iterable[int], candidates: np.ndarray | None = None
-) -> dict[str, float]:
+def metrics(ranks: np.ndarray, cutoffs: Iterable[int], candidates: np.ndarray | None = None) -> dict[str, float]:
     """Mean HR, NDCG and MRR at each cutoff, by names such as NDCG@10. Raises `LeaError` where there is no event.
 
     ranks, candidates: (N,), see `by_name`.

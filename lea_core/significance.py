@@ -65,9 +65,7 @@ class Comparison:
     worse: int
 
 
-def compare(
-    scores: np.ndarray, others: np.ndarray, events: np.ndarray, generator: np.random.Generator
-) -> Comparison:
+def compare(scores: np.ndarray, others: np.ndarray, events: np.ndarray, generator: np.random.Generator) -> Comparison:
     """`scores` (S, U) minus `others` (S', U); events: (U,) of each user.
 
     Raises ValueError where their users differ or one is not finite. Without any difference the interval is [0, 0], the
@@ -140,9 +138,7 @@ def _signs(count: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
         yield np.unpackbits(bits, axis=1, count=count)
 
 
-def over_users_and_seeds(
-    scores: np.ndarray, others: np.ndarray, events: np.ndarray
-) -> tuple[float, float, float]:
+def over_users_and_seeds(scores: np.ndarray, others: np.ndarray, events: np.ndarray) -> tuple[float, float, float]:
     """Low and high of the 95 % interval of the difference, and its p, where users and seeds are drawn anew.
 
     scores: (S, U), others: (S', U), events: (U,) of each user. The difference d of the means over events has the
@@ -157,7 +153,8 @@ def over_users_and_seeds(
     weight = events / events.mean()
     users = (scores.mean(axis=0) - others.mean(axis=0)) * weight
     users += users.mean() * (1.0 - weight)  # nothing where all users have as many events
-    samples = [np.round(one, DECIMALS) for one in (users, (scores * weight).mean(axis=1), (others * weight).mean(axis=1))]
+    means = (users, *((system * weight).mean(axis=1) for system in (scores, others)))
+    samples = [np.round(one, DECIMALS) for one in means]
     variances = np.array([sample.var(ddof=1) / len(sample) for sample in samples])
     difference, variance = float(samples[0].mean()), float(variances.sum())
     if variance == 0.0:

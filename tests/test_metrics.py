@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 import lea_core.metrics
 from lea_core import evaluation
 from lea_core.errors import LeaError
-from lea_core.evaluation import Misses, count_misses, in_words, rank_events, rank_table, summarise
+from lea_core.evaluation import rank_events, rank_table, summarise
 from lea_core.metrics import ALL, by_name, metrics, ranks, seen_items
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
+from lea_core.protocol import Misses
 from lea_core.sequences import Sequences, histories
 from lea_core.tables import RANKS, check, to_numpy
 
@@ -129,7 +130,7 @@ def test_rank_events_sees_the_true_history() -> None:
 def test_no_event_is_a_hit_for_want_of_candidates() -> None:
     """Items 0 1 2 | 2 (had before), 0 1 | 3 (two left), 0 1 2 3 | 0 (nothing left), of four; every score is alike."""
     items = np.array([0, 1, 2, 2, 0, 1, 3, 0, 1, 2, 3, 0])
-    split = np.array([0, 0, 0, 2, 0, 0, 2, 0, 0, 0, 0, 2], dtype=np.int8)
+    split = np.array([0, 0, 1, 2, 0, 1, 2, 0, 0, 0, 1, 2], dtype=np.int8)
     log = Sequences(items, split, np.array([0, 4, 7, 12]), 4)
     users, positions = log.targets("test")
 
@@ -141,16 +142,16 @@ def test_no_event_is_a_hit_for_want_of_candidates() -> None:
     assert found.candidates.tolist() == [1, 2, 0]
     assert found.top.tolist() == [[3, -1], [2, 3], [-1, -1]]  # what a policy that leaves out seen items would show
     # Two candidates: a hit at 2 is certain, at 1 it is not.
-    assert found.metrics([1, 2]) == {name: 0.0 for name in ("HR@1", "HR@2", "NDCG@1", "NDCG@2", "MRR@1", "MRR@2")}
+    assert found.metrics([1, 2]) == dict.fromkeys(("HR@1", "HR@2", "NDCG@1", "NDCG@2", "MRR@1", "MRR@2"), 0.0)
     assert metrics(np.array([1.0]), [1, 2], np.array([2]))["HR@1"] == 1.0
     assert by_name("MRR@2", found.rank, np.array([ALL, ALL, 3])).tolist() == [0.0, pytest.approx(1 / 1.5), 0.0]
     events = pa.chunked_array([[""] * 12])
-    table = rank_table({seed: (scorer, 3) for seed in (0, 1)}, log, events, mask_seen=True, batch=2, listed=2)
-    misses = count_misses(table, [1, 2])
+    table = rank_table(dict.fromkeys((0, 1), (scorer, 3)), log, events, mask_seen=True, batch=2, listed=2)
+    misses = Misses(**summarise(table, log, [1, 2])["misses"]["test"])
     assert misses == Misses(repeated=2, no_candidate=1, few={"1": 0, "2": 1})
-    assert in_words(misses, 3).startswith(
-        "of 3 test events 2 are of an item that the user had before, 1 by users who had every item; 1 leave no more "
-        "than 2 items to rank"
+    assert misses.in_words(3) == (
+        "Counted as misses, as items of the history are left out: of the 3 events 2 are of an item that the user had "
+        "before (1 by users who had every item) and 1 have no more than 2 items left to rank (misses at 2)."
     )
     unmasked = rank_events(scorer, log, users, positions, 3, False, 10)
     assert unmasked.metrics([3])["HR@3"] == 1.0  # the mean rank of four equals is 2.5
@@ -212,11 +213,12 @@ def test_summary_by_event() -> None:
         (1, "test", "purchase", 30.0),
     ]
     table = pa.table(dict(zip(("seed", "split", "event", "rank"), map(list, zip(*rows, strict=True)), strict=True)))
-    table = table.append_column("candidates", pa.array([ALL] * 8))
+    table = table.append_column("candidates", pa.array([ALL] * 8)).append_column("user", pa.array([0, 0, 1, 0] * 2))
     found = summarise(table, SEQUENCES, [4])
     assert list(found["by_event"]) == ["click", "purchase"]
     click, purchase = found["by_event"].values()
     assert (click["events"], purchase["events"]) == ({"valid": 1, "test": 1}, {"valid": 0, "test": 2})
+    assert purchase["users"] == {"valid": 0, "test": 1}
     assert purchase["test"]["HR@4"] == {"mean": 0.75, "sd": pytest.approx(math.sqrt(0.125)), "seeds": [1.0, 0.5]}
     assert purchase["test"]["MRR@4"]["seeds"] == [pytest.approx((1 + 1 / 3) / 2), 0.25]
     assert purchase["test"]["NDCG@4"]["seeds"] == [0.75, pytest.approx(1 / math.log2(3) / 2)]
@@ -245,7 +247,7 @@ def test_rank_table_names_every_event() -> None:
 
 def test_summary_over_seeds_counts_what_was_skipped() -> None:
     columns = {"seed": [0, 0, 1, 1], "split": ["valid", "test"] * 2, "event": [""] * 4, "rank": [1.0, 2.0, 1.0, 30.0]}
-    table = pa.table(columns | {"candidates": [ALL] * 4})
+    table = pa.table(columns | {"candidates": [ALL] * 4, "user": [0] * 4})
     found = summarise(table, SEQUENCES, [20])
     assert found["valid"]["HR@20"] == {"mean": 1.0, "sd": 0.0, "seeds": [1.0, 1.0]}
     assert found["test"]["HR@20"] == {"mean": 0.5, "sd": pytest.approx(math.sqrt(0.5)), "seeds": [1.0, 0.0]}

@@ -71,7 +71,8 @@ def test_a_peer_reads_our_events(tmp_path: Path, harness: ModuleType, sequences:
         of, at = sequences.targets(split)
         rows = events.rows(split)
         assert rows.tolist() == (sequences.offsets[of] + at).tolist()
-        assert np.argwhere(events.seen(rows)).tolist() == np.stack(metrics.seen_items(sequences, of, at), axis=1).tolist()
+        wanted = np.stack(metrics.seen_items(sequences, of, at), axis=1)
+        assert np.argwhere(events.seen(rows)).tolist() == wanted.tolist()
         for row in rows:
             history = sequences.user_items(users[row])[: positions[row]]
             assert events.history(row).tolist() == history.tolist()

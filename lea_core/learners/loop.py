@@ -4,8 +4,8 @@ In: all users' sequences, the supervision of the training events and a variant's
 that was best on the validation events, and the curve of its training.
 
 Every `evaluate_every` epochs the policy ranks all items for the validation events (seen items left out by
-`evaluate.mask_seen`, as in the evaluation); NDCG@10 selects the checkpoint and stops the training. The checkpoint of SAC and SA2C is one from
-after their warm-up, for during it they are SQN and SNQN. The same seed gives the same bytes.
+`evaluate.mask_seen`, as in the evaluation); NDCG@10 selects the checkpoint and stops the training. The checkpoint of
+SAC and SA2C is one from after their warm-up, for during it they are SQN and SNQN. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
