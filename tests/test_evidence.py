@@ -76,6 +76,12 @@ def test_beside_the_best_baseline_by_hand(data: Path) -> None:
     assert half == pytest.approx(t.ppf(0.975, freedom) * error)
     verdicts = conclude(results, "NDCG@10", [], [row, *others], [], [])
     text = markdown(results, "NDCG@10", QUALITY, Evidence([], [row, *others], [], []), verdicts, "")
+    assert verdicts["rival"].startswith(
+        "popularity, the best baseline on validation, trains nothing and has test NDCG@10 0.0700. "
+        "The difference of supervised-actions from it, "
+    )
+    assert verdicts["rival"].endswith(" is not shown.")
+    assert verdicts["rival"] in text
     assert "## Beside popularity\n\npopularity is the baseline without an LLM that is best on validation." in text
     assert f"| snqn | {row['difference']:+.4f} | {row['low']:+.4f} to" in text
     assert baseline_pairs([result for result in results if result.name != "popularity"], "NDCG@10")[0][1].name == (
