@@ -114,8 +114,8 @@ def by_events(systems: Mapping[str, Kept], events: Events, beside: list[str]) ->
     lines = [
         "### For which events",
         "",
-        f"{METRIC} by bands of the test events of which there are {FEW} or more; {first} minus others, with 95 % "
-        "intervals over users and seeds, not corrected.",
+        f"{METRIC} by bands of the test events of which there are {FEW} or more, mean over the events of each; {first} "
+        "minus others, with 95 % intervals over users and seeds, not corrected.",
         "",
         f"| test events | number | {' | '.join(systems)} | {' | '.join(f'over {name}' for name in beside)} |",
         "|---|" + "--:|" * (1 + len(systems) + len(beside)),

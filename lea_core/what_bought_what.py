@@ -159,7 +159,7 @@ def _alike(by_name: Mapping[str, Result], pair: Pair, other: Pair) -> bool:
     return len(methods) == 1 or (pair.part == "method" and "supervised" in methods)
 
 
-def section(found: Sequence[Mapping[str, Any]], said: Sequence[str], measured: str = "") -> str:
+def section(found: Sequence[Mapping[str, Any]], said: Sequence[str], measured: str) -> str:
     """The section of report.md; empty without a comparison. said: verdicts in words. measured: `Protocol.short`."""
     if not found:
         return ""
@@ -169,7 +169,7 @@ def section(found: Sequence[Mapping[str, Any]], said: Sequence[str], measured: s
         "",
         f"{metric} of each variant, and its difference from the one that lacks the part, with its 95 % intervals over "
         "users, and over users and seeds; p of the randomisation test over users, corrected by Holm over "
-        f"{len(found)} comparisons.{f' {measured}.' if measured else ''}",
+        f"{len(found)} comparisons. {measured[0].upper()}{measured[1:]}.",
         "",
         f"| part | source | variant | against | {metric} | difference | users | users and seeds | p |",
         "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",

@@ -86,7 +86,7 @@ def test_rows_and_verdicts(tmp_path: Path, results: list[Result]) -> None:
     assert str(said["method", "snqn"]) == "does not beat its controls (best: snqn-0)"
     assert str(said["reward", "both"]) == "has no control"
     words = [one["in_words"] for one in conclude(results, "NDCG@10", [], [], found, list(said.values()))["parts"]]
-    text = section(found, words, "Mean over 200 test events")
+    text = section(found, words, "mean over 200 test events")
     assert "| state | text (control) | text | snqn | 0.5000 | +0.2000 | +0.1" in text
     assert "| +0.1441 to +0.2559 |" in text  # .2 -+ 1.972 sqrt(.16 / 199)
     assert "comparisons. Mean over 200 test events." in text
@@ -98,7 +98,7 @@ def test_rows_and_verdicts(tmp_path: Path, results: list[Result]) -> None:
     assert "is shown. It does not beat its controls (best: snqn-0): +0.0000 (95 % +0.0000 to +0.0000).\n" in text
     draw(found, tmp_path / "parts.png")
     assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
-    assert section([], []) == ""
+    assert section([], [], "") == ""
 
 
 def test_users_are_the_unit(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_one_seed_is_not_judged(results: list[Result]) -> None:
     scores = user_scores(results, "NDCG@10")
     once = {name: UserScores(own.users, own.events, own.scores[:1]) for name, own in scores.items()}
     judged, found = verdicts(once, results, "NDCG@10"), rows(once, results, "NDCG@10")
-    assert "| - |" in section(found, [])
+    assert "| - |" in section(found, [], "all")
     assert conclude(results, "NDCG@10", [], [], found, judged)["parts"][0]["in_words"] == (
         "state, state: the gain over snqn is +0.5000; from one seed it is not judged. It is not judged, from one seed "
         "(best: text): +0.3000."
