@@ -69,9 +69,9 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
         f"seeds, {more:.1f} h of all else, mostly the LE.",
         "",
         "Test split. ± is the standard deviation over seeds. The difference is of NDCG@10 from the supervised twin of "
-        "the same backbone without the LE, with its 95 % intervals for these seeds (bootstrap over users) and for others "
-        "(users and seeds), p of a paired randomisation test over users, corrected by Holm over the data set's variants "
-        "with a twin. Published rows are others' numbers on the same data, split and ranking, and not ours.",
+        "the same backbone without the LE, with its 95 % intervals for these seeds (bootstrap over users) and for "
+        "others (users and seeds), p of a paired randomisation test over users, corrected by Holm over the data set's "
+        "variants with a twin. Published rows are others' numbers on the same data, split and ranking, and not ours.",
         "",
     ]
     for found in all_found:

@@ -17,6 +17,7 @@ import pytest
 
 from lea_core.errors import LeaError
 from lea_core.evidence import Evidence, baseline_pairs, comparison_rows, twin_pairs
+from lea_core.protocol import mixed
 from lea_core.report import event_types, le_table, markdown, table_rows
 from lea_core.results import Score, change, twin
 from lea_core.verdicts import conclude
@@ -217,7 +218,7 @@ def test_stage_and_command_line(data: Path) -> None:
     folder = data.parent
     shutil.copy(ROOT / "params.yaml", folder)
     variants = {name: variant.model_dump() for name, variant in VARIANTS.items()}
-    change_params(folder, {"variants": variants, "baselines.names": []})
+    change_params(folder, {"variants": variants, "baselines.names": [], "preprocess.repeats": True})
     lea(folder, "stages.report")
     report = data / "report"
 
@@ -235,11 +236,14 @@ def test_stage_and_command_line(data: Path) -> None:
     assert how["in_words"] == (
         "Mean over 7 test events of 7 users, all 60 items ranked, those of the user's history left out, equal scores "
         "at their mean rank. Counted as misses, as items of the history are left out: of the 7 events 2 are of an item "
-        "that the user had before (1 by users who had every item)."
+        "that the user had before (1 by users who had every item). Users may take an item again (preprocess.repeats), "
+        "but only new items are to be recommended (evaluate.mask_seen)."
     )
     # What is concluded is said once, in the same words in both; and so is how it was measured, in all three.
     assert [part["variant"] for part in verdicts["parts"]] == ["supervised-actions", "snqn"]
     conclusions = [verdicts["finding"], *(part["in_words"] for part in verdicts["parts"]), *verdicts["cautions"]]
+    assert mixed(True, False) == mixed(False, True) == ""
+    assert "Users do not take an item again" in mixed(False, False)
     for words in (*conclusions, how["in_words"]):
         assert words in text
         assert words in page
