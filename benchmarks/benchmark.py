@@ -10,9 +10,9 @@ In: the cells that have run with the present parameters, here (benchmarks/.work/
 
 and their picture, docs/benchmark.png (benchmark_plot.py).
 
-Differences are by user; one interval is over users, a user's score the mean over the seeds, the other over users and
-seeds (lea_core/significance.py). p is that of the paired randomisation test over users, corrected by Holm over all
-variants of the data set that have a twin (lea_core/evidence.py). Any two kept results are compared by
+Differences are of means over the test events; one interval is over users, of the mean over the seeds, the other over
+users and seeds (lea_core/significance.py). p is that of the paired randomisation test over users, corrected by Holm
+over all variants of the data set that have a twin (lea_core/evidence.py). Any two kept results are compared by
 
     python -m benchmarks.benchmark scientific sasrec-snqn-ranking-items sasrec-supervised-ranking-items
 """
@@ -69,18 +69,17 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
         f"{'; '.join(machines) or machine(place)}; {spent:.1f} core-hours of training and ranking, all "
         f"seeds, {more:.1f} h of all else, mostly the LE.",
         "",
-        "Test split. ± is the standard deviation over seeds. The difference is of NDCG@10 by user from the supervised "
-        "twin of the same backbone without the LE, with its 95 % intervals for these seeds (bootstrap over users) and "
-        "for others (users and seeds), p of a paired randomisation test over users, corrected by Holm over the data "
-        "set's variants with a twin. Published rows are others' numbers on the same data, split and ranking, and not "
-        "ours.",
+        "Test split. ± is the standard deviation over seeds. The difference is of NDCG@10 from the supervised twin of "
+        "the same backbone without the LE, with its 95 % intervals for these seeds (bootstrap over users) and for "
+        "others (users and seeds), p of a paired randomisation test over users, corrected by Holm over the data set's "
+        "variants with a twin. Published rows are others' numbers on the same data, split and ranking, and not ours.",
         "",
     ]
     for found in all_found:
         lines += [f"## {found.name}", "", *table(found, published.get(found.name, {})), ""]
         cautions = doubts(found.results)
         lines += ["Read with care:", "", *(f"- {one}" for one in cautions), ""] if cautions else []
-        text = section(found.parts, [])
+        text = section(found.parts, [], found.results[0].measured.short) if found.parts else ""
         lines += [text.replace("## What", "### What")] if text else []
         lines += [f"- {part}: {said(verdict)}." for part, verdict in found.beats.items()]
         lines += [""] if found.beats else []
@@ -108,6 +107,8 @@ def table(found: Found, published: Mapping[str, Any]) -> list[str]:
     lines = [f"{len(found.notes)} of {len(found.params.variants)} cells have run.", ""]
     if words := told(found.notes):
         lines += [f"{words[0].upper()}{words[1:]}.", ""]
+    if found.results:
+        lines += [f"Ours: {found.results[0].measured.short}.", ""]
     if chosen := best(found, uses_le):
         lines += [f"Best on validation of {chosen['chosen_among']} with LE parts: {chosen['best_lea']}.", ""]
         if rival := beside_baseline(found, chosen["best_lea"]):
@@ -148,7 +149,8 @@ def asked(found: Found) -> list[str]:
     return [
         "### Asked besides",
         "",
-        f"NDCG@10 of one minus the other; p corrected by Holm over these {len(rows)}.",
+        f"NDCG@10 of one minus the other, {found.results[0].measured.short}; p corrected by Holm over these "
+        f"{len(rows)}.",
         "",
         "| one | other | difference | users | users and seeds | p |",
         "|---|---|--:|--:|--:|--:|",

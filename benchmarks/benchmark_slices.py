@@ -92,15 +92,15 @@ def band_rows(systems: Mapping[str, Kept], events: Events) -> list[dict[str, Any
         for place in enough if len(enough) > 1 else []:
             own = places == place
             users = {
-                system: scores_by_user(kept.result, scores[system][:, own], events.users[own]).scores
+                system: scores_by_user(kept.result, scores[system][:, own], events.users[own])
                 for system, kept in systems.items()
             }
-            row = {"slice": name, "band": words[place], "events": int(own.sum())}
-            row["scores"] = {system: float(scores[system][:, own].mean()) for system in systems}
+            means = {system: float(scores[system][:, own].mean()) for system in systems}
+            row = {"slice": name, "band": words[place], "events": int(own.sum()), "scores": means}
             row["differences"] = {
                 other: (
-                    float(users[first].mean() - users[other].mean()),
-                    *over_users_and_seeds(users[first], users[other])[:2],
+                    means[first] - means[other],
+                    *over_users_and_seeds(users[first].scores, users[other].scores, users[first].events)[:2],
                 )
                 for other in others
             }
@@ -115,8 +115,8 @@ def by_events(systems: Mapping[str, Kept], events: Events, beside: list[str]) ->
     lines = [
         "### For which events",
         "",
-        f"{METRIC} by bands of the test events of which there are {FEW} or more; {first} minus others, with 95 % "
-        "intervals over users and seeds, not corrected.",
+        f"{METRIC} by bands of the test events of which there are {FEW} or more, mean over the events of each; {first} "
+        "minus others, with 95 % intervals over users and seeds, not corrected.",
         "",
         f"| test events | number | {' | '.join(systems)} | {' | '.join(f'over {name}' for name in beside)} |",
         "|---|" + "--:|" * (1 + len(systems) + len(beside)),

@@ -24,14 +24,16 @@ from benchmarks.benchmark_stage import NOTE
 from benchmarks.common import ROOT
 from lea_core.artifacts import read_json, write_json
 from lea_core.evidence import UserScores, ranked_tests, scores_by_user
-from lea_core.metrics import by_name
+from lea_core.metrics import by_name, too_few
 from lea_core.params import Params
+from lea_core.protocol import Protocol
 from lea_core.results import BASELINE_SEEDS, SELECTION, Cost, Result, Score, read_results
 from lea_core.tables import Schema, Vector, read_table, to_numpy, vectors, write_table
 
 STORE = ROOT / "benchmarks" / "results" / "cells"
 KEPT: Schema = {"user": pa.int32(), "ranks": Vector(pa.float32())}
 STAGES = "stages.json"
+CUTOFF = 10  # of the metric by which results are compared
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,10 @@ def _note(params: Params, folder: Path, store: Path, name: str, path: Path) -> d
 
 def _write(store: Path, params: Params, result: Result, note: Mapping[str, Any]) -> None:
     metrics = read_json(result.ranks.with_name("metrics.json"))
-    parts = ranked_tests(result, ("seed", "split", "user", "rank"))
+    parts = ranked_tests(result, ("seed", "split", "user", "rank", "candidates"))
     most = max(params.evaluate.cutoffs) + 1.0
     ranks = np.minimum(np.stack([to_numpy(part, "rank") for part in parts], axis=1), most)  # (N, S)
+    ranks[too_few(to_numpy(parts[0], "candidates"), CUTOFF)] = most
     table = pa.table({"user": parts[0]["user"], "ranks": vectors(ranks)})
     write_table(store / f"{result.name}.parquet", table, KEPT)
     known = {"events": result.events, "valid": metrics["valid"], "test": metrics["test"]}
@@ -87,11 +90,13 @@ def read_kept(params: Params, store: Path, name: str) -> Kept | None:
     if not note or note["parameters"] != parameters_of(params, name):
         return None
     curves = note.get("curves", {})
+    table = read_table(path.with_suffix(".parquet"), KEPT)
+    users = to_numpy(table, "user")
     result = Result(
         name,
         params.variants.get(name),
         path.with_suffix(".parquet"),
-        note["events"],
+        Protocol(note["events"], len(np.unique(users)), None, params.evaluate.mask_seen),
         scores_of(note["test"]),
         curve=[
             {"seed": float(seed), "epoch": float(place), SELECTION: score}
@@ -102,9 +107,8 @@ def read_kept(params: Params, store: Path, name: str) -> Kept | None:
         cost=Cost(**note["cost"]) if "cost" in note else None,
         valid=scores_of(note["valid"]),
     )
-    table = read_table(result.ranks, KEPT)
-    scores = by_name("NDCG@10", to_numpy(table, "ranks").T)  # (S, N)
-    return Kept(result, scores_by_user(result, scores, to_numpy(table, "user")), note)
+    scores = by_name(f"NDCG@{CUTOFF}", to_numpy(table, "ranks").T)  # (S, N)
+    return Kept(result, scores_by_user(result, scores, users), note)
 
 
 def scores_of(metrics: Mapping[str, Any]) -> dict[str, Score]:

@@ -33,7 +33,6 @@ from lea_core.item_tokens import ItemTokens, fit, whiten
 from lea_core.le_parts import Supervision, transitions
 from lea_core.leaks import training_events
 from lea_core.learners.loop import train_seed
-from lea_core.metrics import metrics
 from lea_core.params import Params, read_yaml
 from lea_core.policy.item_path import ACTOR, ACTOR_BIAS, EMBEDDING, extend, fit_item_path, with_rows
 from lea_core.policy_network import PolicyNetwork, load_network
@@ -128,12 +127,13 @@ def scores_of(scorer: Scorer, split: Split, name: str, length: int, mask_seen: b
         "warm": (scorer, "warm"),
         "warm, warm histories": (bare, "warm"),
     }
-    ranks = {}
+    found = {}
     for key, (way, kind) in ways.items():
         read = int(np.diff(split.whole.offsets).max()) if way is bare else length
-        ranks[key] = rank_events(way, split.whole, *events[kind], read, mask_seen, 512)
-    ranks["all"] = np.concatenate([ranks["cold"], ranks["warm"]])
-    found = {key: {one: metrics(own, [10])[one] for one in KEYS} for key, own in ranks.items()}
+        ranked = rank_events(way, split.whole, *events[kind], read, mask_seen, 512)
+        found[key] = {one: ranked.metrics([10])[one] for one in KEYS}
+    share = len(events["cold"][0]) / sum(len(own[0]) for own in events.values())
+    found["all"] = {one: share * found["cold"][one] + (1.0 - share) * found["warm"][one] for one in KEYS}
     return {**found, "events": {kind: len(own[0]) for kind, own in events.items()}}
 
 
@@ -201,7 +201,7 @@ def train_and_validate(one: Seed) -> dict[str, Any]:
     found: dict[str, Any] = {"explained": path["explained"].tolist()}
     for boost in BOOSTS:
         scorer = extend(network, path, split.vectors[split.warm.num_items :], boost).scores
-        found[str(boost)] = scores_of(scorer, split, "valid", params.train.history, not params.preprocess.repeats)
+        found[str(boost)] = scores_of(scorer, split, "valid", params.train.history, params.evaluate.mask_seen)
     return found
 
 
@@ -210,7 +210,7 @@ def test(boost: float, one: Seed) -> dict[str, Any]:
     split, params, counts = one.split()
     scale = params.train.le.item_scale
     found = systems(load_network(one.folder), split, counts, boost, scale)
-    length, mask = params.train.history, not params.preprocess.repeats
+    length, mask = params.train.history, params.evaluate.mask_seen
     result = {key: scores_of(scorer, split, "test", length, mask) for key, scorer in found.items()}
     alone = result[NOT_ADDED]  # such a policy skips cold items in a history
     alone |= {kind: alone[f"{kind}, warm histories"] for kind in ("cold", "warm")}

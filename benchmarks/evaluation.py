@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.common import DEFAULTS, ROOT, where
 from lea_core.artifacts import write_json
-from lea_core.evaluation import rank_and_list
+from lea_core.evaluation import rank_events
 from lea_core.params import load
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.sequences import Sequences
@@ -49,7 +49,7 @@ def main() -> None:
     log = made_log(USERS, ITEMS, LONGEST)
     users, positions = log.targets("test")
     before, started = peak_mib(), time.perf_counter()
-    ranks, top = rank_and_list(
+    ranked = rank_events(
         network.scores, log, users, positions, config.history, True, params.evaluate.batch_users, listed=20
     )
     seconds = time.perf_counter() - started
@@ -60,8 +60,9 @@ def main() -> None:
         "users_per_s": round(USERS / seconds),
         "peak_mib": round(peak_mib()),
         "above_start_mib": round(peak_mib() - before),
-        "mean_rank": float(ranks.mean()),  # about half the items: the weights are random
-        "listed": int((top >= 0).sum()),
+        # about half the items: the weights are random
+        "mean_rank": float(ranked.rank[np.isfinite(ranked.rank)].mean()),
+        "listed": int((ranked.top >= 0).sum()),
         "command": "make bench-evaluation",
         **where(),
     }

@@ -67,6 +67,7 @@ CHANGES: dict[str, Any] = {
     "preprocess.duplicates": "keep",
     "preprocess.short_users": "train",
     "preprocess.repeats": True,
+    "evaluate.mask_seen": False,
     "llm.layers": 2,
     "annotate.workers": WORKERS,
 }

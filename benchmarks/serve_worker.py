@@ -169,7 +169,7 @@ def le(job: Job) -> dict[str, float]:
     import torch
 
     from lea_core import environment, llm, params
-    from lea_core.evaluation import rank_and_list
+    from lea_core.evaluation import rank_events
     from lea_core.le_ranker import le_ranker
     from lea_core.sequences import read_sequences
 
@@ -186,7 +186,7 @@ def le(job: Job) -> dict[str, float]:
 
     def answer(rows: slice) -> object:
         own = users[rows], positions[rows]
-        return rank_and_list(ranker, sequences, *own, asked.shape.history, mask_seen, wanted.evaluate.batch_users, LIST)
+        return rank_events(ranker, sequences, *own, asked.shape.history, mask_seen, wanted.evaluate.batch_users, LIST)
 
     answer(slice(0, 64))
     started, spent = time.perf_counter(), time.process_time()

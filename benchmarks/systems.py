@@ -26,7 +26,6 @@ from lea_core.evaluation import rank_events
 from lea_core.le_parts import read_supervision
 from lea_core.leaks import training_events
 from lea_core.learners.loop import EVALUATION_BATCH, train_seed
-from lea_core.metrics import metrics
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import leaves
 from lea_core.sequences import Sequences
@@ -142,8 +141,8 @@ def _ours(data: Data, system: str, settings: Mapping[str, float], seed: int, epo
     trained = train_seed(system, seed, params, data.sequences, supervision, torch.device("cpu"))
     users, positions = data.sequences.targets("test")
     history, mask = params.train.history, params.evaluate.mask_seen
-    ranks = rank_events(trained.policy.scores, data.sequences, users, positions, history, mask, EVALUATION_BATCH)
-    summary, scores = trained.summary, metrics(ranks, [10])
+    ranked = rank_events(trained.policy.scores, data.sequences, users, positions, history, mask, EVALUATION_BATCH)
+    summary, scores = trained.summary, ranked.metrics([10])
     return Run(
         system,
         dict(settings),
@@ -154,7 +153,7 @@ def _ours(data: Data, system: str, settings: Mapping[str, float], seed: int, epo
         summary["steps"] // summary["epochs"],
         summary["NDCG@10"],
         {key: scores[key] for key in ("NDCG@10", "HR@10")},
-        ranks.tolist(),
+        ranked.rank.tolist(),
     )
 
 

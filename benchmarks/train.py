@@ -102,12 +102,12 @@ def quality(data: Data, systems: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def against(data: Data, runs: Sequence[Run], twins: Sequence[Run]) -> dict[str, float]:
-    """The mean difference of test NDCG@10 by user, over the seeds that both have."""
+    """The difference of test NDCG@10, mean over events, over the seeds that both have."""
     seeds = min(len(runs), len(twins))
     users, _ = data.sequences.targets("test")
     ranks = (np.array([run.test_ranks for run in part[:seeds]]) for part in (runs, twins))
-    by_user = [user_means(ndcg(part, 10), users) for part in ranks]  # each (S, U)
-    found: Comparison = compare(by_user[0], by_user[1], np.random.default_rng(0))
+    (own, events), (other, _) = (user_means(ndcg(part, 10), users) for part in ranks)  # (S, U) and (U,)
+    found: Comparison = compare(own, other, events, np.random.default_rng(0))
     return {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p_randomisation}
 
 
@@ -137,8 +137,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"`{place['command']}` at {place['commit'][:10]}, {place['processor']}, {place['cores']} cores, a thread each; "
         "trainings that were kept may be of an earlier commit. "
         f"Each system: {len(GRID)} settings (learning rate, dropout), the best by validation, patience {PATIENCE}. "
-        "The interval is of the mean difference by user from the twin (95 %, bootstrap), p of a paired "
-        "randomisation test.",
+        "NDCG@10 and HR@10 are means over the test events, all items ranked, ties at their mean rank. The interval is "
+        "of the difference from the twin (95 %, bootstrap over users), p of a paired randomisation test over users.",
         "",
     ]
     for name, found in result["data"].items():

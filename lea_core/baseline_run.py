@@ -19,6 +19,7 @@ import pyarrow as pa
 from lea_core.artifacts import publish_folder, write_json
 from lea_core.evaluation import rank_table, write_evaluation
 from lea_core.params import Params
+from lea_core.protocol import warn_of
 from lea_core.sequences import Sequences, read_sequences
 from lea_core.tables import INTERACTIONS, read_table, to_numpy
 
@@ -57,7 +58,7 @@ def rank_baseline(
     table = rank_table({SEED: make()}, log.sequences, log.events, p.mask_seen, p.batch_users, max(p.cutoffs))
     seconds = (time.perf_counter() - started) / max(len(np.unique(to_numpy(table, "user"))), 1)
     with publish_folder(data / "baselines" / name) as out:
-        write_evaluation(out, table, log.sequences, p.cutoffs)
+        warn_of(name, write_evaluation(out, table, log.sequences, p.cutoffs))
         write_json(out / "cost.json", {"seconds_per_user": seconds, "needs_llm": needs_llm})
 
 

@@ -69,7 +69,7 @@ class Behaviour:
         p_seen, t_seen, seen = np.zeros((3, len(rows)))
         if not self.repeats:
             for part in batches(len(rows), max(1, PAIRS_AT_ONCE // int(positions.max(initial=1)))):
-                owner, items = seen_items(sequences, users[part], positions[part] - 1)  # each once
+                owner, items = seen_items(sequences, users[part], positions[part])  # each once
                 size = part.stop - part.start
                 p_seen[part] = np.bincount(owner, self.popularity[items], size)
                 t_seen[part] = np.bincount(owner, self._transitions(last[part][owner], items), size)
@@ -123,7 +123,7 @@ def events(sequences: Sequences, split: str, repeats: bool) -> tuple[np.ndarray,
         return users, positions
     keep = np.ones(len(users), dtype=bool)
     for part in batches(len(users), max(1, PAIRS_AT_ONCE // int(positions.max()))):
-        owner, items = seen_items(sequences, users[part], positions[part] - 1)
+        owner, items = seen_items(sequences, users[part], positions[part])
         again = items == sequences.items[sequences.offsets[users[part]] + positions[part]][owner]
         keep[part.start + owner[again]] = False
     return users[keep], positions[keep]

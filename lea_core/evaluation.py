@@ -1,12 +1,18 @@
 """Evaluation: the ranks that policies give to held-out events, and their best items, as a table and in a few numbers.
 
 In: scorers, policies' or others, by seed; the sequences. Out: the RANKS table, one row per seed and event; its metrics
-over the seeds, of all events and, where they are of more than one type (purchases and clicks), of each type.
+over the seeds, of all events and, where they are of more than one type (purchases and clicks), of each type. Every
+metric is a mean over events.
+
+Where items of the history are left out (`evaluate.mask_seen`), no event is a hit for want of candidates: one whose item
+the user had before has an infinite rank, and one with no more candidates than a cutoff is a miss at that cutoff. Both
+stay in the mean, are counted in metrics.json, and said in a warning and in the report (protocol.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +22,7 @@ import pyarrow.compute as pc
 
 from lea_core.artifacts import write_json
 from lea_core.lists import best_items
-from lea_core.metrics import metrics, ranks_among_unseen, seen_items
+from lea_core.metrics import ALL, metrics, ranks_among_unseen, seen_items, too_few
 from lea_core.sequences import SPLITS, Sequences, batches, histories
 from lea_core.tables import RANKS, to_numpy, vectors, write_table
 
@@ -30,6 +36,23 @@ if TYPE_CHECKING:
 SCORES_AT_ONCE = 2**25
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """N events: the rank of each one's item and the number of candidates, (N,) both; the best ones, (N, listed).
+
+    rank: float32, infinite where a mask leaves the item out. candidates: int32, ALL without a mask. top: int32, best
+    first, of equal scores the lower index, -1 where there are fewer (`lists.best_items`).
+    """
+
+    rank: np.ndarray
+    candidates: np.ndarray
+    top: np.ndarray
+
+    def metrics(self, cutoffs: Iterable[int]) -> dict[str, float]:
+        """Their means over the events, see `metrics.metrics`."""
+        return metrics(self.rank, cutoffs, self.candidates)
+
+
 def rank_events(
     scorer: Callable[[np.ndarray], Tensor],
     sequences: Sequences,
@@ -38,37 +61,27 @@ def rank_events(
     history: int,
     mask_seen: bool,
     batch: int,
-) -> np.ndarray:
-    """Ranks (N,) of the items at (users, positions), both (N,), given the true history before each.
+    listed: int = 0,
+) -> Ranked:
+    """The items at (users, positions), both (N,), ranked given the true history before each; the best `listed` too.
 
     scorer: (B, history) right-aligned item indices, -1 for none -> (B, I) scores, such as `PolicyNetwork.scores`.
+    mask_seen: leave out the items of the history.
 
     However large the catalogue, no more than SCORES_AT_ONCE scores are held. The split into calls of `scorer` changes
     no rank as far as its scores do not depend on what else is in the batch.
     """
-    return rank_and_list(scorer, sequences, users, positions, history, mask_seen, batch, listed=0)[0]
-
-
-def rank_and_list(
-    scorer: Callable[[np.ndarray], Tensor],
-    sequences: Sequences,
-    users: np.ndarray,
-    positions: np.ndarray,
-    history: int,
-    mask_seen: bool,
-    batch: int,
-    listed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`rank_events`, and the best `listed` candidates of each event from the same scores: (N,) and (N, listed) int32.
-
-    Best first, of equal scores the lower index, -1 where there are fewer (`lists.best_items`).
-    """
-    ranked = np.empty(len(users), dtype=np.float32)
-    top = np.empty((len(users), listed), dtype=np.int32)
-    widest = max(sequences.num_items, int(positions.max(initial=0)) + 1)  # of a row: its scores, or its seen items
+    found = Ranked(
+        np.empty(len(users), dtype=np.float32),
+        np.full(len(users), ALL, dtype=np.int32),
+        np.empty((len(users), listed), dtype=np.int32),
+    )
+    widest = max(sequences.num_items, int(positions.max(initial=0)))  # of a row: its scores, or its seen items
     for part in batches(len(users), max(1, min(batch, SCORES_AT_ONCE // widest))):
-        ranked[part], top[part] = _at_once(scorer, sequences, users[part], positions[part], history, mask_seen, listed)
-    return ranked, top
+        one = _at_once(scorer, sequences, users[part], positions[part], history, mask_seen, listed)
+        found.rank[part], found.top[part] = one.rank, one.top
+        found.candidates[part] = one.candidates
+    return found
 
 
 def _at_once(
@@ -79,19 +92,21 @@ def _at_once(
     history: int,
     mask_seen: bool,
     listed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`rank_and_list` of few events; a function of its own, so that its scores are gone before the next ones come."""
+) -> Ranked:
+    """`rank_events` of few events; a function of its own, so that its scores are gone before the next ones come."""
     import torch
 
     scores = scorer(histories(sequences, users, positions, history))  # (B, I)
     targets = torch.from_numpy(sequences.items[sequences.offsets[users] + positions]).to(scores.device)
+    candidates = np.full(len(users), ALL, dtype=np.int32)
+    owner = items = targets[:0]
     if mask_seen:
-        owner, items = (torch.from_numpy(part).to(scores.device) for part in seen_items(sequences, users, positions))
-    else:
-        owner = items = targets[:0]
+        rows, seen = seen_items(sequences, users, positions)
+        candidates[:] = sequences.num_items - np.bincount(rows, minlength=len(users))
+        owner, items = (torch.from_numpy(part).to(scores.device) for part in (rows, seen))
     found = ranks_among_unseen(scores, targets, owner, items)
-    top = best_items(scores, targets, owner, items, listed) if listed else targets.new_empty((len(targets), 0))
-    return found.cpu().numpy(), top.cpu().numpy()
+    top = best_items(scores, owner, items, listed) if listed else targets.new_empty((len(targets), 0))
+    return Ranked(found.cpu().numpy(), candidates, top.cpu().numpy())
 
 
 def rank_table(
@@ -112,7 +127,7 @@ def rank_table(
         for split in SPLITS[1:]:
             users, positions = sequences.targets(split)
             rows = sequences.offsets[users] + positions
-            ranked, top = rank_and_list(scorer, sequences, users, positions, history, mask_seen, batch, listed)
+            ranked = rank_events(scorer, sequences, users, positions, history, mask_seen, batch, listed)
             columns = {
                 "seed": np.full(len(users), seed, dtype=np.int32),
                 "split": pa.array([split] * len(users), pa.string()),
@@ -120,53 +135,72 @@ def rank_table(
                 "position": positions.astype(np.int32),
                 "event": events.take(pa.array(rows)),
                 "item": sequences.items[rows].astype(np.int32),
-                "rank": ranked,
-                "top": vectors(top),
+                "rank": ranked.rank,
+                "candidates": ranked.candidates,
+                "top": vectors(ranked.top),
             }
             parts.append(pa.table(columns))
     return pa.concat_tables(parts)
 
 
-def write_evaluation(folder: Path, table: pa.Table, sequences: Sequences, cutoffs: Iterable[int]) -> None:
-    """Write a RANKS table and its metrics into `folder`: ranks.parquet, metrics.json."""
+def write_evaluation(folder: Path, table: pa.Table, sequences: Sequences, cutoffs: Iterable[int]) -> dict[str, Any]:
+    """Write a RANKS table and its metrics, which are returned, into `folder`: ranks.parquet, metrics.json."""
+    found = summarise(table, sequences, cutoffs)
     write_table(folder / "ranks.parquet", table, RANKS)
-    write_json(folder / "metrics.json", summarise(table, sequences, cutoffs))
+    write_json(folder / "metrics.json", found)
+    return found
 
 
 def summarise(table: pa.Table, sequences: Sequences, cutoffs: Iterable[int]) -> dict[str, Any]:
     """A RANKS table -> for each split and metric: mean and standard deviation over seeds, and each seed's value.
 
-    The deviation is that of a sample (n - 1), null for one seed. `events` counts what was ranked, `skipped` the events
-    that no other precedes. Where events of more than one type were ranked, `by_event` has the same of each, by its
-    name: `events`, and the metrics of every split that has such an event.
+    The deviation is that of a sample (n - 1), null for one seed. `items` is the size of the catalogue, `mask_seen`
+    whether items of the history were left out. Of each split `events` counts what was ranked, `users` whose they are,
+    `misses` those that are misses whatever the scores (`protocol.Misses`), `skipped` the events that no other precedes.
+    Where events of more than one type were ranked, `by_event` has the same of each, by its name: `events`, `users`,
+    `misses`, and the metrics of every split that has such an event.
     """
-    result: dict[str, Any] = {"events": {}, "skipped": {}}
+    cutoffs = list(cutoffs)
+    masked = bool((to_numpy(table, "candidates") != ALL).any())
+    result: dict[str, Any] = {"items": sequences.num_items, "mask_seen": masked, "skipped": {}}
+    result |= _of_events(table, cutoffs, SPLITS[1:])
     for code, name in enumerate(SPLITS[1:], start=1):
-        result[name] = _over_seeds(table.filter(pc.field("split") == name), cutoffs)
-        result["events"][name] = len(sequences.targets(name)[0])
         result["skipped"][name] = int((sequences.split == code).sum()) - result["events"][name]
     types = sorted(table["event"].unique().to_pylist())
     if len(types) > 1:
-        result["by_event"] = {kind: _of_type(table.filter(pc.field("event") == kind), cutoffs) for kind in types}
+        result["by_event"] = {}
+        for kind in types:
+            own = table.filter(pc.field("event") == kind)
+            result["by_event"][kind] = _of_events(own, cutoffs, own["split"].unique().to_pylist())
     return result
 
 
-def _of_type(table: pa.Table, cutoffs: Iterable[int]) -> dict[str, Any]:
-    """The part of `by_event` that is about the events of this table."""
-    result: dict[str, Any] = {"events": {}}
+def _of_events(table: pa.Table, cutoffs: Sequence[int], measured: Sequence[str]) -> dict[str, Any]:
+    """`summarise` of the events of this table; metrics of the splits `measured`, counts of both."""
+    result: dict[str, Any] = {"events": {}, "users": {}, "misses": {}}
     for name in SPLITS[1:]:
         own = table.filter(pc.field("split") == name)
-        result["events"][name] = own.num_rows // max(len(own["seed"].unique()), 1)  # every seed ranks the same events
-        if own.num_rows:
+        first = own.filter(pc.field("seed") == pc.min(own["seed"]))  # every seed ranks the same events
+        result["events"][name] = first.num_rows
+        result["users"][name] = len(first["user"].unique())
+        result["misses"][name] = _misses(first, cutoffs)
+        if name in measured:
             result[name] = _over_seeds(own, cutoffs)
     return result
 
 
+def _misses(table: pa.Table, cutoffs: Iterable[int]) -> dict[str, Any]:
+    """Of the events in a RANKS table of one seed: the fields of `protocol.Misses`."""
+    rank, candidates = to_numpy(table, "rank"), to_numpy(table, "candidates")
+    few = {str(cutoff): int((too_few(candidates, cutoff) & np.isfinite(rank)).sum()) for cutoff in cutoffs}
+    return {"repeated": int(np.isinf(rank).sum()), "no_candidate": int((candidates == 0).sum()), "few": few}
+
+
 def _over_seeds(table: pa.Table, cutoffs: Iterable[int]) -> dict[str, Any]:
     """The metrics of a table's ranks, by name: their mean and deviation over the seeds, and each seed's value."""
-    seed, rank = to_numpy(table, "seed"), to_numpy(table, "rank")
-    # without a row there is no seed: `metrics` says so
-    by_seed = [metrics(rank[seed == one], cutoffs) for one in np.unique(seed)] or [metrics(rank, cutoffs)]
+    seed, rank, candidates = (to_numpy(table, name) for name in ("seed", "rank", "candidates"))
+    seeds = [seed == one for one in np.unique(seed)] or [slice(None)]  # without a row there is none: `metrics` says so
+    by_seed = [metrics(rank[own], cutoffs, candidates[own]) for own in seeds]
     result = {}
     for metric in by_seed[0]:
         values = [scores[metric] for scores in by_seed]

@@ -1,5 +1,7 @@
 """The evidence of a report: every variant compared with its twin, sliced by kinds of events, its lists judged.
 
+Every number is a mean over the test events, and every comparison a difference of such means (significance.py).
+
 In: the `Result`s of variants and baselines (results.py) with their RANKS tables; data/interactions,
 data/item_tokens/items.parquet, the users that the LE learns from. Out: the rows of comparisons.csv,
 beside_baseline.csv, slices.csv and lists.csv. All are about the test events.
@@ -34,6 +36,7 @@ COMPARISON = (
     "other",
     "metric",
     "seeds",
+    "events",
     "users",
     "difference",
     "low",
@@ -53,9 +56,13 @@ COMPARISON = (
 
 @dataclass(frozen=True)
 class UserScores:
-    """A metric of each user under each training: users (U,), ascending, and scores (S, U)."""
+    """A metric under each training, user by user.
+
+    users: (U,), ascending.  events: (U,), how many each has.  scores: (S, U), means over a user's events.
+    """
 
     users: np.ndarray
+    events: np.ndarray
     scores: np.ndarray
 
 
@@ -122,7 +129,7 @@ def _seeds(result: Result) -> list[float]:
 
 
 def comparison_rows(pairs: Sequence[tuple[Result, Result]], metric: str, scores: Scores) -> list[dict[str, Any]]:
-    """The rows of comparisons.csv or beside_baseline.csv: the first of each pair minus the other, user by user.
+    """The rows of comparisons.csv or beside_baseline.csv: the first of each pair minus the other, over the same events.
 
     scores: `user_scores` of all of them. Holm corrects the p of the randomisation test, and that with seeds, for all
     pairs together. Raises `LeaError` where two are of other users.
@@ -134,6 +141,7 @@ def comparison_rows(pairs: Sequence[tuple[Result, Result]], metric: str, scores:
             "other": other.name,
             "metric": metric,
             "seeds": min(len(_seeds(result)) for result in (own, other) if result.variant),
+            "events": int(scores[own.name].events.sum()),
             "users": len(scores[own.name].users),
         }
         rows.append(found | asdict(compare_users(scores, own.name, other.name)))
@@ -151,7 +159,7 @@ def slices_of(results: Sequence[Result], cutoff: int, log: Log) -> list[dict[str
     users, positions = log.sequences.targets("test")
     bands = slices(log.sequences, users, positions, log.counts, log.le_users)
     return [
-        {"variant": result.name} | row for result in results for row in slice_rows(bands, _ranks(result, log), cutoff)
+        {"variant": result.name} | row for result in results for row in slice_rows(bands, *_ranks(result, log), cutoff)
     ]
 
 
@@ -171,20 +179,21 @@ def lists_of(results: Sequence[Result], cutoffs: Sequence[int], log: Log) -> lis
     return rows
 
 
-def _ranks(result: Result, log: Log) -> np.ndarray:
-    """(S, N) ranks of the log's test events, in its order, a row for every seed."""
+def _ranks(result: Result, log: Log) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks and candidates, (S, N) both, of the log's test events, in its order, a row for every seed."""
     users, positions = log.sequences.targets("test")
     wanted = {
         "user": users,
         "position": positions,
         "item": log.sequences.items[log.sequences.offsets[users] + positions],
     }
-    parts = ranked_tests(result, ("seed", "split", "user", "position", "item", "rank"))
+    parts = ranked_tests(result, ("seed", "split", "user", "position", "item", "rank", "candidates"))
     for part in parts:
         for column, values in wanted.items():
             if not np.array_equal(to_numpy(part, column), values):
                 raise LeaError(f"{result.ranks}: column {column!r} is of other events than the log: run `dvc repro`")
-    return np.stack([to_numpy(part, "rank") for part in parts])
+    ranks, candidates = (np.stack([to_numpy(part, name) for part in parts]) for name in ("rank", "candidates"))
+    return ranks, candidates
 
 
 def ranked_tests(result: Result, columns: Sequence[str]) -> list[pa.Table]:
@@ -201,12 +210,12 @@ def user_scores(results: Iterable[Result], metric: str) -> dict[str, UserScores]
     """
     found = {}
     for result in results:
-        parts = ranked_tests(result, ("seed", "split", "user", "rank"))
+        parts = ranked_tests(result, ("seed", "split", "user", "rank", "candidates"))
         users = [to_numpy(part, "user") for part in parts]
         if any(not np.array_equal(other, users[0]) for other in users[1:]):
             raise LeaError(f"{result.ranks}: its seeds are of different users: delete it and run `dvc repro`")
-        ranks = np.stack([to_numpy(part, "rank") for part in parts])  # (S, N)
-        found[result.name] = scores_by_user(result, by_name(metric, ranks), users[0])
+        values = [by_name(metric, to_numpy(part, "rank"), to_numpy(part, "candidates")) for part in parts]
+        found[result.name] = scores_by_user(result, np.stack(values), users[0])
     return found
 
 
@@ -215,13 +224,13 @@ def scores_by_user(result: Result, scores: np.ndarray, users: np.ndarray) -> Use
 
     Nothing in a baseline is drawn: made anew it is the same, so its one row is there twice.
     """
-    means = user_means(scores, users)
-    return UserScores(np.unique(users), means if result.variant else np.repeat(means, 2, axis=0))
+    means, events = user_means(scores, users)
+    return UserScores(np.unique(users), events, means if result.variant else np.repeat(means, 2, axis=0))
 
 
 def compare_users(scores: Scores, one: str, other: str) -> Comparison:
-    """The first minus the other. Raises `LeaError` where they are not of the same users."""
+    """The first minus the other. Raises `LeaError` where they are not of the same users and as many events of each."""
     first, second = scores[one], scores[other]
-    if not np.array_equal(first.users, second.users):
-        raise LeaError(f"data/evaluations: {one} and {other} are of different users: run `dvc repro`")
-    return compare(first.scores, second.scores, np.random.default_rng(SEED))
+    if not (np.array_equal(first.users, second.users) and np.array_equal(first.events, second.events)):
+        raise LeaError(f"data/evaluations: {one} and {other} are of different events: run `dvc repro`")
+    return compare(first.scores, second.scores, first.events, np.random.default_rng(SEED))

@@ -32,7 +32,6 @@ from lea_core.item_tokens import ItemTokens, pooled_tokens
 from lea_core.le_quality import KINDS, quality
 from lea_core.lists import diversity
 from lea_core.llm import LanguageModel
-from lea_core.metrics import metrics
 from lea_core.params import Params
 from lea_core.proposals import propose
 from lea_core.sequences import SPLITS, Sequences, count_repeats, in_history, learning_steps
@@ -68,7 +67,7 @@ def states(
         for name, scorer in known.items():
             for masked in (True, False):
                 ranked = rank_events(scorer, sequences, who[mine], where[mine], history, masked, BATCH)
-                values = metrics(ranked, (10,))
+                values = ranked.metrics((10,))
                 key = name if masked else f"{name}_unmasked"
                 result[split][key] = {"ndcg10": values["NDCG@10"], "hr10": values["HR@10"]}
     return result

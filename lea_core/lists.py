@@ -31,17 +31,15 @@ SCORES = 2**20  # that are copied in one piece, to take the best of
 ROWS = 4096  # lists whose vectors are in memory at once
 
 
-def best_items(scores: Tensor, targets: Tensor, owner: Tensor, items: Tensor, count: int) -> Tensor:
+def best_items(scores: Tensor, owner: Tensor, items: Tensor, count: int) -> Tensor:
     """The `count` best candidates of each row by the tie rule, best first, -1 where there are fewer: (B, count) int64.
 
     scores: (B, I), left as they are. The items to leave out are pairs: of row owner[m], ascending, the item items[m],
-    both (M,); the row's target, (B,), stays a candidate.
+    both (M,).
     """
     import torch
 
     found = torch.full((len(scores), count), -1, device=scores.device)
-    left_out = items != targets[owner]
-    owner, items = owner[left_out], items[left_out]
     for rows in batches(len(scores), max(1, SCORES // scores.shape[1])):
         own = scores[rows].clone()
         first, last = torch.searchsorted(owner, torch.tensor([rows.start, rows.stop], device=owner.device)).tolist()

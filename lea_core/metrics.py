@@ -6,8 +6,9 @@ one relevant item, the one that came next, so NDCG needs no ideal ranking beside
 Tie rule: the mean rank among equals, 1 + #(higher) + #(equal others) / 2. It depends on nothing but the scores, so CPU
 and GPU agree, and a constant scorer gets no hit it did not earn. A half rank is inside a cutoff when it is not above.
 
-Seen items: the mask removes the items of the user's whole history from the candidates, never the target itself; a
-repeated item is thus ranked among the unseen ones.
+Seen items: the mask removes the items of the user's whole history from the candidates. A target that is among them can
+be on no list: its rank is infinite, a miss at every cutoff. Where the mask leaves no more candidates than the cutoff,
+the target would be a hit whatever the scores are: that event is a miss at this cutoff too (`by_name`).
 
 This module imports torch only where it is given tensors: the report reads it for the metrics alone.
 """
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lea_core.errors import LeaError
-from lea_core.sequences import Sequences, batches, seen_pairs
+from lea_core.sequences import Sequences, batches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 # Scores that are counted in one piece. Counting takes another 5 bytes a score: beyond the processor's cache that is
 # slower several times over.
 COUNTED_AT_ONCE = 2**20
+ALL = -1  # candidates of an event that is ranked without a mask: all items
 
 
 def ranks(scores: Tensor, targets: Tensor, seen: Tensor | None = None) -> Tensor:
-    """1-based mean rank of each row's target among the candidates: (B,) float32.
+    """1-based mean rank of each row's target among the candidates: (B,) float32, infinite where it is none of them.
 
-    scores: (B, I) floats, higher is better. targets: (B,) int64. seen: (B, I) bool, items to leave out; a seen target
-    stays. Raises `LeaError` where a score is NaN.
+    scores: (B, I) floats, higher is better. targets: (B,) int64. seen: (B, I) bool, items that are no candidates.
+    Raises `LeaError` where a score is NaN.
     """
     if seen is None:
         owner = items = targets[:0]
@@ -56,23 +58,25 @@ def ranks_among_unseen(scores: Tensor, targets: Tensor, owner: Tensor, items: Te
         raise LeaError(f"the scores of row {row} hold NaN: train the policy again with a lower train.learning_rate")
     own = scores.gather(1, targets[:, None])  # (B, 1)
     left_out, beside = scores[owner, items], own[:, 0].index_select(0, owner)  # (M,)
-    another = items != targets.index_select(0, owner)  # a seen target stays
     none = torch.zeros_like(targets)
     higher = none.index_add(0, owner, -(left_out > beside).long())  # (B,)
-    equal = none.index_add(0, owner, -((left_out == beside) & another).long())
+    equal = none.index_add(0, owner, -(left_out == beside).long())
     for rows in batches(len(targets), max(1, COUNTED_AT_ONCE // scores.shape[1])):
         higher[rows] += (scores[rows] > own[rows]).sum(dim=1, dtype=torch.int32)
         equal[rows] += (scores[rows] == own[rows]).sum(dim=1, dtype=torch.int32)
-    return 1.0 + higher.float() + (equal.float() - 1.0) / 2.0
+    found = 1.0 + higher.float() + (equal.float() - 1.0) / 2.0
+    found[owner[items == targets.index_select(0, owner)]] = torch.inf  # the target is left out itself
+    return found
 
 
 def seen_items(sequences: Sequences, users: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct items of each user's events up to each position, its own among them: (M,) pairs (row, item).
+    """The distinct items of each user's events before each position: (M,) pairs (row, item).
 
     Rows index `users` and `positions`, (B,) both; the pairs are sorted.
     """
-    owner, items = seen_pairs(sequences, sequences.offsets[users] + positions)
-    pairs = np.sort(owner * sequences.num_items + items)
+    owner = np.repeat(np.arange(len(users)), positions)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(positions) - positions, positions)
+    pairs = np.sort(owner * sequences.num_items + sequences.items[sequences.offsets[users][owner] + within])
     return np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], sequences.num_items)
 
 
@@ -94,15 +98,29 @@ def mrr(ranks: np.ndarray, cutoff: int) -> np.ndarray:
 METRICS = {"HR": hit_rate, "NDCG": ndcg, "MRR": mrr}
 
 
-def by_name(metric: str, ranks: np.ndarray) -> np.ndarray:
-    """A metric of each event by a name such as NDCG@10; ranks of any shape, and the same shape out."""
+def by_name(metric: str, ranks: np.ndarray, candidates: np.ndarray | None = None) -> np.ndarray:
+    """A metric of each event by a name such as NDCG@10; ranks of any shape, and the same shape out.
+
+    candidates: how many items the mask left to each event, of the shape of `ranks`, ALL where there was no mask. Where
+    they are no more than the cutoff the event scores 0.
+    """
     name, _, cutoff = metric.partition("@")
-    return METRICS[name](ranks, int(cutoff))
+    values = METRICS[name](ranks, int(cutoff))
+    return values if candidates is None else np.where(too_few(candidates, int(cutoff)), 0.0, values)
 
 
-def metrics(ranks: np.ndarray, cutoffs: Iterable[int]) -> dict[str, float]:
-    """Mean HR, NDCG and MRR at each cutoff, by names such as NDCG@10. Raises `LeaError` where there is no event."""
+def too_few(candidates: np.ndarray, cutoff: int) -> np.ndarray:
+    """Where a mask left so few candidates that any scores at all would make the target a hit at the cutoff: bool."""
+    few: np.ndarray = (candidates != ALL) & (candidates <= cutoff)
+    return few
+
+
+def metrics(ranks: np.ndarray, cutoffs: Iterable[int], candidates: np.ndarray | None = None) -> dict[str, float]:
+    """Mean HR, NDCG and MRR at each cutoff, by names such as NDCG@10. Raises `LeaError` where there is no event.
+
+    ranks, candidates: (N,), see `by_name`.
+    """
     if not len(ranks):
         raise LeaError("there is no event to rank: give valid and test events that another event of the user precedes")
     names = [f"{name}@{cutoff}" for name in METRICS for cutoff in cutoffs]
-    return {name: float(by_name(name, ranks).mean()) for name in names}
+    return {name: float(by_name(name, ranks, candidates).mean()) for name in names}

@@ -1,12 +1,12 @@
 """The report: every variant's result beside the others', as tables and a chart.
 
-In: the `Result`s of variants and baselines (results.py); the `Evidence` (evidence.py); data/le_quality/summary.json,
-what the LE is worth by itself. Out, by stages/report.py: report.md, table.csv, headline.json, curves.csv and chart.png
-in data/report/, beside the evidence.
+In: the `Result`s of variants and baselines (results.py); the `Evidence` (evidence.py) and what is concluded from it
+(verdicts.py); data/le_quality/summary.json, what the LE is worth by itself. Out, by stages/report.py: report.md,
+table.csv, headline.json, curves.csv and chart.png in data/report/, beside the evidence.
 
-Every number is about the test split: mean over seeds, ± standard deviation over seeds (of a sample, n - 1; none for
-one seed). Where the test events are of more than one type, each type has its metrics too, as purchases and clicks have
-in the papers on SQN and SNQN.
+Every number is about the test split: a mean over events (protocol.py) and over seeds, ± standard deviation over seeds
+(of a sample, n - 1; none for one seed). Where the test events are of more than one type, each type has its metrics too,
+as purchases and clicks have in the papers on SQN and SNQN.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from lea_core.colours import COLOURS
 from lea_core.errors import LeaError
-from lea_core.results import SELECTION, Result, change, doubts, interval, twin
+from lea_core.protocol import Protocol
+from lea_core.results import SELECTION, SHOWN, Result, change, interval, twin
 
 if TYPE_CHECKING:
     from lea_core.evidence import Evidence  # scipy: `lea report` shows a table where only the policy is installed
 
 BASELINE_COLOUR = "#DDDDDD"
 DIFFERENCE = ("difference", "95 %, users", "users and seeds", "p (Holm)")
+LE_NOTE = (
+    "NDCG@10 is a mean over events. Items of the history are left out of the ranking, but for the LE and the models "
+    "trained in its place, which know how often users repeat one."
+)
 
 
 def table_rows(results: Sequence[Result], headline: str) -> list[dict[str, Any]]:
@@ -113,10 +118,11 @@ def markdown(
     results: Sequence[Result],
     headline: str,
     le_quality: Mapping[str, Any],
-    mask_seen: bool,
     evidence: Evidence,
+    verdicts: Mapping[str, Any],
+    mix: str,
 ) -> str:
-    """Return the text of report.md."""
+    """Return the text of report.md. verdicts: `verdicts.conclude`. mix: `protocol.mixed`, a sentence or nothing."""
     uses = [
         [r.name, r.variant.backbone, r.variant.method, r.parts, f"{r.seconds:.0f}", ", ".join(map(str, r.best_epochs))]
         for r in results
@@ -124,19 +130,22 @@ def markdown(
     ]
     seeds = len(results[0].scores[headline].seeds)
     mean = "one seed" if seeds == 1 else f"mean over {seeds} seeds, ± their standard deviation"
-    candidates = "items that the user has not taken before" if mask_seen else "items"
+    measured = results[0].measured
+    sections = _slices_section(evidence.slices, headline, measured) + _lists_section(evidence.lists, headline, measured)
     lonely = [result.name for result in results if result.variant and twin(result, results) is None]
     le_title, le_header, le_rows = le_table(le_quality)
     further = _beside_baseline(evidence.beside_baseline, results, headline) + _sections_by_event(results, headline)
     note = f" No such variant is there for {', '.join(lonely)}." if lonely else ""
     return f"""# Report
 
-{results[0].events} test events, each ranked among all {candidates}; {mean}.
+{" ".join(filter(None, (verdicts["finding"], verdicts["rival"])))}
+
+{" ".join(filter(None, (measured.in_words, mix)))} Of each: {mean}.
 
 {_scores_table(results, headline, evidence.comparisons)}
 
 *Change* is of {headline} against the supervised variant with the same backbone and no part of the LE.{note}
-{_tests(evidence.comparisons, seeds)}{_cautions(results)}
+{_tests(evidence.comparisons, seeds)}{_cautions(verdicts["cautions"])}
 
 {further}![Validation curves and {headline} of every variant](chart.png)
 
@@ -144,14 +153,16 @@ def markdown(
 
 {markdown_table(["variant", "backbone", "method", "LE parts", "train seconds", "best epoch"], uses, left=4)}
 
-{_baselines(results)}{_slices_section(evidence.slices, headline)}{_lists_section(evidence.lists, headline)}## {le_title}
+{_baselines(results)}{sections}## {le_title}
+
+{LE_NOTE}
 
 {markdown_table(le_header, le_rows)}
 """
 
 
-def _cautions(results: Iterable[Result]) -> str:
-    lines = "".join(f"- {one}\n" for one in doubts(results))
+def _cautions(found: Iterable[str]) -> str:
+    lines = "".join(f"- {one}\n" for one in found)
     return f"\n\nRead with care:\n\n{lines.rstrip()}" if lines else ""
 
 
@@ -164,7 +175,8 @@ def _tests(comparisons: Sequence[Mapping[str, Any]], seeds: int) -> str:
     return (
         f"*Difference* has two 95 % intervals: for these seeds, a bootstrap over {comparisons[0]['users']} users; and "
         "over users and seeds, whose luck can make a difference too. *p* is of a paired randomisation test over the "
-        f"users, corrected after Holm for the comparisons of this table ({len(comparisons)}). comparisons.csv has more."
+        f"users, corrected after Holm for the comparisons of this table ({len(comparisons)}). A difference is {SHOWN}. "
+        "comparisons.csv has more."
     )
 
 
@@ -198,10 +210,12 @@ def _beside_baseline(rows: Sequence[Mapping[str, Any]], results: Sequence[Result
     name = rows[0]["other"]
     value = next(result.scores[headline] for result in results if result.name == name)
     cells = [[row["variant"], *_compared(row)] for row in rows]
+    measured = results[0].measured.short
     lead = (
         f"{name} is the baseline without an LLM that is best on validation. It trains nothing, and has {headline} "
-        f"{value}. 95 % intervals over {rows[0]['users']} users, and over users and seeds; *p* of a paired "
-        f"randomisation test over the users, corrected after Holm for this table's {len(rows)}."
+        f"{value}. {measured[0].upper()}{measured[1:]}. 95 % intervals over users, and over users and "
+        "seeds; *p* of a paired randomisation test over the users, corrected after Holm for this table's "
+        f"{len(rows)}."
     )
     return f"## Beside {name}\n\n{lead}\n\n{markdown_table(['variant', *DIFFERENCE], cells)}\n\n"
 
@@ -217,7 +231,7 @@ def _baselines(results: Sequence[Result]) -> str:
     return f"## What the baselines cost\n\n{markdown_table(header, rows, left=2)}\n\n" if rows else ""
 
 
-def _slices_section(slices: Sequence[Mapping[str, Any]], headline: str) -> str:
+def _slices_section(slices: Sequence[Mapping[str, Any]], headline: str, measured: Protocol) -> str:
     """NDCG by kinds of events: a row per band, a column per variant."""
     metric = f"NDCG@{headline.partition('@')[2]}"
     names = list(dict.fromkeys(row["variant"] for row in slices))
@@ -225,10 +239,11 @@ def _slices_section(slices: Sequence[Mapping[str, Any]], headline: str) -> str:
     for row in slices:
         bands.setdefault((row["slice"], row["band"], str(row["events"])), []).append(f"{row[metric]:.4f}")
     rows = [[*band, *values] for band, values in bands.items()]
-    return f"## {metric} by kinds of events\n\n{markdown_table(['slice', 'band', 'events', *names], rows, left=2)}\n\n"
+    table = markdown_table(["slice", "band", "events", *names], rows, left=2)
+    return f"## {metric} by kinds of events\n\nOf each band the {measured.short}.\n\n{table}\n\n"
 
 
-def _lists_section(lists: Sequence[Mapping[str, Any]], headline: str) -> str:
+def _lists_section(lists: Sequence[Mapping[str, Any]], headline: str, measured: Protocol) -> str:
     """What the lists are worth beyond accuracy, at the headline's cutoff."""
     cutoff = int(headline.partition("@")[2])
     names = ["coverage", "gini", "novelty", "popularity", "distance"]
@@ -237,13 +252,16 @@ def _lists_section(lists: Sequence[Mapping[str, Any]], headline: str) -> str:
         for row in lists
         if row["cutoff"] == cutoff
     ]
-    return f"## The lists of {cutoff}\n\n{markdown_table(['variant', *names], rows)}\n\n"
+    left_out = ", items of the user's history left out" if measured.mask_seen else ""
+    lead = f"One list for each of the {measured.events:,} test events{left_out}; equal scores by the lower item index."
+    return f"## The lists of {cutoff}\n\n{lead}\n\n{markdown_table(['variant', *names], rows)}\n\n"
 
 
 def _sections_by_event(results: Sequence[Result], headline: str) -> str:
     """A table for each type of events; nothing where all are of one type."""
     return "".join(
-        f"## {event or 'No event type'}: {alike[0].events} test events\n\n{_scores_table(alike, headline)}\n\n"
+        f"## {event or 'No event type'}: {alike[0].events} test events\n\n{alike[0].measured.in_words}\n\n"
+        f"{_scores_table(alike, headline)}\n\n"
         for event, alike in by_event(results).items()
     )
 

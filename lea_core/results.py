@@ -21,6 +21,7 @@ import numpy as np
 from lea_core.artifacts import read_json
 from lea_core.convergence import WARMED_UP, cautions
 from lea_core.errors import LeaError
+from lea_core.protocol import Protocol, read_protocol
 from lea_core.tables import RANKS, read_table, to_numpy
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SELECTION = "NDCG@10"  # the column of curves.csv by which the training loop chooses the epoch
 BASELINE_SEEDS = (0,)  # nothing in a baseline is drawn
+LEVEL = 0.05
+SHOWN = f"shown where its interval over users and seeds excludes zero and p is below {LEVEL:g}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Result:
     name: str
     variant: Variant | None
     ranks: Path  # of its RANKS table
-    events: int
+    measured: Protocol
     scores: dict[str, Score]
     curve: list[dict[str, float]] = field(default_factory=list)  # per seed and evaluation: seed, epoch, SELECTION
     seconds: float | None = None  # of training, all seeds
@@ -68,6 +71,11 @@ class Result:
     cost: Cost | None = None
     by_event: dict[str, Result] = field(default_factory=dict)  # of more than one type of test events: of each alone
     valid: dict[str, Score] = field(default_factory=dict)  # as `scores`, of the validation events
+
+    @property
+    def events(self) -> int:
+        """Number of test events."""
+        return self.measured.events
 
     @property
     def sources(self) -> dict[str, str]:
@@ -111,11 +119,16 @@ def read_results(
 ) -> list[Result]:
     """Read every variant and then every baseline, in the order of params.yaml; what else lies on disk is left alone.
 
-    Raises `LeaError` where a file is missing or broken, was made with other seeds than `seeds`, a rank or metric is not
-    finite, or all ranks of a seed are equal (a policy that prefers nothing).
+    Raises `LeaError` where a file is missing or broken, was made with other seeds than `seeds`, a rank or metric is no
+    number, all ranks of a seed are equal (a policy that prefers nothing), or one was measured otherwise than the rest.
     """
     found = [_read_variant(data, name, variant, seeds) for name, variant in variants.items()]
-    return found + [_read_baseline(data / "baselines" / name) for name in baselines]
+    found += [_read_baseline(data / "baselines" / name) for name in baselines]
+    for result in found:
+        if result.measured != found[0].measured:
+            folders = f"{result.ranks.parent} and {found[0].ranks.parent}"
+            raise LeaError(f"{folders}: are of other events, items or masks than each other: run `dvc repro`")
+    return found
 
 
 def _read_variant(data: Path, name: str, variant: Variant, seeds: Sequence[int]) -> Result:
@@ -151,12 +164,12 @@ def _read_metrics(folder: Path, seeds: Sequence[int]) -> Result:
     path = folder / "metrics.json"
     metrics = read_json(path)
     try:
-        result = Result(
-            folder.name, None, folder / "ranks.parquet", metrics["events"]["test"], _scores(metrics["test"])
-        )
+        how = metrics["items"], metrics["mask_seen"]
+        measured = read_protocol(metrics, *how)
+        result = Result(folder.name, None, folder / "ranks.parquet", measured, _scores(metrics["test"]))
         valid = _scores(metrics["valid"])
         by_event = {
-            event: replace(result, events=own["events"]["test"], scores=_scores(own["test"]))
+            event: replace(result, measured=read_protocol(own, *how), scores=_scores(own["test"]))
             for event, own in metrics.get("by_event", {}).items()
             if own["events"]["test"]
         }
@@ -188,11 +201,11 @@ def _check_ranks(path: Path, wanted: Sequence[int]) -> None:
     table = read_table(path, RANKS, columns=("seed", "rank"))
     seeds, ranks = to_numpy(table, "seed"), to_numpy(table, "rank")
     _check_seeds(path, np.unique(seeds).tolist(), wanted)
-    if not np.isfinite(ranks).all():
-        row = int(np.argmin(np.isfinite(ranks)))
+    if not (ranks >= 1.0).all():  # infinite is that of an item that was left out
+        row = int(np.argmin(ranks >= 1.0))
         raise LeaError(f"{path}: row {row}: rank is {ranks[row]}: delete it and run `dvc repro`")
     for seed in np.unique(seeds):
-        own = ranks[seeds == seed]
+        own = ranks[(seeds == seed) & np.isfinite(ranks)]
         if len(own) > 1 and (own == own[0]).all():
             raise LeaError(f"{path}: all ranks of seed {seed} are {own[0]:g}: its policy prefers nothing; train longer")
 
@@ -225,6 +238,14 @@ def best_baseline(results: Iterable[Result], metric: str) -> Result | None:
     return max(cheap, key=lambda result: result.valid[metric].mean, default=None)
 
 
+def best_with_le(results: Sequence[Result], metric: str) -> tuple[Result, Result] | None:
+    """The variant with the LE, no control, that is best on validation of those with a twin, and its twin; else None."""
+    able = [result for result in results if result.kind == "variant" and result.sources and twin(result, results)]
+    best = max(able, key=lambda result: result.valid[metric].mean, default=None)
+    other = twin(best, results) if best else None
+    return (best, other) if best and other else None
+
+
 def doubts(results: Iterable[Result]) -> list[str]:
     """Which trainings ended where they should not have (convergence.py)."""
     curves, kept = {}, {}
@@ -241,6 +262,14 @@ def change(result: Result, results: Iterable[Result], metric: str) -> float | No
     if other is None or other is result or other.scores[metric].mean == 0.0:
         return None
     return 100.0 * (result.scores[metric].mean / other.scores[metric].mean - 1.0)
+
+
+def shown(row: Mapping[str, Any]) -> bool | None:
+    """Whether a comparison's difference is SHOWN; None where there is no such interval: one seed is not judged."""
+    low, high = row["low_with_seeds"], row["high_with_seeds"]
+    if low in (None, "") or math.isnan(low):
+        return None
+    return bool((low > 0.0 or high < 0.0) and row["p_holm"] < LEVEL)
 
 
 def interval(row: Mapping[str, Any], kind: str = "") -> str:

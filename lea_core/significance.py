@@ -1,7 +1,13 @@
-"""Comparing two systems user by user, to see whether the difference is more than chance.
+"""Comparing two systems over the same events, to see whether the difference is more than chance.
 
-In: a score of every user under each training of each system, (S, U) and (S', U), users in the same order. Out: the mean
-difference with two intervals, three p-values, an effect size, and how many users are better and worse off.
+In: each user's mean score under each training of each system, (S, U) and (S', U), users in the same order, and how many
+events each user has, (U,). Out: the difference of the means over all events, as in every table, with two intervals,
+three p-values, an effect size, and how many users are better and worse off.
+
+The events of a user are not independent, so users are what is drawn anew, whole: the difference is a ratio, the sum of
+the users' summed differences by the number of their events (Cochran, Sampling Techniques, 3rd ed., section 6). A
+bootstrap draws users with their events; the sign tests flip a user's summed difference. Where all users have as many
+events, as with leave-one-out, this is the mean over users.
 
 Two questions are asked. With *these* trainings, would other users show the difference? A user's score is the mean over
 the S trainings then; a bootstrap over users, the randomisation test and Wilcoxon's answer. And would other users *and
@@ -40,9 +46,10 @@ DECIMALS = 12
 class Comparison:
     """Mean difference of the scores, its 95 % intervals, and what speaks for it.
 
-    low, high: over users.  p_randomisation: the chance of a mean as far from zero where signs were coins.  p_wilcoxon:
-    the same of the signed-rank sum.  *_with_seeds: over users and seeds, NaN where a system has one training.
-    effect_size: d_z, infinite where all users have one difference.  better, worse: numbers of users.
+    difference: mean over events.  low, high: over users.  p_randomisation: the chance of a mean as far from zero where
+    the signs of the users' summed differences were coins.  p_wilcoxon: the same of their signed-rank sum.
+    *_with_seeds: over users and seeds, NaN where a system has one training.  effect_size: d_z of the users' summed
+    differences, infinite where all are one.  better, worse: numbers of users.
     """
 
     difference: float
@@ -58,28 +65,26 @@ class Comparison:
     worse: int
 
 
-def compare(scores: np.ndarray, others: np.ndarray, generator: np.random.Generator) -> Comparison:
-    """`scores` (S, U) minus `others` (S', U). Raises ValueError where their users differ or one is not finite.
+def compare(scores: np.ndarray, others: np.ndarray, events: np.ndarray, generator: np.random.Generator) -> Comparison:
+    """`scores` (S, U) minus `others` (S', U); events: (U,) of each user.
 
-    Without any difference the interval is [0, 0], the effect 0, and p is 1. A single user has no interval: NaN.
+    Raises ValueError where their users differ or one is not finite. Without any difference the interval is [0, 0], the
+    effect 0, and p is 1. A single user has no interval: NaN.
     """
     if scores.ndim != 2 or others.ndim != 2 or scores.shape[1] != others.shape[1] or not scores.size * others.size:
         raise ValueError(f"scores of {scores.shape} and {others.shape}: (S, U) both, they must be the same users")
-    difference = np.round(scores.mean(axis=0) - others.mean(axis=0), DECIMALS)
+    weight = events / events.mean()  # (U,): the mean over users of what is weighted is the mean over events
+    difference = np.round((scores.mean(axis=0) - others.mean(axis=0)) * weight, DECIMALS)
     if not np.isfinite(difference).all():
         raise ValueError("a score is not finite")
-    with_seeds = over_users_and_seeds(scores, others)
+    with_seeds = over_users_and_seeds(scores, others, events)
     if not difference.any():
         return Comparison(0.0, 0.0, 0.0, 1.0, 1.0, *with_seeds, 0.0, 0, 0)
-    batch = max(1, min(AT_ONCE, VALUES_AT_ONCE // len(difference)))
-    common = {"n_resamples": RESAMPLES, "batch": batch, "rng": generator, "vectorized": True}
-    low, high = np.nan, np.nan
-    if len(difference) > 1:
-        low, high = bootstrap((difference,), np.mean, method="percentile", **common).confidence_interval
+    low, high = _bootstrap(difference, weight, generator) if len(difference) > 1 else (np.nan, np.nan)
     return Comparison(
         difference=float(difference.mean()),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p_randomisation=randomisation(difference, generator),
         p_wilcoxon=float(wilcoxon(difference, zero_method="wilcox").pvalue),
         low_with_seeds=with_seeds[0],
@@ -89,6 +94,19 @@ def compare(scores: np.ndarray, others: np.ndarray, generator: np.random.Generat
         better=int((difference > 0).sum()),
         worse=int((difference < 0).sum()),
     )
+
+
+def _bootstrap(difference: np.ndarray, weight: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
+    """95 % interval of the ratio of sums of both, (U,), users drawn anew."""
+    batch = max(1, min(AT_ONCE, VALUES_AT_ONCE // len(difference)))
+    common = {"n_resamples": RESAMPLES, "batch": batch, "rng": generator, "vectorized": True, "method": "percentile"}
+    low, high = bootstrap((difference, weight), _ratio, paired=True, **common).confidence_interval
+    return float(low), float(high)
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray, axis: int = -1) -> np.ndarray:
+    ratio: np.ndarray = top.sum(axis=axis) / bottom.sum(axis=axis)
+    return ratio
 
 
 def randomisation(difference: np.ndarray, generator: np.random.Generator) -> float:
@@ -120,19 +138,23 @@ def _signs(count: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
         yield np.unpackbits(bits, axis=1, count=count)
 
 
-def over_users_and_seeds(scores: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
-    """Low and high of the 95 % interval of the mean difference, and its p, where users and seeds are drawn anew.
+def over_users_and_seeds(scores: np.ndarray, others: np.ndarray, events: np.ndarray) -> tuple[float, float, float]:
+    """Low and high of the 95 % interval of the difference, and its p, where users and seeds are drawn anew.
 
-    scores: (S, U), others: (S', U). The mean difference d has the variance v = v_users + v_scores + v_others: that of
-    the users' differences / U, and that of each system's means by seed / S. Then d / sqrt(v) is nearly t-distributed
+    scores: (S, U), others: (S', U), events: (U,) of each user. The difference d of the means over events has the
+    variance v = v_users + v_scores + v_others: that of a ratio, of the users' w_u (d_u - d) / U, where w_u is a user's
+    events by the mean number, and that of each system's means by seed / S. Then d / sqrt(v) is nearly t-distributed
     with v^2 / (v_users^2 / (U - 1) + v_scores^2 / (S - 1) + v_others^2 / (S' - 1)) degrees of freedom. What users and
     seeds do together counts in both, so the interval is rather too wide than too narrow. NaN, all three, for one
     training of either or one user: they say nothing of others.
     """
     if min(*scores.shape, *others.shape) < 2:
         return np.nan, np.nan, np.nan
-    means = (scores.mean(axis=0) - others.mean(axis=0), scores.mean(axis=1), others.mean(axis=1))
-    samples = [np.round(sample, DECIMALS) for sample in means]
+    weight = events / events.mean()
+    users = (scores.mean(axis=0) - others.mean(axis=0)) * weight
+    users += users.mean() * (1.0 - weight)  # nothing where all users have as many events
+    means = (users, *((system * weight).mean(axis=1) for system in (scores, others)))
+    samples = [np.round(one, DECIMALS) for one in means]
     variances = np.array([sample.var(ddof=1) / len(sample) for sample in samples])
     difference, variance = float(samples[0].mean()), float(variances.sum())
     if variance == 0.0:
@@ -143,11 +165,11 @@ def over_users_and_seeds(scores: np.ndarray, others: np.ndarray) -> tuple[float,
     return difference - half, difference + half, float(2.0 * t.sf(abs(difference) / error, freedom))
 
 
-def user_means(scores: np.ndarray, users: np.ndarray) -> np.ndarray:
-    """Scores of events (S, N) and whose they are (N,) -> mean score of each user, in the users' order: (S, U)."""
+def user_means(scores: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of events (S, N) and whose they are (N,) -> mean score (S, U) and events (U,) of each user, in order."""
     _, owner, events = np.unique(users, return_inverse=True, return_counts=True)
     sums = np.stack([np.bincount(owner, weights=row, minlength=len(events)) for row in scores])
-    return sums / events
+    return sums / events, events
 
 
 def standardised(difference: np.ndarray) -> float:

@@ -76,12 +76,12 @@ def repeats(sequences: Sequences) -> np.ndarray:
     return result
 
 
-def slice_rows(found: Slices, ranks: np.ndarray, cutoff: int) -> list[dict[str, Any]]:
+def slice_rows(found: Slices, ranks: np.ndarray, candidates: np.ndarray, cutoff: int) -> list[dict[str, Any]]:
     """HR and NDCG at the cutoff of every band that has an event: its mean over events and over the seeds.
 
-    ranks: (S, N), a row for every seed, of the events that `found` is about.
+    ranks, candidates: (S, N), a row for every seed, of the events that `found` is about; see `metrics.by_name`.
     """
-    scores = {name: by_name(name, ranks).mean(axis=0) for name in (f"HR@{cutoff}", f"NDCG@{cutoff}")}
+    scores = {name: by_name(name, ranks, candidates).mean(axis=0) for name in (f"HR@{cutoff}", f"NDCG@{cutoff}")}
     rows = []
     for name, (bands, places) in found.items():
         for place, band in enumerate(bands):

@@ -92,7 +92,8 @@ RANKINGS: Schema = {
     "log_probabilities": Vector(pa.float32()),
 }
 # One row per seed, split (valid, test) and evaluated event: the 1-based rank of the event's item among all candidates,
-# and the best candidates (evaluate.cutoffs has how many), best first, -1 where there are fewer.
+# infinite where it is none of them; how many candidates there were (metrics.ALL where no item was left out); and the
+# best of them (evaluate.cutoffs has how many), best first, -1 where there are fewer.
 RANKS: Schema = {
     "seed": pa.int32(),
     "split": pa.string(),
@@ -101,6 +102,7 @@ RANKS: Schema = {
     "event": pa.string(),  # "" where the data has no event column
     "item": pa.int32(),
     "rank": pa.float32(),
+    "candidates": pa.int32(),
     "top": Vector(pa.int32()),
 }
 

@@ -207,7 +207,7 @@ def _kept(params: Params, data: Path, name: str) -> Checkpoint:
         "train": {key: value for key, value in own["train"].items() if key != "seeds"},
         "method": own["methods"][variant.method],
         "backbone": own["backbones"][variant.backbone],
-        "repeats": params.preprocess.repeats,
+        "mask_seen": params.evaluate.mask_seen,
         "space": {key: dimension.model_dump() for key, dimension in space_of(params, name).items()},
         "seed": params.tune.seed,
         "seeds": params.tune.seeds,

@@ -94,7 +94,7 @@ def target_policy(
                 f"{folder}: scores hold NaN or infinity: train the variant again with a lower train.learning_rate"
             )
         if mask_seen:
-            owner, items = (torch.from_numpy(found) for found in seen_items(log.sequences, users, positions - 1))
+            owner, items = (torch.from_numpy(found) for found in seen_items(log.sequences, users, positions))
             scores[owner, items] = -torch.inf
         probabilities = scores.softmax(dim=1).nan_to_num_()  # NaN where nothing is left
         logged = torch.from_numpy(log.items[part])[:, None]
@@ -170,14 +170,21 @@ def summary(
     found: Mapping[str, Worth],
     rows: Sequence[Mapping[str, Any]],
     seed: int,
+    mask_seen: bool,
 ) -> dict[str, Any]:
-    """What behaviour.json has: how good beta is, what a reward is, what the log itself was worth, and all in words."""
+    """What behaviour.json has: how good beta is, what a reward is, what the log itself was worth, and all in words.
+
+    `never_taken` counts the events of items that a policy leaves out, because their users had them before.
+    """
+    owner, items = seen_items(log.sequences, log.users, log.positions)
+    never = len(np.unique(owner[items == log.items[owner]])) if mask_seen else 0
+    left_out = int((log.sequences.split == 2).sum()) - len(log.users)
     likelihoods = {split: log_likelihoods(behaviour, log.sequences, split) for split in SPLITS[1:]}
     logged = off_policy.ips(np.ones(len(log.users)), log.rewards)
     low, high = off_policy.intervals([[logged]], log.users, seed)[0].tolist()
     return {
-        "events": {"used": len(log.users), "left_out": int((log.sequences.split == 2).sum()) - len(log.users)},
-        "in_words": in_words(rewards, likelihoods["test"], log, found, rows),
+        "events": {"used": len(log.users), "left_out": left_out, "never_taken": never},
+        "in_words": in_words(rewards, likelihoods["test"], log, found, rows, never),
         "log_likelihood": likelihoods,
         "logged": {"value": logged.value, "low": low, "high": high},
         "mixture": behaviour.mixture,
@@ -201,6 +208,7 @@ def in_words(
     log: Log,
     found: Mapping[str, Worth],
     rows: Sequence[Mapping[str, Any]],
+    never: int,
 ) -> list[str]:
     """Sentences without which the numbers mislead."""
     sizes = {row["variant"]: float(row["effective_sample_size"]) for row in rows if row["estimator"] == "ips"}
@@ -215,6 +223,11 @@ def in_words(
         f"The mean weight is {min(means):.2f} to {max(means):.2f}. The right probabilities would give every policy 1 "
         "in expectation: IPS is off by about that factor. SNIPS divides by it; clipped IPS and DR do not.",
     ]
+    if never:
+        words.append(
+            f"Of these events {never} are of an item that the user had before. The policies leave it out "
+            "(evaluate.mask_seen), so these weigh nothing."
+        )
     if rewards.source == "rating":
         words.append(f"A reward is the rating of what was taken: 0 for {rewards.low:g}, 1 for {rewards.high:g}.")
     if not log.vary:

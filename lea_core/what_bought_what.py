@@ -8,10 +8,11 @@ Where several parts are used, they are also taken away together ("state + reward
 variants without any part with their supervised twin; of one backbone and method the first in params.yaml is the method
 as it is, others, with a `set` of their own, are its controls, and so are other supervised variants.
 
-Every number is about the test split. p-values are those of the paired randomisation test over users, corrected by Holm
-(1979) over all rows of the table. A part beats its controls where its score is above that of its best control (by the
-same test events, so the best of several has some luck: that is against the LE) with the 95 % interval of the
-difference, over users and seeds, above zero. From one seed nothing is shown.
+Every number is about the test split, every difference one of means over events (significance.py). p-values are those of
+the paired randomisation test over users, corrected by Holm (1979) over all rows of the table. A part beats its controls
+where its score is above that of its best control (by the same test events, so the best of several has some luck: that
+is against the LE) with the 95 % interval of the difference, over users and seeds, above zero. From one seed nothing is
+shown. verdicts.py puts that into the words of both reports.
 """
 
 from __future__ import annotations
@@ -158,8 +159,8 @@ def _alike(by_name: Mapping[str, Result], pair: Pair, other: Pair) -> bool:
     return len(methods) == 1 or (pair.part == "method" and "supervised" in methods)
 
 
-def section(found: Sequence[Mapping[str, Any]], said: Sequence[Verdict]) -> str:
-    """The section of report.md; empty without a comparison."""
+def section(found: Sequence[Mapping[str, Any]], said: Sequence[str], measured: str) -> str:
+    """The section of report.md; empty without a comparison. said: verdicts in words. measured: `Protocol.short`."""
     if not found:
         return ""
     metric = found[0]["metric"]
@@ -168,7 +169,7 @@ def section(found: Sequence[Mapping[str, Any]], said: Sequence[Verdict]) -> str:
         "",
         f"{metric} of each variant, and its difference from the one that lacks the part, with its 95 % intervals over "
         "users, and over users and seeds; p of the randomisation test over users, corrected by Holm over "
-        f"{len(found)} comparisons.",
+        f"{len(found)} comparisons. {measured[0].upper()}{measured[1:]}.",
         "",
         f"| part | source | variant | against | {metric} | difference | users | users and seeds | p |",
         "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
@@ -179,7 +180,7 @@ def section(found: Sequence[Mapping[str, Any]], said: Sequence[Verdict]) -> str:
         lines.append(
             f"| {row['part']} | {source} | {row['variant']} | {row['other']} | {numbers} | {row['p_holm']:.3f} |"
         )
-    lines += ["", *(f"- {verdict.part}, {verdict.variant}: {verdict}." for verdict in said), ""]
+    lines += ["", *(f"- {words}" for words in said), ""]
     return "\n".join(lines)
 
 

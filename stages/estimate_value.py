@@ -42,9 +42,10 @@ def main(argv: list[str]) -> None:
         ]
         found[name] = worth(targets, log, settings.clip)
         rows += value_rows(name, found[name], log, settings.seed)
+    report = summary(behaviour, rewards, log, found, rows, settings.seed, params.evaluate.mask_seen)
     with publish_folder(DATA / "value") as out:
         write_csv(out / "value.csv", rows, COLUMNS)
-        write_json(out / "behaviour.json", summary(behaviour, rewards, log, found, rows, settings.seed))
+        write_json(out / "behaviour.json", report)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ def main(argv: list[str]) -> None:
     """Evaluate the variant named in `argv`."""
     from lea_core.evaluation import rank_table, write_evaluation
     from lea_core.policy_network import load_network
+    from lea_core.protocol import warn_of
 
     params = load()
     if len(argv) != 1:
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> None:
     p = params.evaluate
     table = rank_table(scorers, sequences, events, p.mask_seen, p.batch_users, listed=max(p.cutoffs))
     with publish_folder(data / "evaluations" / argv[0]) as out:
-        write_evaluation(out, table, sequences, params.evaluate.cutoffs)
+        warn_of(argv[0], write_evaluation(out, table, sequences, p.cutoffs))
 
 
 if __name__ == "__main__":

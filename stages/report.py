@@ -2,7 +2,8 @@
 
 In: data/evaluations/, data/policies/, data/baselines/, data/le_quality/, data/interactions/,
 data/item_tokens/items.parquet, the LE's curve, rewards and actions, data/value/; params as dvc.yaml lists them. Out:
-report.md and report.html (for people), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC metrics: one
+report.md and report.html (for people), verdicts.json (what both conclude), protocol.json (how every number in the CSV
+files was measured), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC metrics: one
 number per variant), curves.csv (DVC's line plot), comparisons.csv, beside_baseline.csv, slices.csv, lists.csv,
 value.csv, costs.csv, examples.json, chart.png, parts.csv and, where there are controls or parts alone, parts.png
 (what_bought_what.py). Alone: `python -m stages.report`.
@@ -11,6 +12,7 @@ value.csv, costs.csv, examples.json, chart.png, parts.csv and, where there are c
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from lea_core.artifacts import publish_folder, read_json, write_csv, write_json
@@ -25,8 +27,10 @@ def main(argv: list[str]) -> None:
     from lea_core import what_bought_what
     from lea_core.evidence import COMPARISON, gather, read_log, user_scores
     from lea_core.page.page import page
+    from lea_core.protocol import mixed
     from lea_core.report import draw, markdown, table_rows
     from lea_core.results import SELECTION, read_results
+    from lea_core.verdicts import conclude
 
     no_arguments(argv)
     params = load()
@@ -43,7 +47,10 @@ def main(argv: list[str]) -> None:
         for row in result.curve
     ]
     parts = what_bought_what.rows(by_user, results, headline)
-    verdicts = what_bought_what.verdicts(by_user, results, headline)
+    judged = what_bought_what.verdicts(by_user, results, headline)
+    verdicts = conclude(results, headline, evidence.comparisons, evidence.beside_baseline, parts, judged)
+    measured, mix = results[0].measured, mixed(params.preprocess.repeats, params.evaluate.mask_seen)
+    how = {**asdict(measured), "short": measured.short, "in_words": f"{measured.in_words} {mix}".rstrip()}
     scores = {result.name: result.scores[headline].mean for result in results if result.variant}
     with publish_folder(DATA / "report") as folder:
         write_csv(folder / "table.csv", rows)
@@ -51,11 +58,14 @@ def main(argv: list[str]) -> None:
         write_csv(folder / "beside_baseline.csv", evidence.beside_baseline, COMPARISON)
         write_csv(folder / "slices.csv", evidence.slices)
         write_csv(folder / "lists.csv", evidence.lists)
-        text = markdown(results, headline, le_quality, params.evaluate.mask_seen, evidence)
+        write_json(folder / "protocol.json", how)
+        write_json(folder / "verdicts.json", verdicts)
+        text = markdown(results, headline, le_quality, evidence, verdicts, mix)
         write_csv(folder / "parts.csv", parts, what_bought_what.COLUMNS)
         if parts:
             what_bought_what.draw(parts, folder / "parts.png")
-            text += f"\n{what_bought_what.section(parts, verdicts)}\n![What each part buys](parts.png)\n"
+            said = [verdict["in_words"] for verdict in verdicts["parts"]]
+            text += f"\n{what_bought_what.section(parts, said, measured.short)}\n![What each part buys](parts.png)\n"
         (folder / "report.md").write_text(text, encoding="utf-8")
         write_json(folder / "headline.json", scores)
         write_csv(folder / "curves.csv", curves)

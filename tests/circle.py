@@ -61,6 +61,7 @@ def params(changes: dict[str, Any] | None = None) -> Params:
         "train.le.state_alignment": 0.1,
         "train.repeat_bias": False,
         "preprocess.repeats": True,
+        "evaluate.mask_seen": False,
     }
     for key, value in {**small, **(changes or {})}.items():
         *sections, last = key.split(".")

@@ -228,7 +228,7 @@ def test_every_key_is_declared_by_a_stage() -> None:
 
 
 DEFAULT = read_yaml(PARAMS)["variants"]  # without those of settings/controls.yaml
-EVALUATE = {f"evaluate@{name}" for name in DEFAULT}
+TRAIN, EVALUATE = ({f"{stage}@{name}" for name in DEFAULT} for stage in ("train", "evaluate"))
 SNQN = {"train@snqn", "train@snqn-lea"}
 
 
@@ -247,6 +247,7 @@ SNQN = {"train@snqn", "train@snqn-lea"}
         ("methods.snqn.gamma", SNQN),
         ("methods.sqn.gamma", set()),
         ("evaluate.cutoffs", EVALUATE | {"baselines", "evaluate_le", "report"}),
+        ("evaluate.mask_seen", TRAIN | EVALUATE | {"baselines", "evaluate_le", "estimate_value", "export", "report"}),
         ("baselines.session_knn.recent", {"baselines"}),
         ("off_policy.clip", {"estimate_value"}),
         ("report.metric", {"export", "report"}),

@@ -19,6 +19,7 @@ from lea_core import code_hash
 from lea_core.artifacts import read_json, write_csv, write_json
 from lea_core.errors import LeaError
 from lea_core.evaluation import write_evaluation
+from lea_core.metrics import ALL
 from lea_core.params import Params
 from lea_core.sequences import Sequences
 from lea_core.tables import RANKS, vectors
@@ -40,6 +41,7 @@ def write_ranks(folder: Path, sequences: Sequences, seeds: list[int], shares: di
                 "position": positions,
                 "item": sequences.items[sequences.offsets[users] + positions],
                 "rank": np.where(users < share * sequences.num_users, 1.0, 99.0),
+                "candidates": np.full(len(users), ALL),
             }
             columns: dict[str, Any] = {name: pa.array(column, RANKS[name]) for name, column in numbers.items()}
             columns |= {"split": pa.array([split] * len(users)), "event": pa.array([""] * len(users))}

@@ -22,6 +22,7 @@ from lea_core.evidence import (
     user_scores,
 )
 from lea_core.report import markdown
+from lea_core.verdicts import conclude
 from tests.tiny_project import log, write_log
 from tests.tiny_results import QUALITY, RANKED, VARIANTS, results_of, write_baseline, write_results
 
@@ -73,7 +74,14 @@ def test_beside_the_best_baseline_by_hand(data: Path) -> None:
     half = (row["high_with_seeds"] - row["low_with_seeds"]) / 2
     freedom = error**4 / ((np.var(gains, ddof=1) / 7) ** 2 / 6 + (by_seed**2 / 4) ** 2)
     assert half == pytest.approx(t.ppf(0.975, freedom) * error)
-    text = markdown(results, "NDCG@10", QUALITY, True, Evidence([], [row, *others], [], []))
+    verdicts = conclude(results, "NDCG@10", [], [row, *others], [], [])
+    text = markdown(results, "NDCG@10", QUALITY, Evidence([], [row, *others], [], []), verdicts, "")
+    assert verdicts["rival"].startswith(
+        "popularity, the best baseline on validation, trains nothing and has test NDCG@10 0.0700. "
+        "The difference of supervised-actions from it, "
+    )
+    assert verdicts["rival"].endswith(" is not shown.")
+    assert verdicts["rival"] in text
     assert "## Beside popularity\n\npopularity is the baseline without an LLM that is best on validation." in text
     assert f"| snqn | {row['difference']:+.4f} | {row['low']:+.4f} to" in text
     assert baseline_pairs([result for result in results if result.name != "popularity"], "NDCG@10")[0][1].name == (

@@ -9,7 +9,6 @@ import torch
 from lea_core.evaluation import rank_events
 from lea_core.le_quality import quality
 from lea_core.le_ranker import le_ranker
-from lea_core.metrics import metrics
 from tests.tiny_le import circle, make, settings, shake
 
 
@@ -40,4 +39,4 @@ def test_ranks_are_those_that_the_le_is_measured_by(tmp_path: Path) -> None:
     measured = quality(le, log, np.arange(20), settings())
     for split in ("valid", "test"):
         ranked = rank_events(le_ranker(le, 64), log, *log.targets(split), 6, mask_seen=False, batch=7)
-        assert metrics(ranked, (10,))["NDCG@10"] == pytest.approx(measured[split]["ndcg10"])
+        assert ranked.metrics((10,))["NDCG@10"] == pytest.approx(measured[split]["ndcg10"])

@@ -18,10 +18,10 @@ def test_cheap_rankings_by_hand() -> None:
     # Two users; the last event of each is test, the one before valid. Training counts: item 0 thrice, 1 once, 2 once.
     items = np.array([0, 1, 2, 0, 0, 2, 1, 1])
     split = np.array([0, 0, 1, 2, 0, 0, 1, 2], dtype=np.int8)
-    log = Sequences(items, split, np.array([0, 4, 8]), 4)
-    known = {"popularity": le_yardsticks.scorers(log.train(), np.array([0]), item_tokens(items=4))["popularity"]}
+    log = Sequences(items, split, np.array([0, 4, 8]), 14)
+    known = {"popularity": le_yardsticks.scorers(log.train(), np.array([0]), item_tokens(items=14))["popularity"]}
     found = le_yardsticks.states(log, np.array([0, 1]), known, history=4)["valid"]
-    # User 0 took 0 and 1: of the unseen 2 and 3 item 2 is the more popular, rank 1. Unmasked it ties with 1 behind 0:
+    # User 0 took 0 and 1: of the unseen 2 to 13 item 2 is the most popular, rank 1. Unmasked it ties with 1 behind 0:
     # rank 2.5. User 1 took 0 and 2: item 1 has rank 1, unmasked 2.5.
     assert found["popularity"] == {"ndcg10": 1.0, "hr10": 1.0}
     assert found["popularity_unmasked"]["ndcg10"] == pytest.approx(1 / np.log2(3.5))

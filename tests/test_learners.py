@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from lea_core.errors import LeaError
+from lea_core.evaluation import rank_table, summarise
 from lea_core.le_parts import Supervision, read_supervision, transitions
 from lea_core.learners.batches import TrainingData
 from lea_core.learners.loop import Guard, build_learner, train_seed
@@ -41,6 +43,19 @@ def test_le_parts_train_and_stay_at_home(name: str, tmp_path: Path) -> None:
     trained = train(name, given)
     assert trained.summary["NDCG@10"] > 0.9
     assert list(trained.policy.state_dict()) == list(train("supervised").policy.state_dict())
+
+
+def test_checkpoints_are_selected_as_they_are_scored() -> None:
+    """Users may repeat, and are to be shown new items alone: two of the four take an item again and count as misses."""
+    world = sequences([40, 41, 6, 7], num_items=30)
+    given = Supervision(torch.ones(len(transitions(world.train()))))
+    changes = {"preprocess.repeats": True, "evaluate.mask_seen": True, "train.epochs": 8}
+    trained = train_seed("supervised", 3, params(changes), world, given, CPU)
+    events = pa.chunked_array([[""] * len(world.items)])
+    table = rank_table({3: (trained.policy.scores, 4)}, world, events, mask_seen=True, batch=9, listed=1)
+    found = summarise(table, world, [10])
+    assert found["misses"]["valid"] == {"repeated": 2, "no_candidate": 2, "few": {"10": 0}}
+    assert 0.0 < trained.summary["NDCG@10"] == found["valid"]["NDCG@10"]["mean"] <= 0.5
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:

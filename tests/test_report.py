@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,17 @@ import pytest
 
 from lea_core.errors import LeaError
 from lea_core.evidence import Evidence, baseline_pairs, comparison_rows, twin_pairs
+from lea_core.protocol import mixed
 from lea_core.report import event_types, le_table, markdown, table_rows
 from lea_core.results import Score, change, twin
+from lea_core.verdicts import conclude
 from tests.lane import PARAMS, ROOT, change_params
 from tests.tiny_results import (
     QUALITY,
     RANKED,
     SCORES,
     VARIANTS,
+    counted,
     results_of,
     score,
     write_baseline,
@@ -78,7 +82,7 @@ def add_events(data: Path) -> None:
         metrics = json.loads(path.read_text())
         metrics["by_event"] = {
             event: {
-                "events": {"valid": 1, "test": count},
+                **counted(count),
                 "test": {
                     metric: score([factor * value for value in values])
                     for metric, values in (("HR@10", hit_rate), ("NDCG@10", ndcg))
@@ -181,7 +185,10 @@ def test_one_seed_is_not_tested(data: Path) -> None:
     assert twin_pairs(results) == []
     assert comparison_rows([], "NDCG@10", {}) == []
     assert baseline_pairs(results, "NDCG@10") == []
-    text = markdown(results, "NDCG@10", QUALITY, True, Evidence([], [], [], []))
+    verdicts = conclude(results, "NDCG@10", [], [], [], [])
+    assert verdicts["lea"] == "supervised-actions"
+    assert verdicts["finding"].endswith("supervised, has 0.1000. With one seed no test is made.")
+    text = markdown(results, "NDCG@10", QUALITY, Evidence([], [], [], []), verdicts, "")
     assert "With one seed no test is made: give `train.seeds` two or more." in text
     assert "p (Holm)" not in text
 
@@ -211,7 +218,7 @@ def test_stage_and_command_line(data: Path) -> None:
     folder = data.parent
     shutil.copy(PARAMS, folder / "params.yaml")
     variants = {name: variant.model_dump() for name, variant in VARIANTS.items()}
-    change_params(folder, {"variants": variants, "baselines.names": []})
+    change_params(folder, {"variants": variants, "baselines.names": [], "preprocess.repeats": True})
     lea(folder, "stages.report")
     report = data / "report"
 
@@ -224,7 +231,23 @@ def test_stage_and_command_line(data: Path) -> None:
     assert (report / "chart.png").read_bytes().startswith(b"\x89PNG")
 
     text = (report / "report.md").read_text()
-    assert "7 test events" in text
+    how, verdicts = (json.loads((report / f"{name}.json").read_text()) for name in ("protocol", "verdicts"))
+    page = unescape((report / "report.html").read_text())
+    assert how["in_words"] == (
+        "Mean over 7 test events of 7 users, all 60 items ranked, those of the user's history left out, equal scores "
+        "at their mean rank. Counted as misses, as items of the history are left out: of the 7 events 2 are of an item "
+        "that the user had before (1 by users who had every item). Users may take an item again (preprocess.repeats), "
+        "but only new items are to be recommended (evaluate.mask_seen)."
+    )
+    # What is concluded is said once, in the same words in both; and so is how it was measured, in all three.
+    assert [part["variant"] for part in verdicts["parts"]] == ["supervised-actions", "snqn"]
+    conclusions = [verdicts["finding"], *(part["in_words"] for part in verdicts["parts"]), *verdicts["cautions"]]
+    assert mixed(True, False) == mixed(False, True) == ""
+    assert "Users do not take an item again" in mixed(False, False)
+    for words in (*conclusions, how["in_words"]):
+        assert words in text
+        assert words in page
+    assert "supervised-actions, the best variant with the LE on validation, has test NDCG@10 0.0850;" in text
     assert re.search(
         r"\| supervised-actions \| -15\.0 % \| -0\.0050 \| -0\.\d{4} to [+-]0\.0000 "
         r"\| -0\.\d{4} to \+0\.\d{4} \| 1\.0000 \| 0\.0850 ± 0\.0071 \|",
@@ -242,6 +265,7 @@ def test_stage_and_command_line(data: Path) -> None:
     assert "| le ndcg10 | 0.0600 | 0.0500 |" in text
 
     screen = lea(folder, "lea_core.cli", "report")
+    assert how["in_words"] in " ".join(screen.split())
     assert re.search(r"snqn\s.*none\s.*0\.1200 ± 0\.0141\s.*\+20\.0 %\s.*0\.2000", screen)
     assert "purchase" not in text + screen
 
@@ -252,7 +276,8 @@ def test_stage_and_command_line(data: Path) -> None:
     start, end = text.split("![Validation")
     assert more.startswith(start)
     assert more.endswith(end)
-    assert "## purchase, paid: 2 test events\n\n| variant | change | NDCG@10 | HR@10 |\n" in more
+    assert "## purchase, paid: 2 test events\n\nMean over 2 test events of 2 users, all 60 items ranked" in more
+    assert "\n\n| variant | change | NDCG@10 | HR@10 |\n" in more
     assert "| supervised-actions | -15.0 % | 0.1700 ± 0.0141 | 0.3000 |" in more
     assert "view" not in more
     screen = lea(folder, "lea_core.cli", "report")

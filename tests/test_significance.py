@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import permutation_test, ttest_1samp, ttest_ind
+from scipy.stats import permutation_test, t, ttest_1samp, ttest_ind
 
 from lea_core.significance import Comparison, compare, holm, over_users_and_seeds, randomisation, user_means
 
@@ -15,7 +15,7 @@ RNG = np.random.default_rng
 
 def compare_once(scores: np.ndarray, others: np.ndarray) -> Comparison:
     """Two systems of one training each, (U,) both."""
-    return compare(scores[None], others[None], RNG(0))
+    return compare(scores[None], others[None], np.ones(len(scores)), RNG(0))
 
 
 def test_p_of_four_equal_signs_is_counted_by_hand() -> None:
@@ -48,7 +48,7 @@ def test_the_interval_is_that_of_the_normal_approximation() -> None:
 def test_nothing_differs() -> None:
     nearly = np.array([1.0 + 1e-15, 1.0 - 1e-15, 1.0])  # sums in another order
     for other in (np.ones(3), nearly):
-        found = compare(np.stack([np.ones(3)] * 2), np.stack([other] * 2), RNG(0))
+        found = compare(np.stack([np.ones(3)] * 2), np.stack([other] * 2), np.ones(3), RNG(0))
         assert vars(found) == {
             "difference": 0.0,
             "low": 0.0,
@@ -112,7 +112,41 @@ def test_holm_rejects_what_its_steps_do(p: list[float], level: float) -> None:
 
 def test_user_means_by_hand() -> None:
     scores = np.array([[1.0, 0.0, 0.5], [0.0, 0.0, 1.0]])
-    assert user_means(scores, np.array([3, 3, 7])).tolist() == [[0.5, 0.5], [0.0, 1.0]]
+    means, events = user_means(scores, np.array([3, 3, 7]))
+    assert means.tolist() == [[0.5, 0.5], [0.0, 1.0]]
+    assert events.tolist() == [2, 1]
+
+
+def test_a_difference_is_of_means_over_events() -> None:
+    """A user with 2,000 events and differences of -.8, 19 with one each of .9: over events -1582.9 / 2019.
+
+    Over users it would be +.815. The interval is that of the ratio: nearly all of it hangs on whether the one is drawn.
+    """
+    events = np.array([2000, *[1] * 19])
+    scores, others = np.array([0.1, *[0.95] * 19]), np.array([0.9, *[0.05] * 19])
+    found = compare(scores[None], others[None], events, RNG(0))
+    assert found.difference == pytest.approx((19 * 0.9 - 2000 * 0.8) / 2019)
+    assert (found.better, found.worse) == (19, 1)
+    assert found.low < found.difference < found.high == pytest.approx(0.9)
+    summed = (scores - others) * events  # its sign is what the test flips
+    assert found.p_randomisation == pytest.approx(randomisation(summed, RNG(0)), abs=0.01)
+    by_events = [np.repeat(one, events) for one in (scores, others)]
+    assert found.difference == pytest.approx(by_events[0].mean() - by_events[1].mean())
+
+
+def test_the_interval_with_seeds_is_that_of_a_ratio() -> None:
+    """Against Cochran's variance of a ratio of the users' sums to their counts, written out."""
+    events, difference = RNG(7).integers(1, 9, 40), RNG(8).normal(0.2, 1.0, 40)
+    low, high, _ = over_users_and_seeds(np.stack([difference] * 2), np.zeros((2, 40)), events)
+    mean = np.average(difference, weights=events)
+    variance = 40 / 39 * (events**2 * (difference - mean) ** 2).sum() / events.sum() ** 2
+    half = t.ppf(0.975, 39) * variance**0.5
+    assert (low, high) == pytest.approx((mean - half, mean + half))
+
+
+def test_as_many_events_of_every_user_change_nothing() -> None:
+    scores, others = RNG(9).random((3, 30)), RNG(10).random((2, 30))
+    assert compare(scores, others, np.full(30, 5), RNG(0)) == compare(scores, others, np.ones(30), RNG(0))
 
 
 def test_users_and_seeds_by_hand() -> None:
@@ -122,16 +156,16 @@ def test_users_and_seeds_by_hand() -> None:
     .2 / sqrt(.02) = sqrt(2) the tail is 1 - sqrt(2) / sqrt(2 + 2) on both sides together.
     """
     scores, others = np.array([[0.2, 0.6], [0.4, 0.8]]), np.array([[0.2, 0.4], [0.2, 0.4]])
-    low, high, p = over_users_and_seeds(scores, others)
+    low, high, p = over_users_and_seeds(scores, others, np.full(2, 7))
     assert (low, high) == pytest.approx((0.2 - 4.3027 * 0.02**0.5, 0.2 + 4.3027 * 0.02**0.5), abs=1e-4)
     assert p == pytest.approx(1 - 0.5**0.5)
-    found = compare(scores, others, RNG(0))
+    found = compare(scores, others, np.full(2, 7), RNG(0))
     assert (found.low_with_seeds, found.high_with_seeds, found.p_with_seeds) == (low, high, p)
 
 
 def test_seeds_that_do_not_vary_leave_the_users_t_test() -> None:
     difference = RNG(3).normal(0.1, 1.0, 50)
-    low, high, p = over_users_and_seeds(np.stack([difference] * 3), np.zeros((3, 50)))
+    low, high, p = over_users_and_seeds(np.stack([difference] * 3), np.zeros((3, 50)), np.ones(50))
     wanted = ttest_1samp(difference, 0.0)
     assert p == pytest.approx(wanted.pvalue)
     assert (low, high) == pytest.approx(tuple(wanted.confidence_interval(0.95)))
@@ -139,13 +173,13 @@ def test_seeds_that_do_not_vary_leave_the_users_t_test() -> None:
 
 def test_users_alike_leave_welchs_test_of_the_seeds() -> None:
     one, other = RNG(4).normal(0.3, 0.1, 5), RNG(5).normal(0.2, 0.3, 4)
-    _, _, p = over_users_and_seeds(np.stack([one] * 2, axis=1), np.stack([other] * 2, axis=1))
+    _, _, p = over_users_and_seeds(np.stack([one] * 2, axis=1), np.stack([other] * 2, axis=1), np.ones(2))
     assert p == pytest.approx(ttest_ind(one, other, equal_var=False).pvalue)
 
 
 def test_one_training_says_nothing_of_others() -> None:
     for one, other in (((1, 9), (3, 9)), ((3, 9), (1, 9)), ((3, 1), (3, 1))):
-        assert np.isnan(over_users_and_seeds(RNG(0).random(one), RNG(1).random(other))).all()
+        assert np.isnan(over_users_and_seeds(RNG(0).random(one), RNG(1).random(other), np.ones(one[1]))).all()
 
 
 def test_luck_of_the_seeds_is_seen_with_them_alone() -> None:
@@ -157,7 +191,7 @@ def test_luck_of_the_seeds_is_seen_with_them_alone() -> None:
     for _ in range(400):
         users = generator.normal(0.0, 1.0, 200)
         one, other = (users + generator.normal(0.0, 0.5, (5, 1)) + generator.normal(0.0, 0.3, (5, 200)) for _ in "ab")
-        hits += over_users_and_seeds(one, other)[2] < 0.05
+        hits += over_users_and_seeds(one, other, np.ones(200))[2] < 0.05
         users_hits += ttest_1samp(one.mean(axis=0) - other.mean(axis=0), 0.0).pvalue < 0.05
     assert 8 <= hits <= 32  # a binomial of 400 and .05 is outside with a chance below .005
     assert users_hits > 300

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core.metrics import hit_rate, ndcg
+from lea_core.metrics import ALL, hit_rate, ndcg
 from lea_core.sequences import Sequences
 from lea_core.slices import SHARES, popularity_bands, repeats, slice_rows, slices
 
@@ -68,7 +68,8 @@ def test_the_bands_of_a_slice_add_up_to_all_events() -> None:
     users, positions = log.targets("test")
     counts = np.bincount(log.train().items, minlength=40)
     ranks = rng.integers(1, 41, (3, len(users))).astype(np.float32)
-    rows = slice_rows(slices(log, users, positions, counts, np.arange(20)), ranks, 10)
+    found = slices(log, users, positions, counts, np.arange(20))
+    rows = slice_rows(found, ranks, np.full(ranks.shape, ALL), 10)
     assert {row["slice"] for row in rows} == {"history", "item", "training", "le", "repeat"}
     for name in ("history", "item", "training", "le", "repeat"):
         own = [row for row in rows if row["slice"] == name]

@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {
     "train.epochs": 2,
     "train.history": 4,
     "preprocess.repeats": True,
+    "evaluate.mask_seen": False,
     "tune.trials": 3,
     "tune.space": {
         "train.learning_rate": {"low": 0.0001, "high": 0.03, "log": True},

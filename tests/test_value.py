@@ -143,7 +143,10 @@ def test_the_stage_by_its_parts(project: Path) -> None:
         assert 1.0 <= float(row["effective_sample_size"]) <= len(users)
     assert about["mixture"] == behaviour.mixture
     assert about["logged"]["value"] == pytest.approx(found.rewards.mean())
-    assert about["events"] == {"used": 40, "left_out": 0}
+    walks = [SEQUENCES.user_items(user).tolist() for user in users]
+    never = sum(walk[place] in walk[:place] for walk, place in zip(walks, positions, strict=True))
+    assert about["events"] == {"used": 40, "left_out": 0, "never_taken": never}
+    assert any(f"Of these events {never} are of an item that the user had before" in one for one in about["in_words"])
     assert about["variants"]["two"]["mean_weight"] == pytest.approx(own.mean_weight)
     assert any("0 for 3, 1 for 5" in sentence for sentence in about["in_words"])
     before = [Path("data/value", name).read_bytes() for name in ("value.csv", "behaviour.json")]

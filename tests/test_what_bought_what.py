@@ -7,9 +7,12 @@ import pyarrow as pa
 import pytest
 
 from lea_core.evidence import UserScores, user_scores
+from lea_core.metrics import ALL
 from lea_core.params import Variant
-from lea_core.results import Result, Score
+from lea_core.protocol import Protocol
+from lea_core.results import Result, Score, shown
 from lea_core.tables import RANKS, vectors, write_table
+from lea_core.verdicts import conclude
 from lea_core.what_bought_what import COLUMNS, draw, pairs, rows, section, verdicts
 
 NONE = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none", "ranking": "none", "items": "none"}
@@ -33,11 +36,13 @@ def write_ranks(data: Path, name: str, share: float, apart: float = 0.0) -> Resu
     ranks = [np.where(users < 200 * (share + sign * apart), 1.0, 99.0) for sign in (-1, 1)]
     seeds = [{**columns, "rank": rank, "seed": users * 0 + seed} for seed, rank in enumerate(ranks)]
     table = {name: np.concatenate([part[name] for part in seeds]) for name in seeds[0]}
-    table |= {"split": ["test"] * 400, "event": [""] * 400, "top": vectors(np.zeros((400, 1), np.int32))}
+    table |= {"split": ["test"] * 400, "event": [""] * 400, "candidates": np.full(400, ALL)}
+    table |= {"top": vectors(np.zeros((400, 1), np.int32))}
     schema = {name: table[name] if name == "top" else pa.array(table[name], RANKS[name]) for name in RANKS}
     write_table(data / "evaluations" / name / "ranks.parquet", pa.table(schema), RANKS)
     path = data / "evaluations" / name / "ranks.parquet"
-    return Result(name, VARIANTS[name], path, 200, {"NDCG@10": Score(share, 0.0, [share] * 2)})
+    score = {"NDCG@10": Score(share, 0.0, [share] * 2)}
+    return Result(name, VARIANTS[name], path, Protocol(200, 200, 9, False), score, valid=score)
 
 
 SHARES = {"supervised": 0.2, "snqn": 0.3, "snqn-0": 0.3, "long": 0.25, "shuffled": 0.35, "text": 0.5, "lonely": 0.1}
@@ -80,13 +85,20 @@ def test_rows_and_verdicts(tmp_path: Path, results: list[Result]) -> None:
     assert said["state", "state"].comparison.difference == pytest.approx(0.3)
     assert str(said["method", "snqn"]) == "does not beat its controls (best: snqn-0)"
     assert str(said["reward", "both"]) == "has no control"
-    text = section(found, list(said.values()))
+    words = [one["in_words"] for one in conclude(results, "NDCG@10", [], [], found, list(said.values()))["parts"]]
+    text = section(found, words, "mean over 200 test events")
     assert "| state | text (control) | text | snqn | 0.5000 | +0.2000 | +0.1" in text
     assert "| +0.1441 to +0.2559 |" in text  # .2 -+ 1.972 sqrt(.16 / 199)
-    assert "- state, state: beats its controls (best: text)." in text
+    assert "comparisons. Mean over 200 test events." in text
+    assert (
+        "- state, state: the gain over snqn, +0.5000 (95 % +0.4301 to +0.5699, p 0.000), is shown. It beats its "
+        "controls (best: text): +0.3000 (95 % +0.2359 to +0.3641).\n"
+    ) in text
+    # A gain of a half is shown, and is none of the part's own.
+    assert "is shown. It does not beat its controls (best: snqn-0): +0.0000 (95 % +0.0000 to +0.0000).\n" in text
     draw(found, tmp_path / "parts.png")
     assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
-    assert section([], []) == ""
+    assert section([], [], "") == ""
 
 
 def test_users_are_the_unit(tmp_path: Path) -> None:
@@ -107,6 +119,16 @@ def test_what_the_seeds_may_have_done_beats_nothing(tmp_path: Path) -> None:
 
 def test_one_seed_is_not_judged(results: list[Result]) -> None:
     scores = user_scores(results, "NDCG@10")
-    once = {name: UserScores(own.users, own.scores[:1]) for name, own in scores.items()}
-    assert str(verdicts(once, results, "NDCG@10")[0]) == "is not judged, from one seed (best: text)"
-    assert "| - |" in section(rows(once, results, "NDCG@10"), [])
+    once = {name: UserScores(own.users, own.events, own.scores[:1]) for name, own in scores.items()}
+    judged, found = verdicts(once, results, "NDCG@10"), rows(once, results, "NDCG@10")
+    assert "| - |" in section(found, [], "all")
+    assert conclude(results, "NDCG@10", [], [], found, judged)["parts"][0]["in_words"] == (
+        "state, state: the gain over snqn is +0.5000; from one seed it is not judged. It is not judged, from one seed "
+        "(best: text): +0.3000."
+    )
+
+
+def test_a_difference_is_shown_by_its_interval_and_its_p_together() -> None:
+    rows = [(0.01, 0.03, 0.04), (0.01, 0.03, 0.05), (-0.01, 0.03, 0.01), (-0.03, -0.01, 0.01), ("", "", 0.01)]
+    names = ("low_with_seeds", "high_with_seeds", "p_holm")
+    assert [shown(dict(zip(names, row, strict=True))) for row in rows] == [True, False, False, True, None]

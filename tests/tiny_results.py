@@ -49,10 +49,22 @@ RANKED = {
 }
 
 
+HOW = {"items": 60, "mask_seen": True}
+
+
+def counted(events: int) -> dict[str, object]:
+    """What metrics.json counts of test events of as many users; two are of items that their users had before."""
+    return {
+        "events": {"valid": 1, "test": events},
+        "users": {"valid": 1, "test": events},
+        "misses": {"test": {"repeated": 2, "no_candidate": 1, "few": {"10": 0}}},
+    }
+
+
 def write_evaluation(folder: Path, ndcg: list[float], hit_rate: list[float], ranks: list[float]) -> None:
     test = {"HR@10": score(hit_rate), "NDCG@10": score(ndcg)}
     folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text(json.dumps({"events": {"test": 7}, "test": test, "valid": test}))
+    (folder / "metrics.json").write_text(json.dumps({**HOW, **counted(7), "test": test, "valid": test}))
     users, positions = LOG.targets("test")
     count = len(ranks) // len(users)
     columns = {
@@ -63,6 +75,7 @@ def write_evaluation(folder: Path, ndcg: list[float], hit_rate: list[float], ran
         "event": [""] * len(ranks),
         "item": np.tile(LOG.items[LOG.offsets[users] + positions], count).astype(np.int32),
         "rank": np.array(ranks, dtype=np.float32),
+        "candidates": np.full(len(ranks), 50, dtype=np.int32),
         "top": vectors(np.tile(np.arange(20, dtype=np.int32) % 9, (len(ranks), 1))),
     }
     write_table(folder / "ranks.parquet", pa.table(columns), RANKS)

@@ -11,8 +11,8 @@ import numpy as np
 def ranks(scores: np.ndarray, targets: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
     """1-based mean rank of each row's target among the candidates, 1 + #higher + #(equal others) / 2: (B,) float32.
 
-    scores: (B, I), higher is better. targets: (B,). seen: (B, I) bool, items to leave out; a seen target stays.
-    Raises `ValueError` where a score is NaN.
+    scores: (B, I), higher is better. targets: (B,). seen: (B, I) bool, items that are no candidates; the rank of a seen
+    target is infinite. Raises `ValueError` where a score is NaN.
     """
     if np.isnan(scores).any():
         raise ValueError("the scores hold NaN")
@@ -21,7 +21,8 @@ def ranks(scores: np.ndarray, targets: np.ndarray, seen: np.ndarray | None = Non
     others = np.ones(scores.shape, dtype=bool) if seen is None else ~seen
     others[rows, targets] = False
     higher, equal = (scores > own) & others, (scores == own) & others
-    return (1.0 + higher.sum(axis=1) + equal.sum(axis=1) / 2.0).astype(np.float32)
+    found = (1.0 + higher.sum(axis=1) + equal.sum(axis=1) / 2.0).astype(np.float32)
+    return found if seen is None else np.where(seen[rows, targets], np.float32(np.inf), found)
 
 
 def at_cutoff(found: np.ndarray, cutoff: int) -> dict[str, float]:

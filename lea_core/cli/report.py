@@ -1,6 +1,6 @@
 """`lea report`: the report's table on the screen.
 
-In: data/report/table.csv, data/le_quality/summary.json. Out: tables on stdout.
+In: data/report/table.csv and protocol.json, data/le_quality/summary.json. Out: tables on stdout.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REPORT = Path("data/report")
 
 def report() -> None:
     """Print the report's table: every variant against its supervised twin, and the LE by itself."""
-    from lea_core.report import event_types, le_table
+    from lea_core.report import LE_NOTE, event_types, le_table
 
     path = REPORT / "table.csv"
     try:
@@ -33,15 +33,17 @@ def report() -> None:
         [row["variant"], row["le"], *_scores(row, row["value"], others), _seconds(row["train_seconds"])] for row in rows
     ]
     print_table("Test split", ["variant", "LE", headline, "change", *others, "train"], cells, left=2)
+    say(read_json(REPORT / "protocol.json")["in_words"])
     for event in event_types(rows[0]):
         of_type = [event_types(row)[event] for row in rows]
         cells = [
             [row["variant"], row["le"], *_scores(own, own[headline], others)]
             for row, own in zip(rows, of_type, strict=True)
         ]
-        title = f"Test split, {event or 'no event type'}: {of_type[0]['events']} events"
+        title = f"Test split, {event or 'no event type'}: {of_type[0]['events']} events, else as above"
         print_table(title, ["variant", "LE", headline, "change", *others], cells, left=2)
     print_table(*le_table(read_json(Path("data/le_quality/summary.json"))), left=1)
+    say(LE_NOTE)
     say(f"Change: {headline} against the supervised twin. More: {REPORT}/report.md and chart.png")
 
 

@@ -3,9 +3,9 @@
 In: all users' sequences, the supervision of the training events and a variant's parameters. Out: for a seed, the policy
 that was best on the validation events, and the curve of its training.
 
-Every `evaluate_every` epochs the policy ranks all items for the validation events (seen items left out where users
-never repeat them); NDCG@10 selects the checkpoint and stops the training. The checkpoint of SAC and SA2C is one from
-after their warm-up, for during it they are SQN and SNQN. The same seed gives the same bytes.
+Every `evaluate_every` epochs the policy ranks all items for the validation events (seen items left out by
+`evaluate.mask_seen`, as in the evaluation); NDCG@10 selects the checkpoint and stops the training. The checkpoint of
+SAC and SA2C is one from after their warm-up, for during it they are SQN and SNQN. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from lea_core.learners.sac import Sac
 from lea_core.learners.snqn import Snqn
 from lea_core.learners.sqn import Sqn
 from lea_core.learners.supervised import Supervised
-from lea_core.metrics import metrics
 from lea_core.params import ActorParams, NegativeParams, Params, QParams, SupervisedParams, TrainParams, Variant
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.progress import bar
@@ -97,7 +96,7 @@ def _train_seed(
             progress.update()
             if epoch % train.evaluate_every and epoch < train.epochs:
                 continue
-            scores = validate(policy, sequences, not params.preprocess.repeats)
+            scores = validate(policy, sequences, params.evaluate.mask_seen)
             means = {key: math.fsum(row[key] for row in losses) / len(losses) for key in losses[0]}
             curve.append({"seed": seed, "epoch": epoch, **means, **scores})
             progress.set_postfix(loss=f"{means['loss']:.3f}", valid=f"{scores[SELECTION]:.4f}", refresh=False)
@@ -167,8 +166,8 @@ def validate(policy: PolicyNetwork, sequences: Sequences, mask_seen: bool) -> di
     """HR@10 and NDCG@10 of the validation events."""
     users, positions = sequences.targets("valid")
     history = policy.config.history
-    ranks = rank_events(policy.scores, sequences, users, positions, history, mask_seen, EVALUATION_BATCH)
-    scores = metrics(ranks, [10])
+    ranked = rank_events(policy.scores, sequences, users, positions, history, mask_seen, EVALUATION_BATCH)
+    scores = ranked.metrics([10])
     return {key: scores[key] for key in ("HR@10", SELECTION)}
 
 

@@ -17,7 +17,7 @@ from lea_core.params import read_yaml
 from lea_core.progress import duration
 
 COLUMNS = ("stage", "seconds", "peak_mb", "tokens")
-READS_LLM = ("tokenize_items", "finetune_le", "annotate", "augment", "measure_le")
+READS_LLM = ("tokenize_items", "finetune_le", "annotate", "augment", "measure_le", "evaluate_le")
 
 
 def cost_rows(pipeline: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 
 from lea_core.page.html import grid, missing, section, signed
 from lea_core.page.source import Source, read_test_ranks
-from lea_core.params import Variant
 from lea_core.sequences import Sequences, read_sequences
 from lea_core.tables import ACTIONS, ITEMS, REWARDS, USERS, Schema, read_table, to_numpy
 
@@ -29,24 +28,10 @@ RULES = (
 )
 
 
-def choose(source: Source, variants: Mapping[str, Variant]) -> tuple[str, str] | None:
-    """The variant with the most of the LE's parts' promise, by validation, and its supervised twin; None without."""
-    scores = {}
-    for name, variant in variants.items():
-        metrics = source.json(f"evaluations/{name}/metrics.json")
-        if metrics and variant.uses_le and not variant.is_control:
-            scores[name] = metrics["valid"][source.metric]["mean"]
-    for best in sorted(scores, key=lambda name: (-scores[name], name)):
-        for name, other in variants.items():
-            if other.backbone == variants[best].backbone and other.method == "supervised" and not other.uses_le:
-                return best, name
-    return None
-
-
-def examples(source: Source, variants: Mapping[str, Variant]) -> dict[str, Any]:
+def examples(source: Source) -> dict[str, Any]:
     """What examples.json holds: `variants` by role, `seed` and `users`; without users the reason, `why`."""
-    chosen = choose(source, variants)
-    if chosen is None:
+    chosen = source.verdicts["lea"], source.verdicts["twin"]
+    if None in chosen:
         return {"users": [], "why": "no variant uses the LE and has a supervised twin with the same backbone."}
     tables = {}
     for role, name in zip(("lea", "twin"), chosen, strict=True):
@@ -63,7 +48,7 @@ def examples(source: Source, variants: Mapping[str, Variant]) -> dict[str, Any]:
         row = {key: tables["lea"][key][event].as_py() for key in ("user", "position", "item")}
         lists = {
             role: {
-                "rank": float(ranks[role][event]),
+                "rank": float(ranks[role][event]) if np.isfinite(ranks[role][event]) else None,
                 "top": [looked_up.recommended(item, row) for item in tops[role][event].tolist() if item >= 0],
             }
             for role in ("lea", "twin")
@@ -148,7 +133,7 @@ def examples_section(found: Mapping[str, Any]) -> str:
         older = user["events"] - len(user["history"])
         columns = [_list("Newest events, the last one last" + (f" ({older} older)" if older else ""), user["history"])]
         columns += [
-            _list(f"{names[role]}: next item at rank {user[role]['rank']:g}", user[role]["top"])
+            _list(f"{names[role]}: next item {_place(user[role]['rank'])}", user[role]["top"])
             for role in ("twin", "lea")
         ]
         cards.append(
@@ -162,6 +147,10 @@ def examples_section(found: Mapping[str, Any]) -> str:
         "of that item: in the history when it was taken, in the lists when the LE last proposed it."
     )
     return section("examples", title, grid(cards, "cards"), lead)
+
+
+def _place(rank: float | None) -> str:
+    return "not ranked: had before" if rank is None else f"at rank {rank:g}"
 
 
 def _list(title: str, items: list[dict[str, Any]]) -> str:

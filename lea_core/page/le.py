@@ -12,6 +12,7 @@ from lea_core.page import charts
 from lea_core.page.charts import Line, Row, minus
 from lea_core.page.html import figure, grid, missing, paragraph, section, table
 from lea_core.page.source import Source, number, read_csv
+from lea_core.report import LE_NOTE
 from lea_core.tables import ACTIONS, REWARDS, read_table, to_numpy
 
 BINS = 48
@@ -64,8 +65,7 @@ def _states(source: Source) -> str:
         for row in entries
         if (value := number(row, "ndcg10")) is not None and not str(row["method"]).endswith("_unmasked")
     ]
-    note = "Items of the history are left out, but for the LE and its twins, which know how often users repeat one."
-    return _bars("State: NDCG@10 of the next item (test)", found, note) if found else ""
+    return _bars("State: NDCG@10 of the next item (test)", found, LE_NOTE) if found else ""
 
 
 def _rewards(source: Source) -> str:

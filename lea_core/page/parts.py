@@ -1,6 +1,6 @@
 """The section on what bought what: each part of the LE beside its controls, with a verdict in words.
 
-In: parts.csv. Out: the section, or the line that says why it is not there.
+In: parts.csv, verdicts.json. Out: the section, or the line that says why it is not there.
 """
 
 from __future__ import annotations
@@ -56,10 +56,12 @@ def parts(source: Source) -> str:
             if rows
             else ""
         )
-        figures.append(figure(part.capitalize(), paragraph(verdict(part, own, source.metric)) + drawn, numbers))
+        said = [one["in_words"] for one in source.verdicts["parts"] if one["part"] == part]
+        words = "".join(map(paragraph, said or [f"No variant uses the LE's {part}: nothing to judge."]))
+        figures.append(figure(part.capitalize(), words + drawn, numbers))
     lead = (
         "A part of the LE earns its price when it beats what costs nothing in its place: the controls. Lines are 95 % "
-        "intervals over users and seeds."
+        f"intervals over users and seeds. {source.measured}"
     )
     return section("parts", title, legend({"le", "control"}) + grid(figures), lead)
 
@@ -76,34 +78,3 @@ def _label(row: dict[str, Value], rows: list[dict[str, Value]]) -> str:
 
 def _is_control(row: dict[str, Value]) -> bool:
     return str(row["control"]).lower() in ("true", "1", "1.0")
-
-
-def verdict(part: str, rows: list[dict[str, Value]], metric: str) -> str:
-    """What the rows of a part of parts.csv show, in plain words; no more than their intervals and p-values allow."""
-    le = [row for row in rows if not _is_control(row) and number(row, "difference") is not None]
-    controls = [row for row in rows if _is_control(row) and number(row, "difference") is not None]
-    if not le:
-        return f"No variant uses the LE's {part}: nothing to judge."
-    best = max(le, key=lambda row: number(row, "difference") or 0.0)
-    gain, low, high = (number(best, key) for key in ("difference", *WITH_SEEDS))
-    p = number(best, "p_holm")
-    if gain is None or low is None or high is None:
-        return f"The LE's {part} changed {metric} by {signed(gain or 0.0)}; without an interval that shows nothing."
-    size = f"{signed(gain)} {metric} (95 % {signed(low)} to {signed(high)})"
-    sure = p is None or p < 0.05
-    what = "a critic without the LE" if part == "method" else f"the LE's {part}"
-    if high < 0 and sure:
-        words = f"{what[0].upper()}{what[1:]} costs: {size}."
-    elif low > 0 and sure:
-        words = f"{what[0].upper()}{what[1:]} bought {size}."
-    else:
-        words = f"Not shown that {what} buys anything: {size}."
-    if not controls:
-        return words if part == "method" else words + " It has no control."
-    rival = max(controls, key=lambda row: number(row, "difference") or 0.0)
-    other = number(rival, "difference") or 0.0
-    name = _source(rival)
-    if other >= gain:
-        return f"{words} The control {name} does as well or better ({signed(other)})."
-    within = "; that is within the interval, so the gain is not shown to be the LE's own" if other >= low else ""
-    return f"{words} The best control, {name}, has {signed(other)}{within}."

@@ -10,6 +10,7 @@ from lea_core.page import charts
 from lea_core.page.charts import Row
 from lea_core.page.html import figure, grid, legend, p_value, paragraph, section, signed, table
 from lea_core.page.source import WITH_SEEDS, Source, Value, interval, number
+from lea_core.results import SHOWN
 
 
 def headline(source: Source) -> str:
@@ -34,8 +35,8 @@ def headline(source: Source) -> str:
         legend(set(source.kinds.values()))
         + charts.responsive(lambda width: charts.rows(rows, width, title, axis=source.metric)),
         numbers,
-        f"{seeds_note}lines are 95 % intervals over users of the mean over seeds. Two that overlap can still differ: "
-        "the same users are ranked by both, and the differences beside it are of pairs.",
+        f"{source.measured} {seeds_note}lines are 95 % intervals over users of the mean over seeds. Two that overlap "
+        "can still differ: the same users are ranked by both, and the differences beside it are of pairs.",
     )
     body = [whole, f"<div>{_twins(source)}{_beside_baseline(source)}</div>"]
     return section("headline", "Who ranks the next item best", grid(body))
@@ -87,8 +88,8 @@ def _differences(source: Source, entries: list[dict[str, Value]], reference: str
             lambda width: charts.rows(rows, width, title, filled=False, axis=f"difference of {source.metric}")
         ),
         numbers,
-        "95 % intervals of the paired difference over users and seeds; p of a randomisation test over users after "
-        "Holm's correction for the number of comparisons. An interval that crosses zero shows no difference.",
+        f"{source.measured} 95 % intervals of the paired difference over users and seeds; p of a randomisation test "
+        f"over users after Holm's correction for the number of comparisons. A difference is {SHOWN}.",
     )
 
 
@@ -122,7 +123,8 @@ def results_table(source: Source) -> str:
         header, cells, words=range(len(header) - 4, len(header) - 1), kind="sortable full", hidden=hidden, kinds=kinds
     )
     note = paragraph("A wider screen shows more columns; table.csv has all.", "note narrow")
-    lead = f"± is the standard deviation over seeds, change that of {source.metric} against the supervised twin."
+    lead = f"{source.measured} ± is the standard deviation over seeds, change that of {source.metric} against the "
+    lead += "supervised twin."
     return section("table", "All results", legend(set(kinds)) + body + note + _lists(source), lead)
 
 
@@ -141,9 +143,9 @@ def _lists(source: Source) -> str:
     return figure(
         f"What the first {cutoff:.0f} items of the lists are made of",
         table(["", *names], cells, kind="sortable full", hidden=[3, 4], kinds=kinds),
-        note="Coverage: share of the catalogue that anybody is shown. Gini: how unequally, 0 all items alike. Novelty: "
-        f"mean of {charts.MINUS}log2 of an item's popularity. Popularity: mean training count. Distance: of the texts "
-        "within a list.",
+        note="One list for each test event. Coverage: share of the catalogue that anybody is shown. Gini: how "
+        f"unequally, 0 all items alike. Novelty: mean of {charts.MINUS}log2 of an item's popularity. Popularity: mean "
+        "training count. Distance: of the texts within a list.",
     )
 
 

@@ -1,11 +1,10 @@
 """The sections that take the variants apart: by slice of the test events, and by epoch of their training.
 
-In: slices.csv, curves.csv. Out: a section each, or the line that says why it is not there.
+In: slices.csv, curves.csv, verdicts.json. Out: a section each, or the line that says why it is not there.
 """
 
 from __future__ import annotations
 
-from lea_core.convergence import WARMED_UP, cautions
 from lea_core.page import charts
 from lea_core.page.charts import Line
 from lea_core.page.html import figure, grid, heat, missing, paragraph, section
@@ -35,8 +34,11 @@ def slices(source: Source) -> str:
         body = heat(["", *bands], cells, source.kinds, source.reference, small)
         figures.append(figure(TITLES.get(name, name.replace("_", " ").capitalize()), body, note=f"Events: {counts}."))
     against = source.reference or "the mean of a column"
-    lead = f"{source.metric} by slice of the test events. Green is better than {against} there, red worse; all of the "
-    lead += f"colour at 30 %, none of it where a band has fewer than {FEW} events."
+    lead = (
+        f"{source.metric} by slice of the test events. {source.measured} Of a band, over its events. Green is better "
+        f"than {against} there, red worse; all of the colour at 30 %, none of it where a band has fewer than {FEW} "
+        "events."
+    )
     return section("slices", title, grid(figures) + paragraph(" ".join(alone), "note"), lead)
 
 
@@ -54,16 +56,13 @@ def curves(source: Source) -> str:
     values = [number(row, metric) or 0.0 for row in entries]
     last = max(number(row, "epoch") or 0.0 for row in entries)
     panels = []
-    scores: dict[str, dict[int, list[float]]] = {}
     for name in dict.fromkeys(str(row["line"]) for row in entries):
         own = [row for row in entries if row["line"] == name]
         kind = source.kinds.get(name, "plain")
         drawn: list[Line] = []
-        scores[name] = {}
         for seed in dict.fromkeys(row["seed"] for row in own):
             points = [(number(r, "epoch") or 0.0, number(r, metric) or 0.0) for r in own if r["seed"] == seed]
             drawn.append(Line(points, kind=kind))
-            scores[name][int(seed or 0)] = [score for _, score in points]
         best = max(number(row, metric) or 0.0 for row in own)
 
         def draw(width: float, drawn: list[Line] = drawn, name: str = name) -> str:
@@ -73,15 +72,5 @@ def curves(source: Source) -> str:
 
         panels.append(figure(f"{name}, best {best:.4f}", charts.responsive(draw, 256, 168)))
     lead = f"Validation {metric} by epoch, a line for each seed; all panels have the same axes."
-    notes = "".join(paragraph(words, "note") for words in cautions(scores, _kept(source, metric)))
+    notes = "".join(paragraph(words, "note") for words in source.verdicts["cautions"])
     return section("curves", title, notes + grid(panels, "many"), lead)
-
-
-def _kept(source: Source, metric: str) -> dict[str, list[float]]:
-    """The validation scores of the kept policies, seed by seed, of the variants whose method has a warm-up."""
-    found = {}
-    for row in source.table:
-        metrics = source.json(f"evaluations/{row['variant']}/metrics.json") if row.get("method") in WARMED_UP else None
-        if metrics and metric in metrics["valid"]:
-            found[str(row["variant"])] = metrics["valid"][metric]["seeds"]
-    return found

@@ -1,7 +1,8 @@
 """What the page reads: the report's files, and the few of data/ that the report has not.
 
-In: a report folder and data/. Out: rows of CSV files with numbers where they are numbers, None for a file that is not
-there (its section is left out); what kind of thing a variant is; the interval of a metric over users.
+In: a report folder and data/. Out: what the report concludes and how it measured; rows of CSV files with numbers where
+they are numbers, None for a file that is not there (its section is left out); what kind of thing a variant is; the
+interval of a metric over users.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ import pyarrow.compute as pc
 
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError
-from lea_core.metrics import hit_rate, mrr, ndcg
+from lea_core.metrics import by_name
 from lea_core.tables import RANKS, read_table, to_numpy
 
 Value = str | float | None
 WITH_SEEDS = ("low_with_seeds", "high_with_seeds")  # of a difference: its 95 % interval over users and seeds
-METRICS = {"HR": hit_rate, "NDCG": ndcg, "MRR": mrr}
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,17 @@ class Source:
         if not found:
             raise LeaError(f"{self.folder / 'table.csv'}: not found or empty: run `dvc repro`")
         return found
+
+    @cached_property
+    def verdicts(self) -> dict[str, Any]:
+        """verdicts.json, what the report concludes. Raises `LeaError` where it is not there."""
+        return read_json(self.folder / "verdicts.json")
+
+    @cached_property
+    def measured(self) -> str:
+        """How the numbers were measured, for the note of a table. Raises `LeaError` where protocol.json is absent."""
+        short = str(read_json(self.folder / "protocol.json")["short"])
+        return f"{short[0].upper()}{short[1:]}."
 
     @cached_property
     def kinds(self) -> dict[str, str]:
@@ -93,7 +104,7 @@ def kind_of(row: dict[str, Value]) -> str:
     """Which of KINDS a row of table.csv is."""
     kind = str(row.get("kind") or "variant")
     if kind in ("baseline", "control"):
-        return "le" if row["variant"] == "le" else kind
+        return "le" if row.get("le") == "LLM" else kind
     return "plain" if row.get("le") in ("none", None, "") else "le"
 
 
@@ -112,8 +123,7 @@ def interval(path: Path, metric: str) -> tuple[float, float] | None:
     if not path.exists():
         return None
     columns = read_test_ranks(path)
-    name, _, cutoff = metric.partition("@")
-    scores = METRICS[name](to_numpy(columns, "rank"), int(cutoff))
+    scores = by_name(metric, to_numpy(columns, "rank"), to_numpy(columns, "candidates"))
     _, user = np.unique(to_numpy(columns, "user"), return_inverse=True)
     seeds = len(np.unique(to_numpy(columns, "seed")))
     total, count = np.bincount(user, scores) / seeds, np.bincount(user) / seeds

@@ -71,5 +71,5 @@ class PreprocessParams(Section):
     k_core: CountOrZero  # drop users and items with fewer events, repeatedly, until none is left to drop
     duplicates: Literal["error", "drop", "keep"]  # rows equal in user, item, timestamp and event
     short_users: Literal["error", "train", "drop"]  # users with fewer events than the split needs
-    repeats: bool  # can a user take the same item again? false: the LE and the learners' validation rank unseen items
+    repeats: bool  # can a user take the same item again? false: the LE proposes new items alone
     split: SplitParams

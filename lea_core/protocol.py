@@ -1,0 +1,107 @@
+"""How the numbers of an evaluation were measured, and the sentence that says it beside every table of them.
+
+In: metrics.json of an evaluation. Out: a `Protocol`; `Misses`, the events that no scores can make a hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lea_core.errors import warn
+
+
+@dataclass(frozen=True)
+class Misses:
+    """How many events of a split are misses whatever the scores, because items of the history are left out.
+
+    repeated: the user had the item before. no_candidate: of those, by users who had every item. few: by cutoff, the
+    others that have no more candidates than it: each of these would be a hit whatever the scores.
+    """
+
+    repeated: int
+    no_candidate: int
+    few: Mapping[str, int]
+
+    def in_words(self, events: int) -> str:
+        """Of `events` in all, how many and why; empty where there are none."""
+        said = []
+        if self.repeated:
+            whole = f" ({self.no_candidate:,} by users who had every item)" if self.no_candidate else ""
+            said.append(f"{self.repeated:,} are of an item that the user had before{whole}")
+        said += [
+            f"{count:,} have no more than {cutoff} items left to rank (misses at {cutoff})"
+            for cutoff, count in self.few.items()
+            if count
+        ]
+        if not said:
+            return ""
+        reason = "as items of the history are left out"
+        return f"Counted as misses, {reason}: of the {events:,} events {' and '.join(said)}."
+
+
+NO_MISSES = Misses(0, 0, {})
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a mean is over: test events and the users whose they are; and what was ranked.
+
+    items: size of the catalogue; None where that was not kept.  mask_seen: whether the items of each event's history
+    were left out.
+    """
+
+    events: int
+    users: int
+    items: int | None
+    mask_seen: bool
+    misses: Misses = NO_MISSES
+
+    @property
+    def short(self) -> str:
+        """The unit, the candidates and the rule for ties, for the title of a table."""
+        seen = "those of the user's history left out" if self.mask_seen else "those of the user's history too"
+        items = "all items" if self.items is None else f"all {self.items:,} items"
+        return (
+            f"mean over {self.events:,} test events of {self.users:,} users, {items} ranked, {seen}, equal scores at "
+            "their mean rank"
+        )
+
+    @property
+    def in_words(self) -> str:
+        """The same as a sentence, and what is counted as a miss."""
+        return f"{self.short[0].upper()}{self.short[1:]}. {self.misses.in_words(self.events)}".rstrip()
+
+
+def read_protocol(part: Mapping[str, Any], items: int, mask_seen: bool) -> Protocol:
+    """Of the test events in a part of metrics.json, the whole or one type of events. Raises `KeyError`, `TypeError`."""
+    misses = Misses(**part["misses"]["test"])
+    return Protocol(part["events"]["test"], part["users"]["test"], items, mask_seen, misses)
+
+
+def warn_of(name: str, metrics: Mapping[str, Any]) -> None:
+    """Warn of test events that are misses whatever the scores, and of cutoffs at which all items are hits.
+
+    metrics: metrics.json of `name`.
+    """
+    items, misses = metrics["items"], metrics["misses"]["test"]
+    if said := Misses(**misses).in_words(metrics["events"]["test"]):
+        warn(f"{name}: {said}")
+    if certain := [cutoff for cutoff in misses["few"] if int(cutoff) >= items]:
+        warn(f"{name}: evaluate.cutoffs has {', '.join(certain)}, but there are only {items} items: give smaller ones")
+
+
+def mixed(repeats: bool, mask_seen: bool) -> str:
+    """Why what the data allow and what is ranked differ (`preprocess.repeats`, `evaluate.mask_seen`); else nothing."""
+    if repeats and mask_seen:
+        return (
+            "Users may take an item again (preprocess.repeats), but only new items are to be recommended "
+            "(evaluate.mask_seen)."
+        )
+    if not repeats and not mask_seen:
+        return (
+            "Users do not take an item again (preprocess.repeats), but nothing keeps a policy from recommending one "
+            "(evaluate.mask_seen)."
+        )
+    return ""
