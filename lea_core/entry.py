@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lea_core.cores import limit_threads
 from lea_core.costs import recorded
 from lea_core.errors import DISK_FULL, LeaError
 
@@ -22,6 +23,7 @@ def no_arguments(argv: list[str]) -> None:
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Call `main(argv)`, note its cost; turn a user's mistake, a full disk or Ctrl-C into one line and status 1."""
+    limit_threads()
     try:
         with recorded():
             main(sys.argv[1:])
