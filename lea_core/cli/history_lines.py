@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lea_core.errors import LeaError
+from lea_core.errors import LeaError, show_causes
 from lea_core.policy.histories import HISTORY, USER, item_id
 
 LONGEST = 2**24  # bytes of a line: some 400,000 ids of 40 letters
@@ -113,6 +113,7 @@ def lines(stream: BinaryIO, size: int, refuse: Refuse) -> Iterator[Batch]:
             batch.add(name, *parse(raw))
             weight += len(raw)
         except LeaError as error:
+            show_causes(error)
             refuse(name, str(error))
         if len(batch.names) >= size or weight >= BATCH_BYTES:
             yield batch
@@ -173,6 +174,7 @@ def rows(name: str, file: pq.ParquetFile, size: int, refuse: Refuse) -> Iterator
                         raise LeaError("the history is null: give an empty list where there is none")
                     batch.add(f"row {number}", ids(history), user)
                 except LeaError as error:
+                    show_causes(error)
                     refuse(f"row {number}", str(error))
                 number += 1
             if batch.names:
