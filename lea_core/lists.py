@@ -61,7 +61,8 @@ def best_first(scores: Tensor, count: int) -> Tensor:
     if values.shape[1] > count:
         last = values[:, count - 1, None]  # (B, 1)
         split = (last[:, 0] == values[:, count]).nonzero()[:, 0]  # equals within and beyond the list
-        for rows in split.split(max(1, SCORES // scores.shape[1])):
+        for part in batches(len(split), max(1, SCORES // scores.shape[1])):
+            rows = split[part]
             equal = scores[rows] == last[rows]
             listed = values[rows, :count] == last[rows]  # as many of them as fit: the lower ones
             equal &= equal.cumsum(dim=1, dtype=torch.int32) <= listed.sum(dim=1, keepdim=True)
