@@ -9,7 +9,6 @@ layers (its seconds of compiling are beside it); neither is used by the pipeline
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from lea_core import environment, llm, params
+from lea_core.cores import usable_cores
 from lea_core.environment import Environment
 from lea_core.llm_pass import Passed
 from lea_core.packing import Packed, fitted_packs, packs
@@ -97,7 +97,7 @@ def variants(folder: str) -> dict[str, dict[str, float]]:
         for name, runs in found.items()
     }
     result["compiled"]["compile_seconds"] = compiling
-    threads = os.cpu_count() or 1
+    threads = usable_cores()
     torch.set_num_threads(threads)
     rates = [run(*chosen["adapter in the LLM's format (the default)"])[0] for _ in range(ROUNDS)]
     result[f"the default with {threads} threads"] = {"tokens_per_s": max(rates)}

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lea_core.errors import LeaError
+from lea_core.lists import best_first
 from lea_core.sequences import Sequences, batches, count_repeats, histories, learning_steps, seen_pairs
 
 Scorer = Callable[[np.ndarray], Tensor]
@@ -124,7 +125,8 @@ def of_users(train: Sequences, users: np.ndarray) -> Sequences:
 def nearest_by_users(train: Sequences, shrinkage: float, neighbours: int) -> tuple[Tensor, Tensor]:
     """For every item its most similar other items and their similarity, strongest first: int64 and float32, (I, K).
 
-    K = min(neighbours, I - 1). Where fewer items are similar at all, the rest of the row has similarity zero.
+    K = min(neighbours, I - 1). Where fewer items are similar at all, the rest of the row has similarity zero. Of equals
+    the lower item comes first (lists.py).
     """
     size, kept = train.num_items, min(neighbours, train.num_items - 1)
     user, item = distinct_events(train)
@@ -141,8 +143,9 @@ def nearest_by_users(train: Sequences, shrinkage: float, neighbours: int) -> tup
         together[own - rows.start, own] = 0.0
         norm = np.sqrt(takers[rows, None] * takers) + shrinkage
         alike = np.divide(together, norm, out=np.zeros_like(together), where=norm > 0)
-        best = torch.from_numpy(alike).topk(kept, dim=1)
-        index[rows], similarity[rows] = best.indices, best.values.float()
+        scores = torch.from_numpy(alike)
+        best = best_first(scores, kept)
+        index[rows], similarity[rows] = best, scores.gather(1, best).float()
     return index, similarity
 
 
@@ -193,8 +196,8 @@ def propose(
     """The `count` unseen items that a scorer puts first after the events 0..position, best first: (N, A) int64.
 
     users, positions: (N,), positions in `train`. The items of the history are left out, with `skip_next` the next one
-    too, as among the LE's proposals. Equal scores come in no particular order. Raises `LeaError` where too few items
-    are left.
+    too, as among the LE's proposals. Of equal scores the lower item comes first (lists.py). Raises `LeaError` where
+    too few items are left.
     """
     proposed = np.empty((len(users), count), dtype=np.int64)
     for part in batches(len(users), batch):
@@ -219,7 +222,8 @@ def best_items(
     if skip_next:
         followed = np.flatnonzero(events + 1 < train.offsets[users + 1])
         scores[torch.from_numpy(followed), torch.from_numpy(train.items[events[followed] + 1])] = -torch.inf
-    best = scores.topk(min(count, train.num_items), dim=1)
-    if count > train.num_items or bool(best.values.isneginf().any()):
+    best = best_first(scores, min(count, train.num_items))
+    values = scores.gather(1, best)
+    if count > train.num_items or bool(values.isneginf().any()):
         raise LeaError(f"{count} proposals: fewer of the {train.num_items} items are unseen: ask for fewer")
-    return best.indices.numpy(), best.values.numpy()
+    return best.numpy(), values.numpy()

@@ -18,6 +18,7 @@ import torch
 
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
+from lea_core.lists import best_first
 from lea_core.metrics import ranks
 from lea_core.packing import acting_events, packs
 from lea_core.sequences import SPLITS, Sequences, windows
@@ -94,7 +95,7 @@ def inspect(environment: Environment, sequences: Sequences, user: int, position:
     state = heads.state(*heads.inputs(environment.recent(sequences, events), hidden[packed.events == event]))  # (1, S)
     ranking = environment.heads.rank_all(state, sequences, events)[0]  # (I,)
 
-    top = ranking.topk(min(actions, sequences.num_items)).indices  # (A,)
+    top = best_first(ranking[None], min(actions, sequences.num_items))[0]  # (A,)
     (packed,) = packs(sequences, [window], window.length + len(top), len(top), chosen)
     judged = environment.judge(sequences, packed, top.cpu().numpy()[None])
 

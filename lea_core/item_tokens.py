@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from lea_core.artifacts import read_tensors
-from lea_core.errors import LeaError, warn
+from lea_core.errors import LeaError, show_causes, warn
 from lea_core.llm import LanguageModel, fingerprint
 from lea_core.progress import announce, bar
 from lea_core.text_cache import TextCache
@@ -149,7 +149,8 @@ def read_statistics(file: Path, llm_width: int, content_width: int) -> Statistic
     mend = "name the statistics.safetensors of a run with this LLM and layer in tokenize_items.statistics, or set it to"
     try:
         arrays = read_tensors(file)
-    except LeaError:
+    except LeaError as error:
+        show_causes(error)
         arrays = {}
     if arrays.keys() != {field.name for field in fields(Statistics)} or arrays["map"].ndim != 2:
         raise LeaError(f"{file}: holds no statistics of item texts: {mend} null")

@@ -52,15 +52,21 @@ def best_items(scores: Tensor, owner: Tensor, items: Tensor, count: int) -> Tens
 
 def best_first(scores: Tensor, count: int) -> Tensor:
     """(B, I) scores -> (B, count), count <= I, items by the tie rule. `topk` alone takes any of equal items."""
+    import torch
+
     values, items = scores.topk(min(count + 1, scores.shape[1]), dim=1)
     items = items[:, :count]
     if values.shape[1] > count:
-        split = (values[:, count - 1] == values[:, count]).nonzero()[:, 0]  # equals within and beyond the list
-        equal = scores[split] == values[split, count - 1, None]
-        above = scores[split] > values[split, count - 1, None]
-        room = count - above.sum(dim=1, keepdim=True)
-        taken = above | (equal & (equal.cumsum(dim=1) <= room))
-        items[split] = taken.nonzero()[:, 1].view(len(split), count)
+        last = values[:, count - 1, None]  # (B, 1)
+        split = (last[:, 0] == values[:, count]).nonzero()[:, 0]  # equals within and beyond the list
+        for part in batches(len(split), max(1, SCORES // scores.shape[1])):
+            rows = split[part]
+            equal = scores[rows] == last[rows]
+            listed = values[rows, :count] == last[rows]  # as many of them as fit: the lower ones
+            equal &= equal.cumsum(dim=1, dtype=torch.int32) <= listed.sum(dim=1, keepdim=True)
+            own = items[rows]
+            own[listed] = equal.nonzero()[:, 1]
+            items[rows] = own
     items = items.sort(dim=1).values
     order = scores.gather(1, items).sort(dim=1, descending=True, stable=True).indices
     return items.gather(1, order)

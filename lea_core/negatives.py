@@ -11,8 +11,10 @@ equally popular items. Text neighbours put the text to the test alike. `log_popu
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from lea_core.errors import LeaError
+from lea_core.lists import best_first
 from lea_core.sequences import batches, sample_actions
 
 ROWS = 1024  # items whose similarities with all others are in memory at once
@@ -51,7 +53,11 @@ def text_neighbours(vectors: np.ndarray, nearest: int) -> np.ndarray:
     for part in batches(size, ROWS):
         cosine = unit[part] @ unit.T  # (B, I)
         cosine[np.arange(len(cosine)), np.arange(part.start, part.stop)] = -np.inf
-        similar[part] = np.argpartition(-cosine, nearest - 1, axis=1)[:, :nearest]
+        chosen = np.argpartition(-cosine, nearest - 1, axis=1)[:, :nearest]
+        least = np.take_along_axis(cosine, chosen, axis=1).min(axis=1, keepdims=True)
+        tied = (cosine >= least).sum(axis=1) > nearest  # of equals that not all fit, the lower ones are chosen
+        chosen[tied] = best_first(torch.from_numpy(cosine[tied]), nearest).numpy()
+        similar[part] = chosen
     similar[~unit.any(axis=1)] = -1
     return similar
 

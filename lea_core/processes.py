@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TypeVar
 
 from lea_core.cores import usable_cores
-from lea_core.errors import LeaError
+from lea_core.errors import LeaError, unhide
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -32,7 +33,7 @@ def side_by_side(work: Callable[[Argument], Result], arguments: Sequence[Argumen
         workers, multiprocessing.get_context("spawn"), initializer=_prepare, initargs=(os.getpid(),)
     )
     try:
-        results = list(pool.map(work, arguments))
+        results = list(pool.map(partial(_do, work), arguments))
     except BaseException as error:  # Ctrl-C too: the others must not go on
         pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
@@ -44,6 +45,14 @@ def side_by_side(work: Callable[[Argument], Result], arguments: Sequence[Argumen
         raise
     pool.shutdown()
     return results
+
+
+def _do(work: Callable[[Argument], Result], argument: Argument) -> Result:
+    try:
+        return work(argument)
+    except Exception as error:
+        unhide(error)  # what comes out of the pool has the traceback as text
+        raise
 
 
 def _prepare(parent: int) -> None:

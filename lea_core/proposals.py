@@ -12,6 +12,7 @@ import torch
 
 from lea_core.environment import Environment
 from lea_core.errors import LeaError
+from lea_core.lists import best_first
 from lea_core.sequences import Sequences, batches, seen_pairs
 
 SCORES = 2**22  # in memory at once, a few times over
@@ -29,8 +30,8 @@ def propose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `count` likeliest items after each event (N,) from its state (N, C + K), and log P(a | s); both (N, A).
 
-    Left out are the items of the history with `skip_seen` and the logged next one with `skip_next`. Raises `LeaError`
-    where too few are left.
+    Left out are the items of the history with `skip_seen` and the logged next one with `skip_next`. Of equally likely
+    items the lower comes first (lists.py). Raises `LeaError` where too few are left.
     """
     longest = int(np.diff(train.offsets).max(initial=0)) if skip_seen else 0
     if train.num_items - longest - skip_next < count:
@@ -49,6 +50,6 @@ def propose(
             every[owner, items] = -torch.inf
         if skip_next:
             every[torch.arange(len(every)), torch.from_numpy(train.items[events[part] + 1]).to(device)] = -torch.inf
-        best = every.topk(count, dim=1)
-        proposed[part], log_probabilities[part] = best.indices.cpu().numpy(), best.values.cpu().numpy()
+        best = best_first(every, count)
+        proposed[part], log_probabilities[part] = best.cpu().numpy(), every.gather(1, best).cpu().numpy()
     return proposed, log_probabilities

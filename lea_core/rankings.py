@@ -18,6 +18,7 @@ import torch
 
 from lea_core.errors import LeaError
 from lea_core.heads import Heads
+from lea_core.lists import best_first
 from lea_core.sequences import Sequences, batches, learning_steps
 from lea_core.tables import STATES, read_rows, to_numpy, vectors
 
@@ -65,6 +66,6 @@ def likeliest(
     log_probabilities = np.empty((len(events), count), dtype=np.float32)
     for part in batches(len(events), max(SCORES // train.num_items, 1)):
         every = heads.rank_all(torch.from_numpy(states[part].astype(np.float32)), train, events[part])  # (S, I)
-        best = every.topk(count, dim=1)
-        items[part], log_probabilities[part] = best.indices.numpy(), best.values.numpy()
+        best = best_first(every, count)
+        items[part], log_probabilities[part] = best.numpy(), every.gather(1, best).numpy()
     return items, log_probabilities

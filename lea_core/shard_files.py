@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lea_core.artifacts import publish_file
-from lea_core.errors import LeaError, warn
+from lea_core.errors import LeaError, show_causes, warn
 
 RECORD, KEYS, RANGES = "record", "window_keys", "window_ranges"
 Arrays = dict[str, np.ndarray]
@@ -51,6 +51,7 @@ def read(path: Path, names: Iterable[str] = ()) -> tuple[Arrays, dict[str, Any]]
     except FileNotFoundError:
         return None
     except (KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
+        show_causes(error)
         reason = str(error)
     warn(f"{path}: broken shard ({reason}): it is made again")
     path.unlink(missing_ok=True)

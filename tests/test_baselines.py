@@ -81,6 +81,8 @@ def test_similarities_against_a_loop_in_blocks_of_any_size(lists: list[list[int]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
     np.testing.assert_allclose(strongest.numpy(), -np.sort(-expected, axis=1)[:, :2], rtol=1e-6)
     np.testing.assert_allclose(found.gather(1, best).numpy(), strongest.numpy())
+    for item, near in enumerate(best.tolist()):
+        assert near == sorted(range(6), key=lambda other: (-expected[item, other], other))[:2]
 
 
 def test_repeats_by_hand() -> None:

@@ -1,5 +1,6 @@
 """The command line as a whole: what the base install can do, help pages, tables on a narrow screen."""
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from lea_core.cli import app, command
 from lea_core.cli.printing import fitting, print_table
+from lea_core.errors import DEBUG, LeaError
 
 ROOT = Path(__file__).parent.parent
 BASE = {"numpy", "pyarrow", "rich", "safetensors", "torch", "typer"}
@@ -92,6 +94,14 @@ def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     screen = capsys.readouterr().out
     assert "Exit status: 0 done" in screen
     assert "pip install 'lea[train]'" in screen
+
+
+@pytest.mark.parametrize("line", ["--debug info nowhere", "info --debug nowhere", "info nowhere --debug"])
+def test_debug(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    monkeypatch.setenv(DEBUG, "0")
+    with pytest.raises(LeaError, match="no policy folder"):
+        command(line.split())
+    assert os.environ[DEBUG] == "1"
 
 
 HEADER = ["variant", "LE", "NDCG@10"]

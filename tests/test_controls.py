@@ -99,6 +99,9 @@ def test_the_les_ranking_and_item_neighbours_by_hand() -> None:
     both = np.array([0.5 * (0.25 + 1e-5), 0.125 * (0.75 + 1e-5), 0.25 * 1e-5])
     found = np.exp(tables.to_numpy(table, "log_probabilities"))
     np.testing.assert_allclose(found, (both / both.sum())[None], rtol=1e-5)
+    equal = le.set_column(3, "log_probabilities", tables.vectors(np.zeros((1, 3), np.float32)))
+    table = with_neighbours(equal, lambda *_: torch.zeros(1, 4), of_lists([[0, 1, 2]], 4))
+    assert tables.to_numpy(table, "items").tolist() == [[0, 2, 3]]  # of equals the lower item first
 
 
 def test_a_control_of_other_interactions_is_refused(tmp_path: Path) -> None:

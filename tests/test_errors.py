@@ -1,5 +1,7 @@
 """What a user sees when something goes wrong: one line and exit status 1; a bug of ours keeps its traceback."""
 
+import errno
+import json
 import signal
 import subprocess
 import sys
@@ -7,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lea_core.engines.local import as_answer, as_error
 from lea_core.entry import run
-from lea_core.errors import LeaError, warn
+from lea_core.errors import LeaError, in_full, warn
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,11 +31,11 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def python(folder: Path, code: str) -> subprocess.Popen[str]:
+def python(folder: Path, code: str, **settings: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": str(ROOT), **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -43,6 +46,74 @@ def test_a_mistake_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     error = raised_by(LeaError("items.csv: row 3:\n   item_id is empty"))
     assert isinstance(error, SystemExit)
     assert error.code == "error: items.csv: row 3: item_id is empty"
+
+
+def broken(folder: Path) -> dict[str, tuple[str, str]]:
+    """Damaged files of each kind: the code that reads one, and the kind of error that a library raises at it."""
+    for name in ("a.json", "a.safetensors", "a.parquet"):
+        (folder / name).write_bytes(b"{ no such thing")
+    return {
+        "json": ("artifacts.read_json(Path('a.json'))", "json.decoder.JSONDecodeError: Expecting property name"),
+        "safetensors": ("artifacts.read_tensors(Path('a.safetensors'))", "SafetensorError: "),
+        "parquet": (
+            "tables.read_table(Path('a.parquet'), tables.USERS)",
+            "pyarrow.lib.ArrowInvalid: Parquet magic bytes",
+        ),
+    }
+
+
+READ = """
+from pathlib import Path
+from lea_core import artifacts, entry, tables
+
+entry.run(lambda _: {read})
+"""
+
+
+@pytest.mark.parametrize("kind", ["json", "safetensors", "parquet"])
+def test_causes_are_shown_on_demand(tmp_path: Path, kind: str) -> None:
+    """Where a library found the damage, before the same one line."""
+    read, cause = broken(tmp_path)[kind]
+    line, shown = (python(tmp_path, READ.format(read=read), LEA_DEBUG=debug) for debug in "01")
+    _, error = line.communicate(timeout=60)
+    _, causes = shown.communicate(timeout=60)
+    assert (line.returncode, shown.returncode) == (1, 1)
+    assert error.startswith("error: a.")
+    assert error.count("\n") == 1
+    assert causes.endswith(f"\n{error}")
+    assert cause in causes
+    assert f'{ROOT / "lea_core" / ("tables.py" if kind == "parquet" else "artifacts.py")}", line ' in causes
+    assert '"<string>", line 5, in <lambda>' in causes
+
+
+def test_errors_from_elsewhere_are_the_same_to_the_user() -> None:
+    """As JSON: what engines take from a worker."""
+
+    def fail(error: Exception) -> Exception:
+        try:
+            try:
+                raise KeyError("the cause")
+            except KeyError:
+                raise error from None
+        except Exception as caught:
+            return as_error(*json.loads(json.dumps(as_answer(caught))))
+
+    mistake = fail(LeaError("a mistake"))
+    assert (type(mistake), str(mistake)) == (LeaError, "a mistake")
+    assert "KeyError: 'the cause'" in in_full(mistake)
+    full = fail(OSError(errno.ENOSPC, "full", Path("a/b")))
+    assert isinstance(full, OSError)
+    assert (full.errno, full.strerror, full.filename) == (errno.ENOSPC, "full", "a/b")
+    assert "KeyError: 'the cause'" in in_full(full)
+    bug = fail(PermissionError(errno.EACCES, "denied"))
+    assert type(bug) is RuntimeError
+    assert "PermissionError: [Errno 13] denied" in str(bug)
+
+
+def test_an_error_that_leads_to_itself() -> None:
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__context__ = other, one
+    assert in_full(one).splitlines()[::4] == ["ValueError: other", "ValueError: one"]
 
 
 def test_main_gets_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,20 @@
 """lists.py: by hand, and against loops; the tie rule against Python's own sort."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core import lists
+from lea_core import baselines, lists
 from lea_core.errors import LeaError
 from lea_core.lists import best_items, diversity, list_rows, worth
+from lea_core.proposals import propose
+from lea_core.rankings import likeliest
+from lea_core.sequences import Sequences
 
 NOBODY = torch.zeros(0, dtype=torch.int64)
 
@@ -45,6 +49,37 @@ def test_best_items_against_a_sort(data: st.DataObject) -> None:
         candidates = [item for item in range(items) if not seen[row, item]]
         best = sorted(candidates, key=lambda item: (-scores[row, item], item))[:count]
         assert found[row].tolist() == best + [-1] * (count - len(best))
+
+
+def makers(scores: torch.Tensor, count: int) -> dict[str, np.ndarray]:
+    """What makes tables of the best items, given scores (B, I) by hand: user b has the last item, then the one before.
+
+    The last item is in every history; `baselines` leaves it out.
+    """
+    rows, items = scores.shape
+    train = Sequences(
+        np.tile([items - 1, items - 2], rows), np.zeros(2 * rows, np.int8), 2 * np.arange(rows + 1), items
+    )
+    events, states = 2 * np.arange(rows), np.zeros((rows, 1), np.float16)
+    heads = SimpleNamespace(rank_all=lambda *_: scores.clone())
+    le = SimpleNamespace(heads=heads, llm=SimpleNamespace(device="cpu"))
+    users, first = np.arange(rows), np.zeros(rows, np.int64)
+    return {
+        "proposals": propose(le, train, events, states, count, skip_seen=False, skip_next=False)[0],  # type: ignore[arg-type]
+        "rankings": likeliest(heads, train, events, states, count)[0],  # type: ignore[arg-type]
+        "baselines": baselines.propose(lambda _: scores, train, users, first, 1, count, skip_next=False),
+    }
+
+
+@settings(deadline=None)
+@given(st.integers(2, 90), st.integers(1, 6), st.integers(0, 999), st.data())
+def test_every_table_keeps_the_tie_rule(items: int, levels: int, seed: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, items - 1))
+    scores = np.random.default_rng(seed).integers(0, levels, (3, items)).astype(np.float32)
+    for name, found in makers(torch.from_numpy(scores), count).items():
+        for row in range(3):
+            known = range(items - 1 if name == "baselines" else items)
+            assert found[row].tolist() == sorted(known, key=lambda item: (-scores[row, item], item))[:count]
 
 
 VECTORS = np.array([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [0.0, 0.0]])

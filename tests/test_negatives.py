@@ -50,6 +50,16 @@ def test_hard_negatives_are_the_nearest_by_cosine() -> None:
     assert [set(row.tolist()) for row in drawn] == [{1, 2}, {1, 2}, {0, 1, 2, 3}]
 
 
+def test_of_equal_texts_the_lower_items_are_near() -> None:
+    """Of items 0, 2, .. 58 with one text and 1, 3, .. 59 with another; item 60 has none."""
+    vectors = np.concatenate([np.tile(np.eye(2), (30, 1)), np.zeros((1, 2))])
+    found = text_neighbours(vectors, 12)
+    for item in range(60):
+        others = [other for other in range(item % 2, 60, 2) if other != item]
+        assert sorted(found[item]) == others[:12]
+    assert found[60].tolist() == [-1] * 12
+
+
 def test_probability_of_a_draw_by_popularity() -> None:
     np.testing.assert_allclose(np.exp(log_popularity(np.array([4, 1, 0, 9]))), np.array([4, 1, 0, 9]) / 14)
 

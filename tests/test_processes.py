@@ -1,5 +1,6 @@
 """processes.py: results in order, errors and kills told, nobody left behind."""
 
+import math
 import os
 import signal
 import subprocess
@@ -10,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from lea_core.cores import usable_cores
-from lea_core.errors import LeaError
+from lea_core.errors import LeaError, in_full
 from lea_core.processes import side_by_side
 
 
 def square(number: int) -> int:
     if number < 0:
-        raise LeaError(f"{number} is negative")
+        try:
+            math.sqrt(number)
+        except ValueError:
+            raise LeaError(f"{number} is negative") from None
     return number * number
 
 
@@ -54,8 +58,9 @@ def test_bound_to_one_core_there_is_one_process_with_one_thread() -> None:
 
 
 def test_a_mistake_of_one_is_told_and_a_killed_one_too() -> None:
-    with pytest.raises(LeaError, match=r"^-1 is negative$"):
+    with pytest.raises(LeaError, match=r"^-1 is negative$") as caught:
         side_by_side(square, [2, -1])
+    assert "ValueError: math domain error" in in_full(caught.value)  # what led to it comes along
     with pytest.raises(LeaError, match="a training process was killed, likely for lack of memory"):
         side_by_side(die, [1])
 

@@ -125,7 +125,7 @@ class RecTools:
         scores = self.scores(part)
         if self.mask_seen:
             scores[self.events.seen(part)] = -np.inf
-        best = np.argsort(-scores, axis=1)[:, :CUTOFF]
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :CUTOFF]
         found = found[found[Columns.User] < len(part)]
         for user, items in found.groupby(Columns.User)[Columns.Item]:
             same += len(np.intersect1d(items, best[user]))

@@ -7,6 +7,7 @@ A command imports what it needs when it runs: what ships needs the base install 
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -14,6 +15,7 @@ import typer
 
 from lea_core.cli import doctor, le, new_items, policy, printing, recommend, report, settings, tuning
 from lea_core.entry import run
+from lea_core.errors import DEBUG
 
 STATUS = """Exit status: 0 done; 1 a mistake, in one line on stderr; 2 an unknown command or option; 3 done, but lines
 of the input were refused, each named on stderr (recommend); 130 interrupted; 141 the reader of the output has gone."""
@@ -47,17 +49,27 @@ for panel, function, examples in (
     app.command(rich_help_panel=panel, epilog=printing.examples(*examples))(function)
 
 
+def _show(wanted: bool) -> None:
+    if wanted:
+        os.environ[DEBUG] = "1"
+
+
 @app.callback()
 def options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=printing.version)
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show what led to an error; for stages: {DEBUG}=1.", callback=_show)
+    ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Take the options of all commands."""
 
 
 def command(arguments: list[str]) -> None:
     """Run one command. Raises `SystemExit` with its status where that is not 0, `LeaError` on a mistake."""
+    if "--debug" in arguments:  # it may stand behind the command too
+        arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
     try:
         status = app(arguments or ["--help"], prog_name="lea", standalone_mode=False)
     except typer.TyperException as error:

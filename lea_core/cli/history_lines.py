@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lea_core.errors import LeaError
+from lea_core.errors import LeaError, show_causes
 from lea_core.policy.histories import HISTORY, USER
 from lea_core.policy.ids import TEXTS, id_lists, item_id
 
@@ -114,6 +114,7 @@ def lines(stream: BinaryIO, size: int, refuse: Refuse) -> Iterator[Batch]:
             batch.add(name, *parse(raw))
             weight += len(raw)
         except LeaError as error:
+            show_causes(error)
             refuse(name, str(error))
         if len(batch.names) >= size or weight >= BATCH_BYTES:
             yield batch
@@ -190,6 +191,7 @@ def _read(part: pa.RecordBatch, first: int, user: pa.DataType | None, batch: Bat
         users = _users(part[USER], user) if user is not None else [ABSENT] * count
     except LeaError as error:
         if count == 1:
+            show_causes(error)
             refuse(f"row {first}", str(error).removeprefix(f"row {first}: "))
             return
         for place in range(count):  # to find which

@@ -14,7 +14,7 @@ import typer
 
 from lea_core.artifacts import read_json
 from lea_core.cli.printing import needing, print_table, say
-from lea_core.errors import LeaError
+from lea_core.errors import LeaError, show_causes
 from lea_core.progress import amount
 
 INFO_EXAMPLES = ["lea info", "lea info data/policy --json | jq .metrics"]
@@ -58,6 +58,7 @@ def describe(folder: Path) -> dict[str, Any]:
     except LeaError as error:
         if not (folder / MANIFEST).is_file():
             raise
+        show_causes(error)
         sound, problem = False, str(error)
     files = sorted(path for path in folder.iterdir() if path.is_file())
     return {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from lea_core.errors import LeaError
+from lea_core.errors import LeaError, show_causes
 
 Level = Literal["ok", "warning", "problem"]
 Found = Iterator[tuple[Level, str, str]]  # level, message, mend
@@ -35,8 +35,10 @@ def findings(name: str, check: Callable[[], Found]) -> list[Finding]:
     try:
         found.extend(Finding(name, *values) for values in check())
     except LeaError as error:
+        show_causes(error)
         found.append(Finding(name, "problem", " ".join(str(error).split())))
     except Exception as error:  # whatever a broken installation raises is what we are here to report
+        show_causes(error)
         reason = " ".join(str(error).split())[:200]
         found.append(Finding(name, "problem", f"{type(error).__name__}: {reason}", "mend what it names, or report it"))
     return found

@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from lea_core.cores import usable_cores
+from lea_core.cores import memory_limit, usable_cores
 from lea_core.doctor.finding import TRAIN, Found
 from lea_core.progress import amount
 from lea_core.sources import cache_folder
@@ -112,11 +112,8 @@ def disk() -> Found:
 
 
 def memory() -> Found:
-    """Memory of the machine, or what a container may take of it."""
-    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")  # of a container on Linux
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        size = min(size, int(text))
+    """Memory and cores of the machine, or what a container may take of them."""
+    size = min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), memory_limit())
     little = size < LITTLE_MEMORY
     mend = "use a machine with 4 GB or more for the pipeline" if little else ""
     yield "warning" if little else "ok", f"{amount(size)} of memory, {usable_cores()} cores", mend

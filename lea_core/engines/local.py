@@ -15,7 +15,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
-from lea_core.errors import DISK_FULL, LeaError
+from lea_core.errors import DISK_FULL, LeaError, in_full
 from lea_core.progress import announce, bar
 from lea_core.shard_worker import Job, Worker
 from lea_core.shards import Shard
@@ -156,15 +156,9 @@ def serve(connection: Connection, job: Job, place: int, make: type[Worker]) -> N
             return
         try:
             worker = worker or make(job)
-            answer: tuple[str, Any] = ("ok", getattr(worker, task)(shard))
-        except LeaError as error:
-            answer = ("mistake", str(error))
-        except OSError as error:
-            answer = ("full", (error.errno, error.strerror, error.filename))
-            if error.errno not in DISK_FULL:
-                answer = ("bug", traceback.format_exc())
-        except Exception:  # the master raises it
-            answer = ("bug", traceback.format_exc())
+            answer = ["ok", getattr(worker, task)(shard)]
+        except Exception as error:
+            answer = as_answer(error)
         try:
             connection.send(answer)
         except OSError:
@@ -174,13 +168,26 @@ def serve(connection: Connection, job: Job, place: int, make: type[Worker]) -> N
 def _answer(connection: Connection) -> Any:
     """What a worker says, or its mistake raised here. Raises `EOFError` where it is gone."""
     try:
-        kind, value = connection.recv()
+        kind, *values = connection.recv()
     except ConnectionResetError:
         raise EOFError from None
-    if kind == "mistake":
-        raise LeaError(value)
-    if kind == "full":
-        raise OSError(*value)
-    if kind == "bug":
-        raise RuntimeError(f"in a worker:\n{value}")
-    return value
+    if kind != "ok":
+        raise as_error(kind, *values)
+    return values[0]
+
+
+def as_answer(error: Exception) -> list[Any]:
+    """An error as JSON values, of which another process makes one that is the same to the user: see `as_error`."""
+    if isinstance(error, LeaError):
+        return ["mistake", in_full(error), str(error)]
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return ["full", in_full(error), error.errno, error.strerror, error.filename and str(error.filename)]
+    return ["bug", "", f"in a worker:\n{''.join(traceback.format_exception(error))}"]
+
+
+def as_error(kind: str, history: str, *values: Any) -> Exception:
+    """The error of an answer, to be raised; what led to it is a note, for tracebacks stay in their process."""
+    error = {"mistake": LeaError, "full": OSError, "bug": RuntimeError}[kind](*values)
+    if history:
+        error.add_note(f"In a worker:\n{history}")
+    return error

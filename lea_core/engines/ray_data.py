@@ -1,31 +1,42 @@
 """The shards of a pass on Ray Data: actors that load the LE once map over the shards' numbers.
 
-In: a `Job`. Out: shard files; Ray sees numbers and records only. An actor that dies is replaced and its shard done
+In: a `Job`. Out: shard files; Ray sees numbers and errors only. An actor that dies is replaced and its shard done
 again. Without RAY_ADDRESS a Ray of this machine is started and stopped.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from dataclasses import asdict, replace
 from typing import Any
 
+from lea_core.engines.local import as_answer, as_error
 from lea_core.errors import LeaError
 from lea_core.shard_worker import Job, Worker
 from lea_core.shards import Shard
 
 
 class Actor:
-    """A worker as Ray Data calls it, a batch of one shard at a time."""
+    """A worker as Ray Data calls it, a batch of one shard at a time.
+
+    Its errors are answers: Ray would give them another type and text, and write them on the screen.
+    """
 
     def __init__(self, job: Job) -> None:
-        self.worker = Worker(job)
+        self.job = job
+        self.worker: Worker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The columns of `Shard`, (1,) each -> {"tokens": (1,)}."""
+        """The columns of `Shard`, (1,) each -> {"error": (1,)}: JSON of what `as_answer` gives, or empty."""
         shard = Shard(**{name: int(column[0]) for name, column in batch.items()})
-        return {"tokens": [self.worker.do(shard)["tokens"]]}
+        try:
+            self.worker = self.worker or Worker(self.job)
+            self.worker.do(shard)
+        except Exception as error:
+            return {"error": [json.dumps(as_answer(error))]}
+        return {"error": [""]}
 
 
 def run(job: Job, shards: list[Shard], workers: int) -> None:
@@ -59,9 +70,9 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
             max_restarts=-1,
             max_task_retries=2,
         )
-        done.materialize()
-    except ray.exceptions.RayError as error:
-        raise _cause(error) from None
+        for row in done.iter_rows():
+            if row["error"]:
+                raise as_error(*json.loads(row["error"]))
     finally:
         if started:
             ray.shutdown()
@@ -70,13 +81,3 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
         raise LeaError(
             f"{job.kind.name}: Ray left {len(left)} of {len(shards)} shards, {left[0]} first: run again to go on"
         )
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The mistake that a worker told of, or the full disk; Ray's own error where it is neither."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, LeaError | OSError):
-            return inner
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    return error

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lea_core.artifacts import publish_file, publish_folder, read_json, read_tensors, write_json
-from lea_core.errors import LeaError
+from lea_core.errors import LeaError, show_causes
 from lea_core.policy.folder import MANIFEST, MEND, Vocabulary, check_folder, seal, write_vocabulary
 from lea_core.policy.item_path import BOOST, Arrays, extend
 from lea_core.policy.torch_policy import Policy
@@ -69,7 +69,8 @@ def read_item_path(folder: Path) -> ItemPath:
         metadata = opened.metadata() or {}
     try:
         reading = json.loads(metadata[READING])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError) as error:
+        show_causes(error)
         reading = None
     axes = {name: array.ndim for name, array in arrays.items()}
     if not isinstance(reading, dict) or axes != SHAPES or arrays["embedding"].shape != arrays["actor"].shape:
