@@ -15,7 +15,6 @@ The paper's own choices of hidden state, heads and losses are not public; docs/l
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from lea_core.errors import LeaError
 from lea_core.heads import Heads
 from lea_core.item_tokens import ItemTokens
 from lea_core.llm import LanguageModel
+from lea_core.packed_pass import check_apart, pass_packed, stays_apart
 from lea_core.packing import Packed, packs
 from lea_core.params import LeParams
 from lea_core.sequences import Sequences, learning_steps, windows
@@ -70,6 +70,8 @@ class Environment(nn.Module):
 
     def __init__(self, llm: LanguageModel, tokens: ItemTokens, shape: Shape) -> None:
         super().__init__()
+        _check_history(llm, shape.history)
+        check_apart(llm)
         self.llm, self.shape = llm, shape
         self.token: Tensor = nn.Buffer(torch.from_numpy(tokens.token), persistent=False)
         self.num_items = len(tokens.token)
@@ -103,7 +105,8 @@ class Environment(nn.Module):
     def hasten(self) -> None:
         """Make a trained LE fast to ask: adapter in the LLM's number format; on CPUs attention by the prefix alone.
 
-        The latter only where a trial shows that the model's attention can be replaced and gives the same hidden states.
+        The latter only where trials show that the model's attention can be replaced, gives the same hidden states and
+        keeps windows and actions apart.
         """
         for parameter in self.adapter().values():
             parameter.data = parameter.data.to(self.llm.dtype)
@@ -125,7 +128,8 @@ class Environment(nn.Module):
         try:
             decoder.set_attn_implementation(prefix_attention.NAME)
             found = self.read(packed, actions)
-            if all((a - b).norm() <= AGREEMENT * b.norm() for a, b in zip(found, expected, strict=True)):
+            agrees = all((a - b).norm() <= AGREEMENT * b.norm() for a, b in zip(found, expected, strict=True))
+            if agrees and stays_apart(self.llm, by_prefix=True):
                 return True
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             pass  # a model that asks no attention interface, or for more than `attend` gives
@@ -143,16 +147,7 @@ class Environment(nn.Module):
             items.reshape(-1)[packed.action_cells] = actions
         vectors = self.token[torch.from_numpy(items).to(device).clamp(min=0)]
         dtype = next(self.llm.decoder.parameters()).dtype
-        with contextlib.ExitStack() as stack:
-            if self.by_prefix:
-                prefix = packed.prefix(device)
-                stack.enter_context(prefix_attention.under(prefix))
-            hidden: Tensor = self.llm.decoder(
-                inputs_embeds=vectors.to(dtype),
-                attention_mask=prefix.mask if self.by_prefix else packed.mask(dtype, device),
-                position_ids=torch.from_numpy(packed.positions).to(device),
-                use_cache=False,
-            ).last_hidden_state
+        hidden = pass_packed(self.llm.decoder, vectors.to(dtype), packed, self.by_prefix)
         flat = hidden.reshape(-1, hidden.shape[-1])
         cells, action_cells = (torch.from_numpy(cells).to(device) for cells in (packed.cells, packed.action_cells))
         return flat[cells].float(), flat[action_cells].float()
@@ -210,13 +205,21 @@ def recent_items(sequences: Sequences, events: np.ndarray, count: int) -> np.nda
     return np.where(rows >= first[:, None], sequences.items[rows.clip(min=0)], -1)
 
 
+def _check_history(llm: LanguageModel, history: int) -> None:
+    """Raise `LeaError` where a window and an action are more than the LLM reads, or than a layer's attention reaches.
+
+    The mask of packed windows stands in for the model's own: it would let a layer with a sliding window see all.
+    """
+    for most, does in ((llm.max_positions, "reads"), (llm.window, "looks back in a layer (sliding window)")):
+        if most is not None and history >= most:
+            raise LeaError(
+                f"params.yaml: finetune_le.history {history} and an action are more than the {most} tokens that the "
+                f"LLM {does}: lower it to {most - 1}"
+            )
+
+
 def new(llm: LanguageModel, tokens: ItemTokens, p: LeParams) -> Environment:
-    """An untrained LE as params.yaml describes it. Raises `LeaError` where the LLM cannot read such histories."""
-    if llm.max_positions is not None and p.history >= llm.max_positions:
-        raise LeaError(
-            f"params.yaml: finetune_le.history {p.history} and an action are more than the {llm.max_positions} tokens "
-            f"that the LLM reads: lower it to {llm.max_positions - 1}"
-        )
+    """An untrained LE as params.yaml describes it. Raises `LeaError` where the LLM cannot read its histories."""
     shape = Shape(
         layers=llm.num_layers,
         history=p.history,

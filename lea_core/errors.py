@@ -48,3 +48,8 @@ def unhide(error: BaseException) -> None:
 def warn(message: str) -> None:
     """Print one warning line on stderr; the run goes on."""
     print(f"warning: {message}", file=sys.stderr)
+
+
+def reason(error: Exception) -> str:
+    """A library's error in one short line: its kind and the first line of its text."""
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')[:150]}"

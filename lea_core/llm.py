@@ -2,8 +2,8 @@
 
 In: `llm.source`: a Hugging Face id with revision, a folder of such a model, or a GGUF file from anywhere that
 `sources.py` reaches. Out: `data/llm/llm.json`, which names the model and pins its content, and, for a GGUF file, the
-model itself as a plain Hugging Face folder (config, safetensors, tokenizer), converted once because reading GGUF takes
-many times longer than reading safetensors.
+model itself as a plain Hugging Face folder (gguf_model.py), converted once because reading GGUF takes many times longer
+than reading safetensors.
 
 A hub model stays in the Hugging Face cache and a local folder stays where it is: llm.json pins them by commit and by
 file hashes, so DVC sees a change without copying gigabytes.
@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lea_core import gguf_model
 from lea_core.artifacts import publish_folder, read_json, write_json
-from lea_core.errors import LeaError
+from lea_core.errors import LeaError, reason
 from lea_core.sources import fetch_file, file_sha256, local_path
 
 if TYPE_CHECKING:
@@ -35,7 +38,8 @@ class LanguageModel:
 
     causal: the whole model with its vocabulary head.  decoder: the part that maps input embeddings (B, T, H) to
     last hidden states (B, T, H).  width: H.  num_layers: decoder layers in use.  max_positions: the longest T that the
-    model's config allows, None where it names no limit.
+    model's config allows, None where it names no limit.  window: the fewest tokens, its own one among them, that a
+    layer lets a token see; None where every layer lets it see all.
     """
 
     causal: Any
@@ -44,6 +48,7 @@ class LanguageModel:
     width: int
     num_layers: int
     max_positions: int | None
+    window: int | None
     device: torch.device
     dtype: torch.dtype
 
@@ -55,7 +60,8 @@ def fetch(source: str, sha256: str | None, cache: Path, folder: Path) -> None:
     elif (local := local_path(source)).is_dir():
         card = _fetch_folder(local)
     else:
-        _convert_gguf(fetch_file(source, sha256, cache, "llm"), source, folder)
+        _quiet()
+        gguf_model.convert(fetch_file(source, sha256, cache, "llm"), source, folder, CARD)
         return
     with publish_folder(folder) as temporary:
         write_json(temporary / CARD, card)
@@ -88,42 +94,15 @@ def _fetch_folder(path: Path) -> dict[str, Any]:
     return {"kind": "folder", "path": str(path.resolve()), "sha256": {file.name: file_sha256(file) for file in files}}
 
 
-def _convert_gguf(file: Path, source: str, folder: Path) -> None:
-    """GGUF -> a Hugging Face folder with float16 weights (a quantised file carries less precision than that)."""
-    import torch
-    from safetensors.torch import save_file
-
-    _quiet()
-    with file.open("rb") as handle:
-        if handle.read(4) != b"GGUF":
-            raise LeaError(f"{source}: neither a folder nor a GGUF file: mend llm.source in params.yaml")
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except (ValueError, OSError) as error:
-        raise LeaError(f"{source}: GGUF file that cannot be read ({str(error).splitlines()[0]})") from None
-    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(model.named_parameters()).keys()
-    weights = {name: value.half().contiguous() for name, value in model.state_dict().items() if name not in tied}
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config  # the saved weights are plain
-    with publish_folder(folder) as temporary:
-        model.config.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
-        write_json(temporary / CARD, {"kind": "here", "source": source})
-
-
 def load(folder: Path, layers: int, random_seed: int | None = None) -> LanguageModel:
     """Load the model that `folder` names, with its first `layers` decoder layers (0: all), frozen.
 
     With `random_seed`, of the same architecture with random weights: what pre-training is measured against.
 
-    Raises `LeaError` where the folder is no causal language model, is broken, or has fewer layers.
+    Raises `LeaError` where the folder is no causal language model, is broken, has fewer layers, or does not hold their
+    weights.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     _quiet()
@@ -138,16 +117,20 @@ def load(folder: Path, layers: int, random_seed: int | None = None) -> LanguageM
         device, dtype = choose_device_and_dtype()
         causal: Any
         if random_seed is None:
-            causal = AutoModelForCausalLM.from_pretrained(where, config=config, dtype=dtype, **options)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                where, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            )
+            causal = _checked(loaded, where)
         else:
             torch.manual_seed(random_seed)
             causal = AutoModelForCausalLM.from_config(config).to(dtype)  # type: ignore[no-untyped-call]
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
     except LeaError:
         raise
-    except (AttributeError, KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise LeaError(f"{where}: cannot be loaded as a causal language model: {reason}: mend llm.source") from None
+    except Exception as error:  # the libraries raise all kinds on files that are damaged or of another model
+        raise LeaError(
+            f"{where}: cannot be loaded as a causal language model ({reason(error)}): mend llm.source"
+        ) from None
     decoder = _decoder(causal, config.get_text_config().hidden_size, where)
     causal.to(device).eval().requires_grad_(False)
     return LanguageModel(
@@ -157,9 +140,42 @@ def load(folder: Path, layers: int, random_seed: int | None = None) -> LanguageM
         width=config.get_text_config().hidden_size,
         num_layers=config.get_text_config().num_hidden_layers,
         max_positions=getattr(config.get_text_config(), "max_position_embeddings", None),
+        window=_window(config.get_text_config()),
         device=device,
         dtype=dtype,
     )
+
+
+def _checked(loaded: tuple[Any, dict[str, Any]], where: str) -> Any:
+    """The same model. Raises `LeaError` where the files lack weights, which are random then, or hold some not read.
+
+    loaded: it and what transformers says of its loading. Weights of layers not in use and of other parts may be there.
+    """
+    causal, found = loaded
+    if missing := list(found["missing_keys"]):
+        raise LeaError(
+            f"{where}: the files hold no {gguf_model.shortened(missing)}: fetch the whole model, or use another one"
+        )
+    numbered = re.compile(r"(.+?\.\d+)\.")  # of a layer in use
+    layers = {match[1] for name in causal.state_dict() if (match := numbered.match(name))}
+    unread = [name for name in found["unexpected_keys"] if (match := numbered.match(name)) and match[1] in layers]
+    if unread:
+        raise LeaError(
+            f"{where}: the files hold {gguf_model.shortened(unread)}, which {type(causal).__name__} does not read with "
+            "this config.json: mend that, or use another model"
+        )
+    return causal
+
+
+def _window(config: Any) -> int | None:
+    """The fewest tokens that a layer's attention reaches, where a layer's is limited."""
+    kinds = getattr(config, "layer_types", None)
+    reaches = [
+        getattr(config, name, None)
+        for kind, name in (("sliding_attention", "sliding_window"), ("chunked_attention", "attention_chunk_size"))
+        if kinds is None or kind in kinds
+    ]
+    return min((reach for reach in reaches if reach), default=None)
 
 
 def _decoder(causal: Any, width: int, where: str) -> Any:
@@ -183,10 +199,13 @@ def _decoder(causal: Any, width: int, where: str) -> Any:
 
 
 def fingerprint(llm: LanguageModel) -> str:
-    """A hash of what the model computes with: every weight, device, number format and library."""
+    """A hash of what the model computes with: config, every weight, device, number format and libraries."""
     import torch
 
-    digest = hashlib.sha256(f"{llm.device.type} {llm.dtype} {torch.__version__}".encode())
+    config = {**llm.causal.config.to_dict(), "_name_or_path": None}  # the libraries' versions are in it
+    digest = hashlib.sha256(
+        f"{llm.device.type} {llm.dtype} {torch.__version__} {json.dumps(config, default=str)}".encode()
+    )
     for name, tensor in llm.causal.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -27,6 +27,7 @@ from lea_core.checkpoints import Checkpoint
 from lea_core.item_tokens import ItemTokens, Pooled, Statistics, pooled_tokens, read_statistics, text_cache
 from lea_core.learned_tokens import Learner, mean_loss, swapped_loss
 from lea_core.llm import LanguageModel, fingerprint
+from lea_core.packed_pass import check_apart
 from lea_core.params import TokenParams
 from lea_core.sources import cache_folder, fetch_file
 from lea_core.text_cache import TextCache
@@ -61,9 +62,12 @@ def tokenise(load: Callable[[int], LanguageModel], texts: list[str], params: Tok
     """All items' tokens and content vectors.
 
     `load(n)` gives the LLM with its first n layers (0: all): the content needs `params.layer` of them, every method but
-    `pooled` the whole model, which generates text. Raises `LeaError` as `pooled_tokens` and `read_statistics` do.
+    `pooled` the whole model, which generates text. Raises `LeaError` as `pooled_tokens` and `read_statistics` do, and
+    where the LE could not use the LLM.
     """
-    pooled = _pooled(load(params.layer), texts, params)
+    llm = load(params.layer)
+    check_apart(llm)  # the LE needs it, not this: better known before hours of learning
+    pooled = _pooled(llm, texts, params)
     if params.method == "pooled":
         return Tokenised(pooled.tokens, pooled.statistics, pooled.measured)
     llm = load(0)

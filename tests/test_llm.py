@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertModel,
@@ -80,14 +81,51 @@ def test_what_is_no_causal_language_model_is_named(tmp_path: Path) -> None:
         llm.load(tmp_path / "llm", 0)
 
 
+@pytest.mark.parametrize(
+    ("lost", "added", "message"),
+    [
+        ("model.layers.1.", "", r"hold no model.layers.1.input_layernorm.weight, .* and 6 more: fetch the whole model"),
+        ("lm_head", "", "hold no lm_head.weight: fetch the whole model"),
+        (
+            "",
+            "model.layers.0.self_attn.q_proj.bias",
+            "hold .*q_proj.bias, which LlamaForCausalLM does not read with this",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_the_config_are_named(tmp_path: Path, lost: str, added: str, message: str) -> None:
+    file = tiny_llm.write(tmp_path / "model") / "model.safetensors"
+    weights = {name: value for name, value in load_file(file).items() if not lost or not name.startswith(lost)}
+    save_file(weights | ({added: torch.ones(16)} if added else {}), file, metadata={"format": "pt"})
+    llm.fetch(str(tmp_path / "model"), None, tmp_path, tmp_path / "llm")
+    with pytest.raises(LeaError, match=message):
+        llm.load(tmp_path / "llm", 0)
+    if lost == "model.layers.1.":  # of a layer that is not in use, nothing need be there
+        assert llm.load(tmp_path / "llm", 1).num_layers == 1
+
+
+def test_the_fingerprint_knows_the_config(tmp_path: Path) -> None:
+    tiny_llm.load(tmp_path)
+    first, again = (llm.fingerprint(llm.load(tmp_path / "llm", 0)) for _ in range(2))
+    assert again == first
+    file = tmp_path / "model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 0.5}))
+    assert llm.fingerprint(llm.load(tmp_path / "llm", 0)) != first
+
+
 def test_truncated_weights_and_too_many_layers(tmp_path: Path) -> None:
     tiny_llm.load(tmp_path)
     with pytest.raises(LeaError, match="has 3 layers, fewer than 4: lower it"):
         llm.load(tmp_path / "llm", 4)
-    weights = tmp_path / "model" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(LeaError, match=r"model: cannot be loaded as a causal language model"):
-        llm.load(tmp_path / "llm", 0)
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        file = tmp_path / "model" / name
+        whole = file.read_bytes()
+        damaged = whole.replace(b'"hidden_size": 16', b'"hidden_size": "a"') if name == "config.json" else whole[:-100]
+        file.write_bytes(damaged)
+        with pytest.raises(LeaError, match=r"model: cannot be loaded as a causal language model") as caught:
+            llm.load(tmp_path / "llm", 0)
+        assert "\n" not in str(caught.value)
+        file.write_bytes(whole)
 
 
 def save(kind: type[PreTrainedModel], config: PretrainedConfig, folder: Path) -> Path:
