@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install run controls test lint check tiny benchmark bench-le bench-http bench-annotate bench-scale bench-catalogue bench-evaluation bench-train bench-serve bench-cold search-le tune clean
+.PHONY: help install run controls test lint check docs-check tiny benchmark bench-le bench-http bench-annotate bench-scale bench-catalogue bench-evaluation bench-train bench-serve bench-cold search-le tune clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ lint: install ## style and types
 
 check: lint ## style, types and the fast tests
 	@pytest -m 'not slow'
+
+docs-check: install ## the commands and numbers of README and docs, against data/ and benchmarks/results
+	@python -m tests.docs_check
 
 tiny: install ## the whole pipeline on 60 users in a temporary folder, then its report
 	@python -m tests.lane
