@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 # Files of tests side by side; each worker needs up to 1.5 GiB, so there are four at most.
 PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install run controls test lint check tiny benchmark bench-le bench-http bench-annotate bench-scale bench-catalogue bench-evaluation bench-train bench-serve bench-cold search-le tune clean
+.PHONY: help install run controls test lint check docs-check tiny benchmark bench-le bench-http bench-annotate bench-scale bench-catalogue bench-evaluation bench-train bench-serve bench-cold search-le tune clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ lint: install ## style and types
 
 check: lint ## style, types and the fast tests
 	@$(PYTEST) -m 'not slow'
+
+docs-check: install ## the commands and numbers of README and docs, against data/ and benchmarks/results
+	@python -m tests.docs_check
 
 tiny: install ## the whole pipeline on 60 users in a temporary folder, then its report
 	@python -m tests.lane

@@ -8,7 +8,7 @@ In: the cells that have run with the present parameters, here (benchmarks/.work/
   benchmark.md   tables, beside what others have published
   summary.json   by data set: the best variant with LE parts, chosen by validation NDCG@10, against its supervised twin
 
-and their picture, docs/benchmark.png (benchmark_plot.py).
+and their picture, docs/benchmark.png (benchmark_plot.py). The same cells give the same text on any machine.
 
 Differences are of means over the test events; one interval is over users, of the mean over the seeds, the other over
 users and seeds (lea_core/significance.py). p is that of the paired randomisation test over users, corrected by Holm
@@ -29,7 +29,7 @@ from benchmarks.benchmark_plot import draw
 from benchmarks.benchmark_slices import by_events, keep_events
 from benchmarks.benchmark_store import STORE, keep, read_kept, seeds_of
 from benchmarks.benchmark_summary import HR, NDCG, Found, beside_baseline, best, collect, summary, uses_le
-from benchmarks.common import ROOT, where
+from benchmarks.common import ROOT
 from lea_core.artifacts import publish_file, write_csv
 from lea_core.entry import run
 from lea_core.errors import LeaError
@@ -55,7 +55,7 @@ def csv_rows(found: Found) -> Iterator[dict[str, Any]]:
                     yield dict(zip(COLUMNS, values, strict=True))
 
 
-def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Mapping[str, Any]) -> str:
+def markdown(all_found: Sequence[Found], published: Mapping[str, Any]) -> str:
     """The tables of benchmark.md."""
     notes = [note for found in all_found for note in found.notes]
     commits = sorted({note["where"]["commit"][:10] for note in notes})
@@ -65,9 +65,8 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any], place: Ma
     lines = [
         "# The paper-scale benchmark",
         "",
-        f"`make benchmark`; cells ran at {', '.join(commits) or 'no commit yet'}, collected at {place['commit'][:10]}; "
-        f"{'; '.join(machines) or machine(place)}; {spent:.1f} core-hours of training and ranking, all "
-        f"seeds, {more:.1f} h of all else, mostly the LE.",
+        f"`make benchmark`; cells ran at {', '.join(commits)}; {'; '.join(machines)}; {spent:.1f} core-hours of "
+        f"training and ranking, all seeds, {more:.1f} h of all else, mostly the LE.",
         "",
         "Test split. ± is the standard deviation over seeds. The difference is of NDCG@10 from the supervised twin of "
         "the same backbone without the LE, with its 95 % intervals for these seeds (bootstrap over users) and for "
@@ -210,11 +209,10 @@ def main(argv: list[str]) -> None:
     if not any(found.notes for found in collected):
         print("no cell has run yet: nothing to collect")
         return
-    place = {**where(), "command": "make benchmark"}
     written = [row for found in collected for row in csv_rows(found)]
     write_csv(RESULTS / "benchmark.csv", written, COLUMNS)
-    result = {"where": place, "data": {found.name: summary(found) for found in collected}}
-    text = markdown(collected, known["published"], place)
+    result = {"command": "make benchmark", "data": {found.name: summary(found) for found in collected}}
+    text = markdown(collected, known["published"])
     for path, content in (("summary.json", json.dumps(result, indent=1) + "\n"), ("benchmark.md", text)):
         with publish_file(RESULTS / path) as temporary:
             temporary.write_text(content, encoding="utf-8")

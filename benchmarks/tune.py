@@ -24,7 +24,7 @@ from lea_core.params.overlay import round_trip, styled
 from lea_core.tune import SCORE, Trial, best, rows, tune, words
 
 RESULTS = ROOT / "benchmarks" / "results"
-FIXED = ("dataset", "variant", "trial", SCORE, "sd", "best_epoch", "seconds")
+FIXED = ("dataset", "variant", "trial", "proposed", SCORE, "sd", "best_epoch", "seconds")
 DATA = ("ml-100k", "scientific", "lastfm")
 METHODS = ("supervised", "snqn", "sa2c")
 NEW = "# Settings of each variant on {name}, found by `make tune`. `lea use settings/{name}.yaml`.\n\n"
@@ -62,7 +62,7 @@ def keep_rows(name: str, new: list[dict[str, Any]]) -> None:
     variants = {row["variant"] for row in new}
     together = [row for row in old if row["variant"] not in variants] + new
     columns = list(dict.fromkeys(key for row in together for key in row))
-    columns = [*FIXED[:3], *(key for key in columns if key not in FIXED), *FIXED[3:]]
+    columns = [*FIXED[:4], *(key for key in columns if key not in FIXED), *FIXED[4:]]
     write_csv(path, [{key: row.get(key) for key in columns} for row in together], columns)
 
 
@@ -79,10 +79,10 @@ def write_summary() -> None:
         "",
         f"`make tune`; of cells `python -m benchmarks.tune_cells`. Validation {SCORE}, one seed each; the first trial",
         "is params.yaml or benchmark.yaml. Every trial: [tuning/](tuning). So few trials of one seed are a coarse",
-        "search: a seed moves a score on MovieLens by .004.",
+        "search: a seed moves a score on MovieLens by .004. Where no trial is by TPE, it was a random search.",
         "",
-        "| data | variant | trials | first | best | at trial | best settings | seconds |",
-        "|---|---|--:|--:|--:|--:|---|--:|",
+        "| data | variant | trials | random | by TPE | first | best | at trial | best settings | seconds |",
+        "|---|---|--:|--:|--:|--:|--:|--:|---|--:|",
     ]
     for path in sorted((RESULTS / "tuning").glob("*.csv")):
         found = read_rows(path)
@@ -92,8 +92,10 @@ def write_summary() -> None:
             values = words({key: value for key, value in top.items() if key not in FIXED and value})
             seconds = sum(float(row["seconds"]) for row in trials)
             scores = f"{float(trials[0][SCORE]):.4f} | {float(top[SCORE]):.4f}"
+            ways = [row["proposed"] for row in trials]
+            counts = f"{len(trials)} | {ways.count('random')} | {ways.count('TPE')}"
             lines.append(
-                f"| {path.stem} | {variant} | {len(trials)} | {scores} | {top['trial']} | {values} | {seconds:,.0f} |"
+                f"| {path.stem} | {variant} | {counts} | {scores} | {top['trial']} | {values} | {seconds:,.0f} |"
             )
     with publish_file(RESULTS / "tuning.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

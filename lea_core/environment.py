@@ -10,7 +10,8 @@ over a sequence gives all its states, and under the mask of packing.py all actio
 With `lora_rank` 0 no adapter is put in and every weight of these layers is trained, in float32: what a small
 transformer without pre-training needs (le_yardsticks.py compares with one).
 
-The paper's own choices of hidden state, heads and losses are not public; docs/lea.md lists ours.
+The paper's full text, with its hidden state, heads and losses, was not at hand; docs/lea.md (section 4) lists our
+choices beside what of it could be read.
 """
 
 from __future__ import annotations

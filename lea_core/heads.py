@@ -7,16 +7,18 @@ In: h_t, the last items of a history, the item vectors of `tokenize_items`. Out,
     s_t      = [ b_t ; U u_t ]                              the state
     z_a      = [ c_a / temperature ; V v_a ]                the action's embedding
     score    = s_t . z_a + popularity log(n_a + 3)          n_a: training events of the LE's subset with item a
-    R(s, a)  = scale b_t . c_a + U_R u_t . V_R v_a + w . v_a + popularity_R log(n_a + 3) + v . norm(h_{t,a})
+    R(s, a)  = scale b_t . c_a + U_R u_t . V_R v_a + w . norm(f_a) + popularity_R log(n_a + 3) + v . norm(h_{t,a})
+               + constant
 
-h is standardised by the frozen LLM's mean and deviation before the norm. V, V_R, w, v and both popularity weights start
+norm is to length 1; each block of u_t and v_a, and norm(f_a) and norm(h_{t,a}) in R, are then made 5 long. h is
+standardised by the frozen LLM's mean and deviation before the norm. V, V_R, w, v and both popularity weights start
 at zero: the untrained LE is exactly the content similarity of the recent items, and training only adds to it. The
 learned part of a score is a second inner product beside the content's, so it cannot bend the geometry of the content.
 
 A history's own items are ranked by a probability of repeating, counted on the subset's events: among new and among
 seen items the scores decide, between the two groups this share does (`ranking`).
 
-The paper's heads are not public; all of this is ours.
+Of the paper's heads we could read one thing: a score head gives the reward. The rest is ours (docs/lea.md, section 4).
 """
 
 from __future__ import annotations

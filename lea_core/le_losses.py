@@ -1,8 +1,8 @@
 """The losses of the LE: pure functions of tensors, one equation each.
 
 In: the LE's scores and rewards at N steps. Out: a value per step, (N,), so that parts of a batch add up, also over
-processes. Figure 2 of the paper says that L_sm compares the state's similarity with the next item against other items
-and that L_rm compares rewards in pairs; the formulas are ours.
+processes. By the caption of the paper's figure 2, L_sm is about the similarity of state and actions, L_rm about which
+of two actions a user prefers; a reader's note has positive and negative actions in L_sm. The formulas are ours.
 
 They stand apart from the learners' losses so that an edit there runs no LLM stage.
 """

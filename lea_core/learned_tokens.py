@@ -3,8 +3,8 @@
 In: the texts' token ids, a token to start from (the pooled one), the whole LLM. Out: a token per item, text losses.
 
 The paper's way: minimise -sum_l log P(w_l | e_i, w_<l) over e_i. Adam is the rule here; each item has its own moments,
-so no item's token depends on the others in its batch (but for the rounding of sums). Departure: the paper does not say
-how long; here an item is done when `PATIENCE` steps in a row lower its loss by no more than a share of it.
+so no item's token depends on the others in its batch (but for the rounding of sums). How long the paper trains we could
+not read; here an item is done when `PATIENCE` steps in a row lower its loss by no more than a share of it.
 
 Items are learned longest text first, as many at a time as fit the batch; a done item's place goes to the next, so a
 batch holds texts of nearly one length and hardly any padding. All of this is arrays: what a checkpoint saves and a

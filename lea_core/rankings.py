@@ -4,7 +4,7 @@ In: the LE's heads and the states that annotate kept; the LLM itself is not need
 every training event that another follows. A learner takes them as soft positive actions (losses.ranked).
 
 Probabilities are the LE's own (heads.ranking): the logged next item is among them, and so are items of the history, as
-often as users repeat. This is ours; the paper has proposed actions alone.
+often as users repeat. This is ours: no source on the paper has more than proposed actions.
 """
 
 from __future__ import annotations

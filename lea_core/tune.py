@@ -3,15 +3,16 @@
 In: data/ as stages.train reads it, and params.yaml with its section `tune`. Out: for each variant its trials;
 tuning.csv, a row per trial; tuned.yaml, an overlay for `lea use` with the best settings of each variant.
 
-The first trial of a variant is its present settings, so tuning never ends below them; the others are proposed by
-Optuna's TPE from the trials before. A trial trains from `tune.seeds` and its score is the mean of the best validation
-NDCG@10; nothing is pruned. A method with more settings than its supervised twin searches a larger space with the same
-budget.
+The first trial of a variant is its present settings, so tuning never ends below them. The next ones are drawn at
+random until there are three (ten, where `tune.trials` is 20 or more); the others are proposed by Optuna's TPE from the
+trials before. A trial trains from `tune.seeds` and its score is the mean of the best validation NDCG@10; nothing is
+pruned. A method with more settings than its supervised twin searches a larger space with the same budget.
 
 Variants are tuned side by side, a process with one thread each. Finished trials are kept in the cache folder under a
 hash of the data, the parameters, the code, its libraries and the kind of device: a killed run goes on after them, more
-`tune.trials` continue, and anything else starts anew. What is proposed depends on `tune.seed` and the trials before
-alone, so a run that was killed ends like one that was not.
+`tune.trials` continue (but from fewer than 20 to 20 or more), and anything else starts anew. What is proposed depends
+on `tune.seed`, the number of random trials and the trials before alone, so a run that was killed ends like one that
+was not.
 """
 
 from __future__ import annotations
@@ -127,7 +128,11 @@ def study(params: Params, data: Path, label: str, name: str) -> list[Trial]:
     variant = params.variant(name)
     supervision = read_supervision(data, variant, params.of(name).train, training_events(sequences))
     while len(trials) < settings.trials:
-        values = propose(space, settings.seed, trials) if trials else present_values(params, name)
+        values = (
+            propose(space, settings.seed, trials, startup_trials(settings.trials))
+            if trials
+            else present_values(params, name)
+        )
         trials.append(run_trial(with_values(params, name, values), name, values, sequences, supervision))
         kept.save({}, {"trials": [asdict(trial) for trial in trials]})
         scores = f"{SCORE} {trials[-1].score:.4f} (best {best(trials).score:.4f})"
@@ -155,8 +160,13 @@ def run_trial(params: Params, name: str, values: dict[str, Any], sequences: Any,
     return Trial(values, scores, epochs, round(time.perf_counter() - started, 1))
 
 
-def propose(space: Mapping[str, Dimension], seed: int, trials: Sequence[Trial]) -> dict[str, Any]:
-    """The values to try after `trials`: the same for the same trials and seed."""
+def startup_trials(budget: int) -> int:
+    """How many of `budget` trials come before TPE, the present settings among them; Optuna's own number is ten."""
+    return 3 if budget < 20 else 10
+
+
+def propose(space: Mapping[str, Dimension], seed: int, trials: Sequence[Trial], startup: int) -> dict[str, Any]:
+    """The values to try after `trials`, random while they are fewer than `startup`; the same for the same arguments."""
     import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -170,7 +180,7 @@ def propose(space: Mapping[str, Dimension], seed: int, trials: Sequence[Trial]) 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {key: distribution(dimension) for key, dimension in space.items()}
     # The number of the trial is part of the seed: a sampler made anew for each would else draw the same again.
-    sampler = optuna.samplers.TPESampler(seed=seed * 100_003 + len(trials))
+    sampler = optuna.samplers.TPESampler(n_startup_trials=startup, seed=seed * 100_003 + len(trials))
     told = optuna.create_study(direction="maximize", sampler=sampler)
     for trial in trials:
         told.add_trial(optuna.trial.create_trial(params=trial.values, distributions=distributions, value=trial.score))
@@ -210,6 +220,7 @@ def _kept(params: Params, data: Path, name: str) -> Checkpoint:
         "mask_seen": params.evaluate.mask_seen,
         "space": {key: dimension.model_dump() for key, dimension in space_of(params, name).items()},
         "seed": params.tune.seed,
+        "startup": startup_trials(params.tune.trials),
         "seeds": params.tune.seeds,
     }
     return Checkpoint(f"{name}-{hashes[0][:8]}", __name__, identity, "tune")
@@ -232,6 +243,7 @@ def rows(studies: Mapping[str, Sequence[Trial]], label: str) -> list[dict[str, A
             "dataset": label,
             "variant": name,
             "trial": number,
+            "proposed": "present" if number == 0 else "random" if number < startup_trials(len(trials)) else "TPE",
             **{key: trial.values.get(key) for key in keys},
             SCORE: round(trial.score, 6),
             "sd": round(statistics.stdev(trial.scores), 6) if len(trial.scores) > 1 else None,

@@ -274,8 +274,7 @@ def test_for_which_events(tiny: tuple[Params, Path], monkeypatch: pytest.MonkeyP
     assert np.bincount(found.events.bands["le"][1]).tolist() == [teachers, 100 - teachers]
     assert not {"learned from", "others"} & set(rows)
 
-    place = {"commit": "d" * 40, "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
-    text = benchmark.markdown([found], BENCHMARK["published"], place)
+    text = benchmark.markdown([found], BENCHMARK["published"])
     assert (
         "| test events | number | sasrec-snqn-lea | sasrec-supervised | popularity | over sasrec-supervised |" in text
     )
@@ -299,11 +298,11 @@ def test_the_rows(tiny: tuple[Params, Path]) -> None:
 
 def test_the_page(tiny: tuple[Params, Path]) -> None:
     found = benchmark.collect("scientific", *tiny)
-    place = {"commit": "d" * 40, "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
-    text = benchmark.markdown([found], BENCHMARK["published"], place)
-    assert "cells ran at cccccccccc, collected at dddddddddd; P, 2 cores, no GPU, torch 2; 8.0 core-hours of" in text
+    text = benchmark.markdown([found], BENCHMARK["published"])
+    assert "cells ran at cccccccccc; P, 2 cores, no GPU, torch 2; 8.0 core-hours of" in text
     assert "1.5 h of all else" in text
-    assert benchmark.machine({**place, "number_format": "float32"}).endswith("torch 2, language models in float32")
+    place = {"processor": "P", "cores": 2, "gpu": None, "torch": "2", "number_format": "float32"}
+    assert benchmark.machine(place).endswith("torch 2, language models in float32")
     assert "8 of 67 cells have run." in text
     assert "without the LLM: popularity, NDCG@10 0.1000. sasrec-snqn-lea differs from it by +0.6000 (users +0.5" in text
     assert "| the same, pre-trained on other domains | 0.1360 | 0.0753 |" in text
@@ -343,6 +342,4 @@ def test_nothing_has_run(tmp_path: Path) -> None:
         "parts": {},
         "pairs": [],
     }
-    assert "0 of 40 cells have run." in benchmark.markdown(
-        [found], BENCHMARK["published"], {"commit": "", "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
-    )
+    assert "0 of 40 cells have run." in benchmark.markdown([found], BENCHMARK["published"])

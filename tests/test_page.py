@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from lea_core import costs, params, tables
 from lea_core.artifacts import write_csv, write_json
 from lea_core.page import charts
+from lea_core.page.costs import cost_rows, costs_section
 from lea_core.page.examples import pick
 from lea_core.page.page import page
 from lea_core.page.source import interval
@@ -313,6 +314,22 @@ def test_texts_fit() -> None:
     assert charts.text_width(charts.fit("a very long name of a variant", 100)) <= 100
 
 
+def test_who_reads_the_llm_is_what_the_pipeline_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with every variant of a stage; the LE as a recommender reads the LLM too."""
+    of = {row["stage"]: row["reads_llm"] for row in cost_rows(ROOT / "dvc.yaml")}
+    assert [of[name] for name in ("annotate", "evaluate_le", "train", "rank")] == [True, True, False, False]
+
+    monkeypatch.setattr(costs, "read", lambda: {"ask@a": COST, "ask@b": COST, "train": COST})
+    (tmp_path / "dvc.yaml").write_text(
+        "stages: {ask: {foreach: [a, b], do: {cmd: x, deps: [data/llm]}}, train: {cmd: y, deps: [data/states]}}"
+    )
+    rows = cost_rows(tmp_path / "dvc.yaml")
+    assert [(row["stage"], row["reads_llm"]) for row in rows] == [("ask@a", True), ("ask@b", True), ("train", False)]
+    drawn = costs_section(rows)
+    assert drawn.count('<g class="le">') == drawn.count('<g class="plain">') > 0  # a bar each
+
+
+COST: dict[str, float | None] = {"seconds": 2.0, "peak_mb": 1.0, "tokens": None}
 STAGE = "from lea_core.entry import run\nfrom lea_core.costs import note_tokens\n"
 
 

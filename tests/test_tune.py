@@ -55,8 +55,8 @@ def change(changes: dict[str, Any]) -> Params:
     return load()
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> list[float]:
-    """Training that scores a learning rate by how near it is to 0.01; returns the list of those that came."""
+def pretend(monkeypatch: pytest.MonkeyPatch, fails: bool = False, best: float = 0.01) -> list[float]:
+    """Training that scores a learning rate by how near it is to `best`; returns the list of those that came."""
     rates: list[float] = []
 
     def train_seed(name: str, seed: int, params: Params, *_: object) -> SimpleNamespace:
@@ -64,7 +64,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> list[float]
         rates.append(rate)
         if fails and len(rates) > 1:
             raise loop.DivergedError("astray")
-        return SimpleNamespace(summary={"NDCG@10": 1.0 - abs(rate - 0.01) * 10 - seed / 100, "best_epoch": seed})
+        return SimpleNamespace(summary={"NDCG@10": 1.0 - abs(rate - best) * 10 - seed / 100, "best_epoch": seed})
 
     monkeypatch.setattr(loop, "train_seed", train_seed)
     return rates
@@ -92,7 +92,9 @@ def test_every_variant_gets_the_same_trials_and_its_best_is_taken(project: Param
         assert any(line.startswith(f"variants.{name}.set: ") for line in changes)
     header, *lines = Path("tuning/tuning.csv").read_text().splitlines()
     keys = "train.learning_rate,backbones.sasrec.layers,methods.snqn.half_td"
-    assert set(header.split(",")) == set(f"dataset,variant,trial,{keys},NDCG@10,sd,best_epoch,seconds".split(","))
+    assert set(header.split(",")) == set(
+        f"dataset,variant,trial,proposed,{keys},NDCG@10,sd,best_epoch,seconds".split(",")
+    )
     assert len(lines) == 6
 
 
@@ -140,6 +142,33 @@ def test_trials_of_other_code_or_circumstances_are_made_anew(
     monkeypatch.setattr(tuning, "_device", lambda: "meta")
     study(params)
     assert len(rates) == 5
+
+
+@pytest.mark.parametrize(("budget", "startup"), [(6, 3), (20, 10)])
+def test_trials_after_the_first_ones_depend_on_the_scores(
+    project: Params, monkeypatch: pytest.MonkeyPatch, budget: int, startup: int
+) -> None:
+    """Two trainings, of which one likes low learning rates and one high ones: TPE goes apart, random draws do not."""
+    params = change({"tune.trials": budget})
+    rates = []
+    for best in (0.0001, 0.03):
+        monkeypatch.setenv("LEA_CACHE", str(Path(f"cache-{best}").resolve()))
+        rates.append(pretend(monkeypatch, best=best))
+        study(params)
+    low, high = rates
+    assert low[:startup] == high[:startup]
+    assert all(one != other for one, other in zip(low[startup:], high[startup:], strict=True))
+    assert sum(low[startup:]) < sum(high[startup:])
+
+
+def test_trials_of_a_small_budget_are_not_those_of_a_large_one(
+    project: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the fourth on they were proposed otherwise: the larger budget starts anew."""
+    rates = pretend(monkeypatch)
+    study(change({"tune.trials": 5}))
+    study(change({"tune.trials": 20}))
+    assert len(rates) == 5 + 20
 
 
 def test_what_diverges_scores_nothing(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The section on what each stage cost, and costs.csv behind it.
 
-In: what costs.py noted down, the stages that dvc.yaml names. Out: a row per stage, in the order of dvc.yaml.
+In: what costs.py noted down, the stages that dvc.yaml names and what they read. Out: a row per stage, in the order of
+dvc.yaml, with whether it reads the LLM, as dvc.yaml's dependencies say.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from lea_core.page.html import figure, grid, missing, paragraph, section, table
 from lea_core.params import read_yaml
 from lea_core.progress import duration
 
-COLUMNS = ("stage", "seconds", "peak_mb", "tokens")
-READS_LLM = ("tokenize_items", "finetune_le", "annotate", "augment", "measure_le", "evaluate_le")
+COLUMNS = ("stage", "seconds", "peak_mb", "tokens", "reads_llm")
+LLM = "data/llm"
 
 
 def cost_rows(pipeline: Path) -> list[dict[str, Any]]:
@@ -26,16 +27,17 @@ def cost_rows(pipeline: Path) -> list[dict[str, Any]]:
     The report's own cost is not known yet and left out. A stage without a record has a row of its name alone.
     """
     found = costs.read()
-    names = [name for name in _stages(pipeline) if name != "report"] or sorted(found)
+    stages: dict[str, Any] = read_yaml(pipeline)["stages"] if pipeline.exists() else {}
+    names = [name for name in stages if name != "report"] or sorted(found)
     rows: list[dict[str, Any]] = []
     for name in names:
         own = [stage for stage in found if stage.partition("@")[0] == name.partition("@")[0]]
-        rows += [{"stage": stage, **found[stage]} for stage in own] or [dict.fromkeys(COLUMNS) | {"stage": name}]
+        stage = stages.get(name, {})
+        read = {"reads_llm": LLM in stage.get("do", stage).get("deps", [])}
+        rows += [{"stage": one, **found[one], **read} for one in own] or [
+            dict.fromkeys(COLUMNS) | {"stage": name, **read}
+        ]
     return rows
-
-
-def _stages(pipeline: Path) -> list[str]:
-    return list(read_yaml(pipeline)["stages"]) if pipeline.exists() else []
 
 
 def costs_section(rows: Sequence[dict[str, Any]]) -> str:
@@ -49,7 +51,7 @@ def costs_section(rows: Sequence[dict[str, Any]]) -> str:
         own = [row for row in known if row["stage"].partition("@")[0] == stage]
         seconds = sum(row["seconds"] for row in own)
         runs = f" ({len(own)} runs)" if len(own) > 1 else ""
-        kind = "le" if stage in READS_LLM else "plain"
+        kind = "le" if own[0]["reads_llm"] else "plain"
         bars.append(Row(stage + runs, seconds, kind=kind, text=duration(seconds)))
         peak, tokens = _all(own, "peak_mb"), _all(own, "tokens")
         cells.append(
@@ -62,9 +64,7 @@ def costs_section(rows: Sequence[dict[str, Any]]) -> str:
         )
     total = duration(sum(row["seconds"] for row in known))
     name = f"Time of each stage, {total} in all"
-    note = (
-        "The LLM runs in the stages of the LE's colour. Memory is that of a stage's largest process; tokens are those "
-    )
+    note = "Stages of the LE's colour read the LLM. Memory is that of a stage's largest process; tokens are those "
     note += "that the LLM's passes read."
     drawn = charts.responsive(lambda width: charts.rows(bars, width, name, axis="seconds"))
     silent = [row["stage"] for row in rows if row["seconds"] is None]
