@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +66,12 @@ def convert(file: Path, source: str, folder: Path, card: str) -> None:
     from safetensors.torch import save_file
 
     header = _read_header(file, source)
-    model = _load_model(file, source)
-    _check_tensors(header, model, source)
-    _carry(header, file, model.config, source)
+    with _read_once():
+        model = _load_model(file, source)
+        _check_tensors(header, model, source)
+        _carry(header, file, model.config, source)
+        tokenizer = _load_tokenizer(file, source)
     _check_config(header, model.config, source)
-    tokenizer = _load_tokenizer(file, source)
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(model.named_parameters()).keys()
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items() if name not in tied}
     if large := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
@@ -85,6 +89,24 @@ def shortened(names: list[str]) -> str:
     """The first three of some names, and how many more there are."""
     first = ", ".join(sorted(names)[:3])
     return f"{first} and {len(names) - 3} more" if len(names) > 3 else first
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """Let transformers read a file's header once, not for config, weights and tokenizer each, and name tensors once.
+
+    It makes gguf's map of tensors' names anew for every module of a model, which takes longer than all of the weights.
+    """
+    import gguf
+
+    kept: dict[str, Any] = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, made in kept.items():
+        setattr(gguf, name, cache(made))
+    try:
+        yield
+    finally:
+        for name, made in kept.items():
+            setattr(gguf, name, made)
 
 
 def _unreadable(source: str, error: Exception) -> LeaError:

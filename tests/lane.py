@@ -49,6 +49,7 @@ TINY = {
     "finetune_le.heads.epochs": 1,
     "finetune_le.lora.epochs": 1,
     "annotate.sampled_actions": 1,
+    "measure_le.twins": [],
     "augment.actions": 2,
     "backbones.sasrec.width": 16,
     "methods.sa2c.warmup_epochs": 1,
@@ -125,9 +126,10 @@ def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     nowhere = str(ROOT / ".dvc" / "nowhere")
+    cache = kept.get("LEA_LANE_CACHE", kept.get("LEA_CACHE", str(ROOT / ".dvc" / "tmp" / "lea")))
     return {
-        "LEA_CACHE": str(ROOT / ".dvc" / "tmp" / "lea"),
         **kept,
+        "LEA_CACHE": cache,
         "PATH": path,
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",

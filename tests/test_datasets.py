@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lea_core import datasets, params, sources
+from lea_core import datasets, params
 from lea_core.datasets import raw_name
 from lea_core.datasets.tables import Raw, item_text, read
 from lea_core.errors import LeaError
 from lea_core.params import Columns, FileSource, MovieLens, Tables
-from tests.lane import PARAMS, ROOT, skipped_offline
+from tests.lane import PARAMS, ROOT, environment, skipped_offline
 
 INTERACTIONS = """\
 who,what,when,stars,kind,fold
@@ -543,7 +543,7 @@ def test_the_real_ml_100k(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     dataset = params.load(PARAMS).dataset
     assert isinstance(dataset, MovieLens)
     with skipped_offline():
-        datasets.fetch(dataset, sources.cache_folder(), tmp_path / "raw")
+        datasets.fetch(dataset, Path(environment()["LEA_CACHE"]), tmp_path / "raw")
     raw = read(tmp_path / "raw", datasets.as_tables(dataset), with_split=False)
     assert raw.interactions.height == 100_000
     assert (raw.interactions["user_id"].n_unique(), raw.interactions["item_id"].n_unique()) == (943, 1682)
