@@ -24,11 +24,13 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
 from voluptuous import MultipleInvalid
 
 from benchmarks import benchmark
-from benchmarks.benchmark_inputs import differences, made_of
+from benchmarks.benchmark_inputs import LE_CODE, LE_STAGE, differences, made_of
 from benchmarks.benchmark_params import BENCHMARK, CELLS, FOLDER, HOME, cells_of, params_of, read_benchmark, write_cells
 from benchmarks.benchmark_stage import BASELINES, RUNNER
 from benchmarks.benchmark_store import STORE, read_kept
 from benchmarks.common import absent_source
+from lea_core.artifacts import read_json
+from lea_core.code_hash import computed_by
 from lea_core.entry import run
 from lea_core.errors import LeaError, warn
 from lea_core.params import Params, read_yaml
@@ -100,6 +102,25 @@ def wherein_other(params: Params, data: str, name: str) -> list[str] | None:
     return differences(kept.note, made_of(params, FOLDER / data, name)) if kept else None
 
 
+def place_of(target: str) -> str:
+    """<data>-<name> of the cell or baseline that a DVC stage makes."""
+    stage, _, place = target.partition("@")
+    return f"{place}-{BASELINES[stage]}" if stage in BASELINES else place
+
+
+def tell_why(known: Mapping[str, Any], wanted: Sequence[str], found: Mapping[str, Sequence[str]]) -> None:
+    """Say what is kept and runs again, and which LE other code has trained, of what is wanted here."""
+    places = {place_of(target) for target in wanted}
+    for name, other in found.items():
+        if other and name in places:
+            print(f"{name} is kept, but made of other {', '.join(other)}: it runs again", flush=True)
+    today = computed_by(LE_STAGE)
+    for data in known["data"]:
+        trained = FOLDER / data / LE_CODE
+        if any(place.startswith(f"{data}-") for place in places) and trained.exists() and read_json(trained) != today:
+            print(f"{data}: other code or libraries trained its LE: `dvc repro --force finetune_le@{data}` trains anew")
+
+
 def run_target(known: Mapping[str, Any], target: str) -> bool:
     """Whether a cell or baseline could be made. DVC, which does not know of the code, is forced where that is other."""
     stage, _, place = target.partition("@")
@@ -129,10 +150,8 @@ def main(argv: list[str]) -> None:
     kept = [name for name, other in found.items() if not other]
     if kept and not argv:
         print(f"{len(kept)} cells and baselines are kept in {STORE} and do not run again", flush=True)
-    for name, other in found.items():
-        if other:
-            print(f"{name} is kept, but made of other {', '.join(other)}: it is to run again", flush=True)
     wanted = targets(cells_of(known), argv, absent, kept)
+    tell_why(known, wanted, found)
     failed = []
     for place, target in enumerate(wanted, start=1):
         print(f"-- {place} of {len(wanted)}: {target}", flush=True)
