@@ -58,8 +58,9 @@ def caches() -> frozenset[str]:
     found: set[str] = set()
     for file, text in texts.items():
         for call in ast.walk(ast.parse(text)) if any(name in text for name in KEYS) else ():
-            name = getattr(call.func, "id", "") if isinstance(call, ast.Call) else ""
+            name = getattr(call.func, "attr", getattr(call.func, "id", "")) if isinstance(call, ast.Call) else ""
             if name in KEYS:
+                assert call.args[KEYS[name]], f"{file}:{call.lineno}: give the module by position"
                 found.update(*(modules_of(file, argument) for argument in call.args[KEYS[name]]))
     return frozenset(found)
 
