@@ -109,7 +109,10 @@ def place_of(target: str) -> str:
 
 
 def tell_why(known: Mapping[str, Any], wanted: Sequence[str], found: Mapping[str, Sequence[str]]) -> None:
-    """Say what is kept and runs again, and which LE other code has trained, of what is wanted here."""
+    """Say which of the `wanted` stages' results are kept but run again, and which of their LEs other code trained.
+
+    found: `kept_of`.
+    """
     places = {place_of(target) for target in wanted}
     for name, other in found.items():
         if other and name in places:

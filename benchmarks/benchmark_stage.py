@@ -35,9 +35,9 @@ NOTE = "note.json"
 
 
 def run_stage(folder: Path, stage: str, *arguments: str) -> None:
-    """Run a stage in `folder`; of the LE's training, note by what code. Raises `LeaError` where it fails.
+    """Run a stage in `folder`; of the LE's training, note what code it was.
 
-    So it does where the runner is gone.
+    Raises `LeaError` where the stage fails or the runner is gone.
     """
     code = computed_by(LE_STAGE)
     child = subprocess.Popen([sys.executable, "-m", f"stages.{stage}", *arguments], cwd=folder, env=stage_environment())
