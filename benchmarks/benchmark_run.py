@@ -102,25 +102,27 @@ def wherein_other(params: Params, data: str, name: str) -> list[str] | None:
     return differences(kept.note, made_of(params, FOLDER / data, name)) if kept else None
 
 
-def place_of(target: str) -> str:
-    """<data>-<name> of the cell or baseline that a DVC stage makes."""
-    stage, _, place = target.partition("@")
-    return f"{place}-{BASELINES[stage]}" if stage in BASELINES else place
+def stage_of(name: str, cells: Collection[str]) -> str:
+    """The DVC stage that makes a cell or baseline, <data>-<name>."""
+    if name in cells:
+        return f"cell@{name}"
+    data, _, baseline = name.rpartition("-")
+    return f"{'evaluate_le' if baseline == BASELINES['evaluate_le'] else 'baselines'}@{data}"
 
 
 def tell_why(known: Mapping[str, Any], wanted: Sequence[str], found: Mapping[str, Sequence[str]]) -> None:
-    """Say which of the `wanted` stages' results are kept but run again, and which of their LEs other code trained.
+    """Say which results of the `wanted` stages are kept but run again, and which LEs of their data other code trained.
 
     found: `kept_of`.
     """
-    places = {place_of(target) for target in wanted}
+    cells = cells_of(known)["cells"]
     for name, other in found.items():
-        if other and name in places:
+        if other and stage_of(name, cells) in wanted:
             print(f"{name} is kept, but made of other {', '.join(other)}: it runs again", flush=True)
     today = computed_by(LE_STAGE)
     for data in known["data"]:
-        trained = FOLDER / data / LE_CODE
-        if any(place.startswith(f"{data}-") for place in places) and trained.exists() and read_json(trained) != today:
+        reads = any(f"{target.partition('@')[2]}-".startswith(f"{data}-") for target in wanted)
+        if reads and (trained := FOLDER / data / LE_CODE).exists() and read_json(trained) != today:
             print(f"{data}: other code or libraries trained its LE: `dvc repro --force finetune_le@{data}` trains anew")
 
 

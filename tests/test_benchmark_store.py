@@ -141,7 +141,7 @@ def test_a_result_holds_hashes_of_code_and_libraries(
 def test_what_trained_an_le_is_noted_and_told(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """DVC keeps an LE that former code trained: results say so, and a run that reads it, but no other run does."""
+    """DVC keeps an LE that former code trained: results that read it say so, and so does a run on its data."""
     monkeypatch.setattr(benchmark_stage, "subprocess", FakeProcesses)
     for stage in ("annotate", "finetune_le"):
         assert not (place.folder / "data" / "le_code.json").exists()
@@ -151,9 +151,11 @@ def test_what_trained_an_le_is_noted_and_told(
     for name, noted in ((CELL, trained), (PLAIN, None)):
         place.make_again(name)
         assert read_json(place.store / f"{name}.json").get("le_trained_by") == noted
-    found = {f"scientific-{CELL}": ["data/le"], f"scientific-{PLAIN}": ["code"], "scientific-text_knn": []}
+    found = {f"scientific-{CELL}": ["data/le"], f"scientific-{PLAIN}": ["code"]}
+    found |= {"scientific-text_knn": [], "scientific-popularity": ["libraries"], "scientific-le": ["code"]}
     benchmark_run.tell_why(BENCHMARK, [f"cell@scientific-{CELL}", "baselines@scientific"], found)
-    why, le = capsys.readouterr().out.splitlines()
+    why, baseline, le = capsys.readouterr().out.splitlines()
+    assert baseline == "scientific-popularity is kept, but made of other libraries: it runs again"
     assert why == f"scientific-{CELL} is kept, but made of other data/le: it runs again"
     assert le.startswith("scientific: other code or libraries trained its LE: `dvc repro --force finetune_le@sci")
     benchmark_run.tell_why(BENCHMARK, ["cell@lastfm-sasrec-snqn"], found)
