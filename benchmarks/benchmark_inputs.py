@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from lea_core.artifacts import read_json
 from lea_core.code_hash import computed_by
 from lea_core.llm import choose_device_and_dtype
 from lea_core.params import Params
@@ -26,6 +27,8 @@ TEXTS = ("le", "text_knn")  # baselines that read item texts
 MADE_OF = "made_of"  # the key of a note; results from before it was noted have none
 LE, LLM, LOG, TOKENS = "data/le", "data/llm", "data/interactions", "data/item_tokens/items.parquet"
 MEASURED = "quality.json"  # of the LE: nothing reads it
+# Beside the LE, beyond DVC's reach: what code trained it. DVC, which does not know of the code, keeps it after an edit.
+LE_CODE, LE_STAGE = "data/le_code.json", "stages.finetune_le"
 CODE = {"le": ("stages.evaluate_le",)}
 CELL, BASELINE = ("stages.train", "stages.evaluate"), ("stages.baselines",)
 
@@ -84,8 +87,10 @@ def _without_sources(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def note_of(params: Params, folder: Path, name: str) -> dict[str, Any]:
-    """What is noted of a cell or baseline that runs now."""
-    return {"parameters": parameters_of(params, name), MADE_OF: made_of(params, folder, name)}
+    """What is noted of a cell or baseline that runs now; of one that reads the LE, what trained that too, if known."""
+    note = {"parameters": parameters_of(params, name), MADE_OF: made_of(params, folder, name)}
+    trained = folder / LE_CODE
+    return {**note, "le_trained_by": read_json(trained)} if LE in note[MADE_OF] and trained.exists() else note
 
 
 def made_of(params: Params, folder: Path, name: str) -> dict[str, Any]:

@@ -24,11 +24,13 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
 from voluptuous import MultipleInvalid
 
 from benchmarks import benchmark
-from benchmarks.benchmark_inputs import differences, made_of
+from benchmarks.benchmark_inputs import LE_CODE, LE_STAGE, differences, made_of
 from benchmarks.benchmark_params import BENCHMARK, CELLS, FOLDER, HOME, cells_of, params_of, read_benchmark, write_cells
 from benchmarks.benchmark_stage import BASELINES, RUNNER
 from benchmarks.benchmark_store import STORE, read_kept
 from benchmarks.common import absent_source
+from lea_core.artifacts import read_json
+from lea_core.code_hash import computed_by
 from lea_core.entry import run
 from lea_core.errors import LeaError, warn
 from lea_core.params import Params, read_yaml
@@ -100,6 +102,30 @@ def wherein_other(params: Params, data: str, name: str) -> list[str] | None:
     return differences(kept.note, made_of(params, FOLDER / data, name)) if kept else None
 
 
+def stage_of(name: str, cells: Collection[str]) -> str:
+    """The DVC stage that makes a cell or baseline, <data>-<name>."""
+    if name in cells:
+        return f"cell@{name}"
+    data, _, baseline = name.rpartition("-")
+    return f"{'evaluate_le' if baseline == BASELINES['evaluate_le'] else 'baselines'}@{data}"
+
+
+def tell_why(known: Mapping[str, Any], wanted: Sequence[str], found: Mapping[str, Sequence[str]]) -> None:
+    """Say which results of the `wanted` stages are kept but run again, and which LEs of their data other code trained.
+
+    found: `kept_of`.
+    """
+    cells = cells_of(known)["cells"]
+    for name, other in found.items():
+        if other and stage_of(name, cells) in wanted:
+            print(f"{name} is kept, but made of other {', '.join(other)}: it runs again", flush=True)
+    today = computed_by(LE_STAGE)
+    for data in known["data"]:
+        reads = any(f"{target.partition('@')[2]}-".startswith(f"{data}-") for target in wanted)
+        if reads and (trained := FOLDER / data / LE_CODE).exists() and read_json(trained) != today:
+            print(f"{data}: other code or libraries trained its LE: `dvc repro --force finetune_le@{data}` trains anew")
+
+
 def run_target(known: Mapping[str, Any], target: str) -> bool:
     """Whether a cell or baseline could be made. DVC, which does not know of the code, is forced where that is other."""
     stage, _, place = target.partition("@")
@@ -129,10 +155,8 @@ def main(argv: list[str]) -> None:
     kept = [name for name, other in found.items() if not other]
     if kept and not argv:
         print(f"{len(kept)} cells and baselines are kept in {STORE} and do not run again", flush=True)
-    for name, other in found.items():
-        if other:
-            print(f"{name} is kept, but made of other {', '.join(other)}: it is to run again", flush=True)
     wanted = targets(cells_of(known), argv, absent, kept)
+    tell_why(known, wanted, found)
     failed = []
     for place, target in enumerate(wanted, start=1):
         print(f"-- {place} of {len(wanted)}: {target}", flush=True)

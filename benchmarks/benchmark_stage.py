@@ -19,10 +19,11 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.benchmark_inputs import note_of
+from benchmarks.benchmark_inputs import LE_CODE, LE_STAGE, note_of
 from benchmarks.benchmark_params import FOLDER
 from benchmarks.common import stage_environment, where
 from lea_core.artifacts import write_json
+from lea_core.code_hash import computed_by
 from lea_core.entry import run
 from lea_core.errors import LeaError
 from lea_core.params import load
@@ -34,7 +35,11 @@ NOTE = "note.json"
 
 
 def run_stage(folder: Path, stage: str, *arguments: str) -> None:
-    """Run a stage in `folder`. Raises `LeaError` where it fails or the runner is gone."""
+    """Run a stage in `folder`; of the LE's training, note what code it was.
+
+    Raises `LeaError` where the stage fails or the runner is gone.
+    """
+    code = computed_by(LE_STAGE)
     child = subprocess.Popen([sys.executable, "-m", f"stages.{stage}", *arguments], cwd=folder, env=stage_environment())
     runner = os.environ.get(RUNNER)
     while True:
@@ -47,6 +52,8 @@ def run_stage(folder: Path, stage: str, *arguments: str) -> None:
                 raise LeaError(f"{folder.name}: stage {stage} ended with the benchmark that it belongs to") from None
     if status:
         raise LeaError(f"{folder.name}: stage {' '.join((stage, *arguments))} failed: its own message is above")
+    if f"stages.{stage}" == LE_STAGE:
+        write_json(folder / LE_CODE, code)
 
 
 def lives(process: int) -> bool:

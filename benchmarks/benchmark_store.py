@@ -79,7 +79,7 @@ def _write(store: Path, params: Params, result: Result, note: Mapping[str, Any])
     ranks[too_few(to_numpy(parts[0], "candidates"), CUTOFF)] = most
     table = pa.table({"user": parts[0]["user"], "ranks": vectors(ranks)})
     write_table(store / f"{result.name}.parquet", table, KEPT)
-    known = {"events": result.events, "valid": metrics["valid"], "test": metrics["test"]}
+    known = {"events": result.events, **{key: metrics[key] for key in ("items", "valid", "test")}}
     write_json(store / f"{result.name}.json", {**known, **note})
 
 
@@ -96,7 +96,7 @@ def read_kept(params: Params, store: Path, name: str) -> Kept | None:
         name,
         params.variants.get(name),
         path.with_suffix(".parquet"),
-        Protocol(note["events"], len(np.unique(users)), None, params.evaluate.mask_seen),
+        Protocol(note["events"], len(np.unique(users)), note.get("items"), params.evaluate.mask_seen),
         scores_of(note["test"]),
         curve=[
             {"seed": float(seed), "epoch": float(place), SELECTION: score}

@@ -6,6 +6,7 @@ under .work/, made once for the same parameters and code.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import shutil
@@ -19,22 +20,22 @@ from typing import Any
 import torch
 
 from lea_core import environment, params
-from lea_core.artifacts import read_json, write_json
+from lea_core.artifacts import publish_file, read_json, write_json
 from lea_core.code_hash import computed_by
 from lea_core.cores import usable_cores
 from lea_core.item_tokens import ItemTokens
 from lea_core.llm import choose_device_and_dtype
-from lea_core.params import Params, read_yaml
-from lea_core.params.overlay import leaves
+from lea_core.params import Params, assign, read_yaml
+from lea_core.params.overlay import assigned, leaves
 from lea_core.sequences import Sequences, read_sequences
 from lea_core.sources import file_sha256
-from tests.lane import change_params
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / "benchmarks" / ".work"
 LLM = Path("data/llm")
 SETTINGS = ROOT / "settings"
 DEFAULTS = SETTINGS / "default.yaml"  # not params.yaml, which its user may have changed
+DONE = "done.json"  # of a prepared folder: what it is made of
 DEFAULT = "ml-100k"  # the data set of default.yaml; its file holds the settings of variants alone, if there is one
 TABLES = ("interactions", "items")
 
@@ -92,23 +93,32 @@ def prepare(
 def prepare_stages(
     name: str, stages: Sequence[str], changes: Mapping[str, object] | None = None, label: str = ""
 ) -> tuple[Path, Params]:
-    """Run these stages on a data set, once for the same params.yaml and code; the folder and the parameters there."""
+    """Run these stages on a data set, once for the same params.yaml, files and code; the folder and its parameters.
+
+    Processes side by side take turns.
+    """
     changes = {**changes_of(name), **(changes or {})}
     if absent := absent_source(name):
         raise SystemExit(f"skipped: {absent} is not there")
     folder = WORK / (name + label)
     folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "done.json"
-    (folder / "params.yaml").write_text(DEFAULTS.read_text())
-    change_params(folder, changes)
-    own = {"params": file_sha256(folder / "params.yaml"), **computed_by(*(f"stages.{stage}" for stage in stages))}
-    if not done.exists() or read_json(done) != own:
-        done.unlink(missing_ok=True)
-        shutil.rmtree(folder / "data", ignore_errors=True)
-        for stage in stages:
-            run_stage(folder, stage)
-        write_json(done, own)
-    return folder, params.load(folder / "params.yaml")
+    done, path = folder / DONE, folder / "params.yaml"
+    text = assigned(DEFAULTS.read_text(encoding="utf-8"), changes)
+    sources = [file_sha256(Path(source["source"])) for source in sources_of(changes)]
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the file, or with this process
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            with publish_file(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        code = computed_by(*(f"stages.{stage}" for stage in stages))
+        own = {"params": file_sha256(path), "sources": sources, **code}
+        if not done.exists() or read_json(done) != own:
+            done.unlink(missing_ok=True)
+            shutil.rmtree(folder / "data", ignore_errors=True)
+            for stage in stages:
+                run_stage(folder, stage)
+            write_json(done, own)
+        return folder, params.load(path)
 
 
 def run_stage(folder: Path, stage: str) -> None:
@@ -127,11 +137,7 @@ def changed(whole: Params, changes: Mapping[str, object]) -> Params:
     """The same parameters with dotted keys set."""
     raw = whole.model_dump()
     for key, value in changes.items():
-        *sections, last = key.split(".")
-        section = raw
-        for name in sections:
-            section = section[name]
-        section[last] = value
+        assign(raw, key, value)
     return Params.model_validate(raw)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import LLM, ROOT, WORK, Prepared, changed, prepare, where
+from benchmarks.common import DONE, LLM, ROOT, WORK, Prepared, changed, prepare, where
 from benchmarks.prompts import speed_up
 from lea_core import environment, le_yardsticks, llm
 from lea_core.artifacts import read_json, write_json
@@ -111,12 +111,17 @@ def against_share(prepared: Prepared, share: float) -> dict[str, float]:
 
 
 def piece(name: str) -> dict[str, float]:
-    """One independent part of the benchmark: `seed 0`, `share 0.05` or `speed`; what is done is not done again."""
-    code = hashlib.sha256(json.dumps(computed_by("benchmarks.le")).encode()).hexdigest()
-    file = WORK / f"le-{code[:12]}-{name.replace(' ', '-')}.json"
+    """One independent part of the benchmark: `seed 0`, `share 0.05` or `speed`.
+
+    What is done is not done again with the same data, parameters, code and device.
+    """
+    prepared = prepare("scientific")
+    device = [str(one) for one in llm.choose_device_and_dtype()]
+    made_of = [read_json(prepared.folder / DONE), computed_by("benchmarks.le"), device]
+    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+    file = WORK / f"le-{digest[:12]}-{name.replace(' ', '-')}.json"
     if file.exists():
         return read_json(file)
-    prepared = prepare("scientific")
     kind, _, value = name.partition(" ")
     if kind == "seed":
         found = measure(prepared, int(value))

@@ -2,7 +2,8 @@
 
 In: MovieLens and ../shared/data/scientific. Out: benchmarks/results/le_search.csv, a row per data set and change: one
 setting at a time is changed from params.yaml, the LE is fine-tuned (seed 0) and measured on the validation events of
-users outside its subset. Rows that are there already, of the same settings, are not run again.
+users outside its subset. A row is known by its data set and change alone, and stays: after a change of code, data or
+other settings, remove it by hand, and it is run again.
 """
 
 from __future__ import annotations

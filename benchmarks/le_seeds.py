@@ -32,9 +32,9 @@ from lea_core.entry import run
 from lea_core.errors import LeaError
 from lea_core.evidence import compare_users
 from lea_core.params import FOLDERS, Params
+from lea_core.params.overlay import change_params
 from lea_core.report import markdown_table
 from lea_core.results import interval
-from tests.lane import change_params
 
 RESULT = STORE.parent / "le_seeds.md"
 TABLES = ("state", "reward", "actions", "ranking")  # parts that an LE makes; the first two are of `annotate`

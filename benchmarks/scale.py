@@ -33,7 +33,7 @@ from benchmarks.common import DEFAULTS, ROOT, WORK, run_stage, where
 from benchmarks.plan_only import HISTORY
 from benchmarks.scale_plot import draw
 from lea_core.artifacts import write_json
-from tests.lane import change_params
+from lea_core.params.overlay import change_params
 from tests.tiny_project import write_le
 
 SIZES = (10**4, 10**5, 10**6, 10**7)

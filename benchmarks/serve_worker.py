@@ -171,12 +171,14 @@ def le(job: Job) -> dict[str, float]:
     from lea_core import environment, llm, params
     from lea_core.evaluation import rank_events
     from lea_core.le_ranker import le_ranker
+    from lea_core.policy.folder import read_exclude_seen
     from lea_core.sequences import read_sequences
 
     torch.set_num_threads(job.threads)
     started = time.perf_counter()
     wanted, data = params.load(ROOT / "params.yaml"), Path(job.data)
-    mask_seen = wanted.evaluate.mask_seen
+    policy = Path(job.folder) / "policy"
+    mask_seen = read_exclude_seen(policy, [file.name for file in policy.iterdir()])  # as the policy is asked
     tokens = environment.read_item_tokens(data / "item_tokens" / "items.parquet")
     asked = environment.load(data / "le", llm.load(data / "llm", wanted.llm.layers), tokens)
     loaded = time.perf_counter() - started

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.benchmark_inputs import content_hash
 from benchmarks.common import SETTINGS, WORK, changed
 from benchmarks.peers.run import run_peer
 from lea_core.artifacts import publish_file
@@ -67,6 +68,7 @@ class Run:
     valid: float  # NDCG@10
     test: dict[str, float]  # NDCG@10, HR@10
     test_ranks: list[float]  # by user and position
+    test_candidates: list[int]  # of each, see `metrics.by_name`
 
 
 def train(
@@ -94,14 +96,15 @@ def train(
 
 
 def kept(data: Data, system: str, settings: Mapping[str, float], seed: int, epochs: int | None) -> Path:
-    """Where a training is kept: its name tells all that it depends on."""
+    """Where a training is kept: the name holds a hash of the log, the parameters, the code and its libraries."""
     sections = ["preprocess", "dataset", "evaluate"]
     if ":" not in system:
         sections += ["backbones", "methods", "train"]
     given = {name: getattr(data.params, name).model_dump(mode="json") for name in sections}
     pinned = [file_sha256(file) for file in sorted(HERE.glob("peers/requirements-*.txt"))]
     code = [computed_by("benchmarks.systems", *PEERS), pinned]
-    whole = [system, dict(settings), seed, epochs, data.history, given, code]
+    log = content_hash(data.folder / "data" / "interactions")
+    whole = [system, dict(settings), seed, epochs, data.history, given, log, code]
     digest = blake2b(json.dumps(whole, sort_keys=True).encode(), digest_size=8).hexdigest()
     return WORK / "train" / data.name / f"{system}-{seed}-{digest}.json"
 
@@ -154,6 +157,7 @@ def _ours(data: Data, system: str, settings: Mapping[str, float], seed: int, epo
         summary["NDCG@10"],
         {key: scores[key] for key in ("NDCG@10", "HR@10")},
         ranked.rank.tolist(),
+        ranked.candidates.tolist(),
     )
 
 
@@ -186,4 +190,5 @@ def _peer(
         max(result["valid"]["NDCG@10"]),
         result["test"],
         result["test_ranks"],
+        result["test_candidates"],
     )

@@ -24,7 +24,8 @@ import numpy as np
 from benchmarks.common import ROOT, absent_source, prepare_stages, where
 from benchmarks.systems import FAITHFUL, PATIENCE, Data, Run, train
 from lea_core.artifacts import publish_file
-from lea_core.metrics import ndcg
+from lea_core.metrics import by_name
+from lea_core.protocol import Protocol
 from lea_core.sequences import read_sequences
 from lea_core.significance import Comparison, compare, user_means
 
@@ -105,10 +106,22 @@ def against(data: Data, runs: Sequence[Run], twins: Sequence[Run]) -> dict[str, 
     """The difference of test NDCG@10, mean over events, over the seeds that both have."""
     seeds = min(len(runs), len(twins))
     users, _ = data.sequences.targets("test")
-    ranks = (np.array([run.test_ranks for run in part[:seeds]]) for part in (runs, twins))
-    (own, events), (other, _) = (user_means(ndcg(part, 10), users) for part in ranks)  # (S, U) and (U,)
+    scores = (np.array([ndcg10(run) for run in part[:seeds]]) for part in (runs, twins))  # (S, N)
+    (own, events), (other, _) = (user_means(part, users) for part in scores)  # (S, U) and (U,)
     found: Comparison = compare(own, other, events, np.random.default_rng(0))
     return {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p_randomisation}
+
+
+def ndcg10(run: Run) -> np.ndarray:
+    """NDCG@10 of each test event, (N,)."""
+    return by_name("NDCG@10", np.array(run.test_ranks), np.array(run.test_candidates))
+
+
+def protocol(data: Data) -> str:
+    """What the test scores of a data set are means over, and what was ranked."""
+    users, _ = data.sequences.targets("test")
+    mask_seen = data.params.evaluate.mask_seen
+    return Protocol(len(users), len(np.unique(users)), data.sequences.num_items, mask_seen).in_words
 
 
 def speed(data: Data, systems: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -137,12 +150,12 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"`{place['command']}` at {place['commit'][:10]}, {place['processor']}, {place['cores']} cores, a thread each; "
         "trainings that were kept may be of an earlier commit. "
         f"Each system: {len(GRID)} settings (learning rate, dropout), the best by validation, patience {PATIENCE}. "
-        "NDCG@10 and HR@10 are means over the test events, all items ranked, ties at their mean rank. The interval is "
-        "of the difference from the twin (95 %, bootstrap over users), p of a paired randomisation test over users.",
+        "The interval is of the difference from the twin (95 %, bootstrap over users), p of a paired randomisation "
+        "test over users.",
         "",
     ]
     for name, found in result["data"].items():
-        lines += [f"## {name}", ""]
+        lines += [f"## {name}", "", f"NDCG@10 and HR@10: {found['protocol']}", ""]
         lines += ["| system | s / epoch | valid NDCG@10 | test NDCG@10 | seeds | twin | difference | p |"]
         lines += ["|---|--:|--:|--:|--:|---|--:|--:|"]
         times = found.get("speed", {})
@@ -186,7 +199,7 @@ def main() -> None:
         data = load_data(name)
         systems = [system for system in options.systems if system in PLACES.get(name, options.systems)]
         judged = [system for system in systems if system not in options.speed_only]
-        result["data"][name] = {"quality": quality(data, judged)}
+        result["data"][name] = {"quality": quality(data, judged), "protocol": protocol(data)}
         if name == "ml-100k" and not options.quality_only:
             times = speed(data, systems)
             result["data"][name]["speed"] = times

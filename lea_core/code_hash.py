@@ -4,8 +4,8 @@ In: names of modules, such as `lea_core.annotate`. Out: a hash of the syntax tre
 Every cache has both in its key, so that what other code computed is never taken for what this code would compute.
 
 The closure is the module and every file of this project that it imports, directly or through another, inside functions
-too. Comments, docstrings and line breaks change no hash. Left out are modules that type checkers alone import, and the
-plumbing, which carries data and messages and changes no number.
+too. Comments, docstrings, line breaks and the version of Python change no hash. Left out are modules that type checkers
+alone import, and the plumbing, which carries data and messages and changes no number.
 """
 
 from __future__ import annotations
@@ -128,7 +128,20 @@ def _parse(file: str, text: str) -> Source:
     for place in ast.walk(tree):
         if isinstance(place, DOCUMENTED) and ast.get_docstring(place, clean=False) is not None:
             del place.body[0]
-    return Source(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), frozenset(names), empty=not tree.body)
+    return Source(hashlib.sha256(dump(tree).encode()).hexdigest(), frozenset(names), empty=not tree.body)
+
+
+def dump(node: object) -> str:
+    """A syntax tree as text, the same from every Python: `ast.dump` shows fields that newer ones added, though empty.
+
+    A node is its class and those of its fields that hold something, by name; positions and comments are left out.
+    """
+    if isinstance(node, list):
+        return f"[{','.join(map(dump, node))}]"
+    if not isinstance(node, ast.AST):
+        return ascii(node)  # not repr, which escapes what this Python's Unicode has no name for
+    fields = [f"{name}={dump(value)}" for name, value in sorted(ast.iter_fields(node)) if value not in (None, [])]
+    return f"{type(node).__name__}({','.join(fields)})"
 
 
 def _imports(node: ast.AST) -> list[ast.Import | ast.ImportFrom]:

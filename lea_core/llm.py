@@ -16,6 +16,7 @@ import inspect
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     import torch
 
 CARD = "llm.json"
+# Why a model that stays where it is would not be the one that all else was computed with, and the mend.
+FETCHED_OTHER = "gone, new or changed since the model was fetched"
+RESTORE = "restore the file, or take the folder as it is with `dvc repro --force fetch`"
 WEIGHTS = ("*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
 
 
@@ -90,8 +94,20 @@ def _fetch_hub(name: str) -> dict[str, Any]:
 def _fetch_folder(path: Path) -> dict[str, Any]:
     if not (path / "config.json").is_file():
         raise LeaError(f"{path}: no Hugging Face model: config.json is missing: mend llm.source in params.yaml")
-    files = sorted(file for pattern in WEIGHTS for file in path.glob(pattern))
-    return {"kind": "folder", "path": str(path.resolve()), "sha256": {file.name: file_sha256(file) for file in files}}
+    return {"kind": "folder", "path": str(path.resolve()), "sha256": _hashes(path)}
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file that transformers may read in a model's folder, by name."""
+    files = sorted({file for pattern in WEIGHTS for file in path.glob(pattern)})
+    return {file.name: file_sha256(file) for file in files}
+
+
+def changed_files(card: Mapping[str, Any]) -> list[Path]:
+    """Files of a model that stays where it is that are gone, new or not what they were when it was fetched."""
+    folder, known = Path(card["path"]), card["sha256"]
+    found = _hashes(folder)
+    return [folder / name for name in sorted({*known, *found}) if known.get(name) != found.get(name)]
 
 
 def load(folder: Path, layers: int, random_seed: int | None = None) -> LanguageModel:
@@ -99,8 +115,8 @@ def load(folder: Path, layers: int, random_seed: int | None = None) -> LanguageM
 
     With `random_seed`, of the same architecture with random weights: what pre-training is measured against.
 
-    Raises `LeaError` where the folder is no causal language model, is broken, has fewer layers, or does not hold their
-    weights.
+    Raises `LeaError` where the folder is no causal language model, is broken or not what was fetched, has fewer layers,
+    or does not hold their weights.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -231,6 +247,8 @@ def _location(folder: Path) -> tuple[str, dict[str, Any]]:
     path = Path(card["path"]) if card["kind"] == "folder" else folder
     if not path.is_dir():
         raise LeaError(f"{path}: the model folder is gone: restore it, or mend llm.source and run `dvc repro`")
+    if card["kind"] == "folder" and (changed := changed_files(card)):
+        raise LeaError(f"{changed[0]}: {FETCHED_OTHER}: {RESTORE}")
     return str(path), {"local_files_only": True}
 
 

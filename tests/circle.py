@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from lea_core.le_parts import transitions
 from lea_core.learners.network import CriticNetwork, target_of
-from lea_core.params import Params
+from lea_core.params import Params, assign
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.sequences import Sequences
 from lea_core.tables import ACTIONS, INTERACTIONS, ITEM_VECTORS, ITEMS, RANKINGS, REWARDS, STATES, vectors, write_table
@@ -64,11 +64,7 @@ def params(changes: dict[str, Any] | None = None) -> Params:
         "evaluate.mask_seen": False,
     }
     for key, value in {**small, **(changes or {})}.items():
-        *sections, last = key.split(".")
-        section = raw
-        for name in sections:
-            section = section[name]
-        section[last] = value
+        assign(raw, key, value)
     return Params.model_validate(raw)
 
 

@@ -16,14 +16,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from lea_core.errors import LeaError
 from lea_core.params import read_yaml
+from lea_core.params.overlay import change_params
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "settings" / "default.yaml"  # not params.yaml: what somebody changed there changes no test
@@ -99,22 +98,6 @@ def commit(folder: Path, message: str) -> None:
     """Commit everything that git does not ignore."""
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", message)
-
-
-def change_params(folder: Path, changes: Mapping[str, object]) -> None:
-    """Set dotted keys of params.yaml in `folder`, or remove those whose value is `...`."""
-    yaml = YAML()
-    raw = yaml.load(folder / "params.yaml")
-    for key, value in changes.items():
-        *sections, last = key.split(".")
-        section = raw
-        for name in sections:
-            section = section[name]
-        if value is ...:
-            del section[last]
-        else:
-            section[last] = value
-    yaml.dump(raw, folder / "params.yaml")
 
 
 def environment() -> dict[str, str]:

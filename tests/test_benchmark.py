@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from benchmarks import benchmark_params, benchmark_stage, common, tune_cells
+from benchmarks import benchmark_params, benchmark_stage, tune_cells
 from benchmarks.benchmark_inputs import differences, note_of, own_parameters
 from benchmarks.benchmark_params import CELLS, HOME, cells_of, params_of, read_benchmark, variants_of
 from benchmarks.benchmark_run import drop_broken_lock, targets
@@ -19,7 +19,6 @@ from lea_core import tune
 from lea_core.artifacts import read_json
 from lea_core.errors import LeaError
 from lea_core.params import FOLDERS, load, read_yaml
-from tests.edited import edit
 
 BENCHMARK = read_benchmark()
 
@@ -180,22 +179,6 @@ def test_what_runs_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     found = read_json(folder / "data" / "baselines" / "le" / benchmark_stage.NOTE)
     assert found == note_of(params, folder, "le")
     assert not list(folder.glob("data/baselines/popularity/*"))
-
-
-def test_a_prepared_folder_is_of_its_parameters_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[str] = []
-    monkeypatch.setattr(common, "WORK", tmp_path / "work")
-    monkeypatch.setattr(common, "run_stage", lambda _, stage: ran.append(stage))
-    for count, file in enumerate(("", "lea_core/page/page.py", "lea_core/splits.py")):
-        if file:
-            edit(monkeypatch, tmp_path / str(count), file)
-        folder, _ = common.prepare_stages("ml-100k", ["fetch", "preprocess"])
-        (folder / "data").mkdir(exist_ok=True)
-        (folder / "data" / "left").touch()
-    assert ran == ["fetch", "preprocess"] * 2
-    monkeypatch.setattr(common, "run_stage", lambda *_: ran.extend(path.name for path in folder.glob("data/*")))
-    common.prepare_stages("ml-100k", ["fetch", "preprocess"], {"preprocess.k_core": 7})
-    assert len(ran) == 4  # nothing of before is left
 
 
 def test_a_process_that_ended_does_not_live() -> None:

@@ -1,196 +1,25 @@
-"""What is said of the benchmark's results: what is kept of a cell, the summary, the tables and the picture."""
+"""What is said of the benchmark's results: the summary, the tables and the picture."""
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from benchmarks import benchmark, benchmark_plot, benchmark_run, benchmark_slices
-from benchmarks.benchmark_inputs import note_of, parameters_of, told
-from benchmarks.benchmark_params import params_of, read_benchmark
-from benchmarks.benchmark_slices import Events, band_rows, keep_events, read_events
-from benchmarks.benchmark_stage import NOTE
-from benchmarks.benchmark_store import keep, read_kept
-from lea_core import code_hash
-from lea_core.artifacts import read_json, write_csv, write_json
+from benchmarks import benchmark, benchmark_plot, benchmark_slices
+from benchmarks.benchmark_params import params_of
+from benchmarks.benchmark_slices import Events, band_rows, read_events
+from lea_core.artifacts import read_json, write_json
 from lea_core.errors import LeaError
-from lea_core.evaluation import write_evaluation
-from lea_core.metrics import ALL
 from lea_core.params import Params
-from lea_core.sequences import Sequences
-from lea_core.tables import RANKS, vectors
-from tests.edited import edit
-from tests.tiny_project import log, write_log, write_tokens
-
-BENCHMARK = read_benchmark()
+from tests.tiny_benchmark import BENCHMARK, keep_cells
+from tests.tiny_project import log
 
 
-def write_ranks(folder: Path, sequences: Sequences, seeds: list[int], shares: dict[str, float]) -> None:
-    """Ranks of made-up policies: by split, the item of this share of the users is first, that of the others at 99."""
-    parts = []
-    for seed in seeds:
-        for split, share in shares.items():
-            users, positions = sequences.targets(split)
-            numbers = {
-                "seed": np.full(len(users), seed),
-                "user": users,
-                "position": positions,
-                "item": sequences.items[sequences.offsets[users] + positions],
-                "rank": np.where(users < share * sequences.num_users, 1.0, 99.0),
-                "candidates": np.full(len(users), ALL),
-            }
-            columns: dict[str, Any] = {name: pa.array(column, RANKS[name]) for name, column in numbers.items()}
-            columns |= {"split": pa.array([split] * len(users)), "event": pa.array([""] * len(users))}
-            columns |= {"top": vectors(np.zeros((len(users), 1), dtype=np.int32))}
-            parts.append(pa.table({name: columns[name] for name in RANKS}))
-    write_evaluation(folder, pa.concat_tables(parts), sequences, [5, 10, 20])
-
-
-SHARES = {  # valid, test
-    "sasrec-supervised": (0.2, 0.2),
-    "sasrec-snqn": (0.3, 0.4),
-    "sasrec-snqn-lea": (0.6, 0.7),
-    "sasrec-supervised-lea": (0.5, 0.9),  # better on test, which must not count
-    "sasrec-snqn-state": (0.4, 0.8),
-    "sasrec-snqn-state-shuffled": (0.9, 0.5),
-    "sasrec-snqn-state-text": (0.1, 0.1),
-    "sasrec-snqn-reward": (0.1, 0.5),
-}
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> tuple[Params, Path]:
-    """A data set of 100 users of whose cells eight have run, and a ninth with other parameters."""
-    _, params = params_of({**BENCHMARK, "changes": {"train.seeds": [0, 1]}}, "scientific")
-    sequences = log(100)
-    write_log(tmp_path, sequences)
-    write_tokens(tmp_path)
-    data = tmp_path / "data"
-    for name, (valid, test) in {**SHARES, "sasrec-sa2c-lea": (1.0, 1.0)}.items():
-        write_ranks(data / "evaluations" / name, sequences, [0, 1], {"valid": valid, "test": test})
-        policy = data / "policies" / name
-        policy.mkdir(parents=True)
-        write_json(policy / "training.json", {"seeds": {str(s): {"seconds": 1.0, "best_epoch": 2} for s in (0, 1)}})
-        write_csv(policy / "curves.csv", [{"seed": 0, "epoch": 2, "NDCG@10": valid}])
-        where = {"commit": "c" * 40, "processor": "P", "cores": 2, "gpu": None, "torch": "2"}
-        note = {**note_of(params, tmp_path, name), "seconds": 1800.0, "where": where}
-        if name not in SHARES:
-            note["parameters"]["train"]["learning_rate"] = 1.0
-        write_json(data / "cells" / f"{name}.json", note)
-    write_json(data / "seconds" / "finetune_le.json", {"seconds": 5400.0})
-    write_ranks(data / "baselines" / "popularity", sequences, [0], {"valid": 0.1, "test": 0.1})
-    write_json(data / "baselines" / "popularity" / "cost.json", {"seconds_per_user": 0.0, "needs_llm": False})
-    write_json(data / "baselines" / "popularity" / NOTE, note_of(params, tmp_path, "popularity"))
-    keep(params, tmp_path, tmp_path / "store")
-    keep_events(params, tmp_path, tmp_path / "store")
-    return params, tmp_path / "store"
-
-
-def test_what_is_kept_is_enough(tiny: tuple[Params, Path], tmp_path: Path) -> None:
-    params, store = tiny
-    before = benchmark.summary(benchmark.collect("scientific", params, store))
-    shutil.rmtree(tmp_path / "data")  # the machine is gone
-    keep(params, tmp_path, store)
-    assert benchmark.summary(benchmark.collect("scientific", params, store)) == before
-    kept = read_kept(params, store, "sasrec-snqn")
-    assert kept is not None
-    assert kept.users.users.tolist() == list(range(100))
-    assert kept.users.scores.tolist() == [[float(user < 40) for user in range(100)]] * 2
-    assert [kept.result.valid["HR@10"].seeds, kept.result.best_epochs] == [[0.3, 0.3], [2, 2]]
-    assert str(tmp_path) not in (store / "sasrec-snqn.json").read_text()
-
-
-def test_what_is_kept_is_of_the_same_parameters(tiny: tuple[Params, Path], tmp_path: Path) -> None:
-    params, store = tiny
-    other = params.model_copy(update={"rank": params.rank.model_copy(update={"items": 7})})
-    assert read_kept(other, store, "sasrec-snqn-state") is None
-    assert read_kept(other, store, "sasrec-snqn") is not None  # reads nothing of the LE
-    keep(other, tmp_path, tmp_path / "other")  # nor is what ran with the former ones kept as of these
-    assert read_kept(other, tmp_path / "other", "sasrec-snqn-state") is None
-    assert read_kept(other, tmp_path / "other", "sasrec-snqn") is not None
-    assert read_kept(params, store, "popularity") is not None
-    raw = json.dumps(parameters_of(params, "sasrec-snqn-state"))
-    assert "sha256" in raw
-    assert "interactions.parquet" not in raw
-
-
-def test_a_result_holds_hashes_of_what_it_is_made_of(
-    tiny: tuple[Params, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of data, LE, code and libraries; what would be other today is named, and replaces nothing."""
-    params, store = tiny
-    cell, plain = "sasrec-snqn-state", "sasrec-snqn"
-    monkeypatch.setattr(benchmark_run, "STORE", store.parent)
-    monkeypatch.setattr(benchmark_run, "FOLDER", tmp_path / "folders")
-    store = store.rename(store.with_name("scientific"))
-    folder = tmp_path / "folders" / "scientific"
-    folder.mkdir(parents=True)
-    (tmp_path / "data").rename(folder / "data")
-
-    def other(name: str) -> list[str] | None:
-        return benchmark_run.wherein_other(params, "scientific", name)
-
-    def make_again(name: str) -> None:
-        path = folder / "data" / "cells" / f"{name}.json"
-        write_json(path, {**read_json(path), **note_of(params, folder, name)})
-        keep(params, folder, store)
-
-    for file in ("states/le.parquet", "le/heads.safetensors", "le/quality.json", "llm/llm.json"):
-        (folder / "data" / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "data" / file).write_text(file)
-    assert (other(cell), other("sasrec-sa2c")) == ([], None)  # it ran where no LE was: nothing is known of that
-    make_again(cell)
-    assert (other(cell), other(plain)) == ([], [])
-    (folder / "data" / "le" / "quality.json").write_text("measured anew")
-    assert other(cell) == []
-    (folder / "data" / "le" / "heads.safetensors").write_text("another LE")
-    assert (other(cell), other(plain)) == (["data/le"], [])
-    (folder / "data" / "states" / "le.parquet").write_text("its states")
-    assert other(cell) == ["data/states/le.parquet", "data/le"]
-    kept = (store / f"{cell}.json").read_text()
-    keep(params, folder, store)
-    assert (store / f"{cell}.json").read_text() == kept  # it is still what it was made of
-    make_again(cell)
-    assert other(cell) == []
-    edit(monkeypatch, tmp_path / "page", "lea_core/page/page.py")
-    assert other(plain) == []
-    edit(monkeypatch, tmp_path / "code", "lea_core/learners/snqn.py")
-    assert (other(plain), other("popularity")) == (["code"], [])
-    make_again(plain)
-    monkeypatch.setattr(code_hash, "_version", lambda name: f"{name} 99")
-    assert (other(plain), other("popularity")) == (["libraries"], ["libraries"])
-
-    note = read_json(store / f"{plain}.json")
-    assert told([note, note]) == ""
-    without = {key: value for key, value in note.items() if key != "made_of"}
-    write_json(store / f"{plain}.json", without)
-    assert other(plain) == []  # from before: evidence, and counted
-    notes = [without, note, read_json(store / f"{cell}.json")]
-    assert told(notes) == (
-        "1 hold no hash of the LE, data and code that they read: they ran before that was noted; of those that do, not "
-        "all read the same: versions of code (2)"
-    )
-
-
-def test_dvc_is_forced_where_the_code_alone_is_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What DVC finds up to date and is of other code runs even so, once; a failure ends it."""
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(benchmark_run, "params_of", lambda *_: ({}, None))
-    monkeypatch.setattr(benchmark, "keep_all", lambda _: None)
-    monkeypatch.setattr(benchmark_run, "reproduce", lambda *words: not asked.append(words))
-    for others, calls in (([[]], 1), ([["code"], []], 2), ([None, []], 2), ([["code"], ["code"]], 2)):
-        asked.clear()
-        found = iter(others)
-        monkeypatch.setattr(benchmark_run, "wherein_other", lambda *_, found=found: next(found))
-        assert benchmark_run.run_target(BENCHMARK, "cell@lastfm-sasrec-snqn")
-        forced = ("cell@lastfm-sasrec-snqn", "--force", "--single-item")
-        assert asked == [("cell@lastfm-sasrec-snqn",), forced][:calls]
-    monkeypatch.setattr(benchmark_run, "reproduce", lambda *_: False)
-    assert not benchmark_run.run_target(BENCHMARK, "evaluate_le@scientific")
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, Path]:
+    """No test changes it."""
+    return keep_cells(tmp_path_factory.mktemp("benchmark"))
 
 
 def test_the_summary(tiny: tuple[Params, Path]) -> None:
@@ -219,16 +48,16 @@ def test_the_summary(tiny: tuple[Params, Path]) -> None:
     assert (own["parts"]["state"]["controls_run"], own["parts"]["state"]["controls"]) == (2, 6)
 
 
-def test_two_kept_results(tiny: tuple[Params, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_kept_results(tiny: tuple[Params, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params, store = tiny
     monkeypatch.setattr(benchmark, "params_of", lambda *_: ({}, params))
-    monkeypatch.setattr(benchmark, "STORE", store.parent)
-    store.rename(store.with_name("scientific"))
+    monkeypatch.setattr(benchmark, "STORE", tmp_path)
+    shutil.copytree(store, tmp_path / "scientific")
     text = benchmark.difference(BENCHMARK, ["scientific", "sasrec-snqn-lea", "sasrec-snqn"])
     # .7 and .4 of the users; no seed differs, so .3 -+ 1.984 sqrt(.21 / 99)
     assert text.startswith("sasrec-snqn-lea - sasrec-snqn: NDCG@10 +0.3000; over users +0.2")
     assert "; over users and seeds +0.2086 to +0.3914, p 0.0000; not corrected" in text
-    path = store.with_name("scientific") / "sasrec-snqn.json"
+    path = tmp_path / "scientific" / "sasrec-snqn.json"
     note = read_json(path)
     note["made_of"]["data/interactions"] = "of another log"
     write_json(path, note)

@@ -1,16 +1,38 @@
 """code_hash.py: other code is another hash, wherever in the imports it is; other words are the same."""
 
+import ast
+import functools
 from pathlib import Path
 
 import pytest
 
+from benchmarks import le_seeds, systems
+from benchmarks.benchmark_inputs import BASELINE, CELL, CODE, LE_STAGE
 from lea_core import code_hash
 from lea_core.checkpoints import Checkpoint
-from lea_core.code_hash import closure, computed_by, is_plumbing, module_file
-from tests.edited import copy_sources
+from lea_core.code_hash import Source, _parse, closure, computed_by, is_plumbing, module_file
 
-# The modules by which caches are told apart, and what each must read among others.
-CACHES = {
+# Whose arguments name modules, and which arguments these are.
+KEYS = {"computed_by": slice(None), "Checkpoint": slice(1, 2), "TextCache": slice(1, 2)}
+STAGES = ("stages.fetch", "stages.preprocess", "stages.tokenize_items")
+# Arguments that are no module's name as they stand, by file: the modules that they are.
+NAMED = {
+    ("lea_core/shard_run.py", "type(kind).__module__"): ("lea_core.annotate", "lea_core.augment"),
+    ("lea_core/checkpoints.py", "module"): (),  # handed on
+    ("lea_core/text_cache.py", "module"): (),
+    ("benchmarks/common.py", "*(f'stages.{stage}' for stage in stages)"): STAGES,
+    ("benchmarks/systems.py", "*PEERS"): systems.PEERS,
+    ("benchmarks/le_seeds.py", "*CODE"): le_seeds.CODE,
+    ("benchmarks/benchmark_inputs.py", "*code"): (
+        *CELL,
+        *BASELINE,
+        *(code for codes in CODE.values() for code in codes),
+    ),
+    ("benchmarks/benchmark_run.py", "LE_STAGE"): (LE_STAGE,),
+    ("benchmarks/benchmark_stage.py", "LE_STAGE"): (LE_STAGE,),
+}
+# What the closures of some hold among others.
+KNOWN = {
     "lea_core.shard_worker": {"llm_pass", "environment", "heads", "packing", "prefix_attention", "item_tokens"},
     "lea_core.annotate": {"shards", "sequences", "leaks"},
     "lea_core.augment": {"shards", "sequences", "leaks", "proposals"},
@@ -18,30 +40,79 @@ CACHES = {
     "lea_core.item_tokens": {"llm"},
     "lea_core.token_methods": {"item_tokens", "learned_tokens", "token_encoder"},
     "stages.finetune_le": {"finetune", "le_users", "le_jury", "le_losses", "le_steps", "negatives", "environment"},
+    "stages.preprocess": {"preprocess", "splits", "datasets/tables"},
     "stages.train": {"learners/loop", "le_parts", "policy_network"},
     "stages.evaluate": {"evaluation", "lists", "metrics"},
+    "benchmarks.le": {"finetune", "le_yardsticks", "le_quality"},
+    "benchmarks.systems": {"evaluation", "learners/loop"},
 }
 
 
-def files_of(module: str) -> set[str]:
-    return set(closure(module_file(module)))
+@functools.cache
+def caches() -> frozenset[str]:
+    """The modules by which any cache in the code is told apart: what a kept number is computed by."""
+    paths = [path for package in code_hash.PACKAGES for path in (code_hash.ROOT / package).rglob("*.py")]
+    texts = {
+        path.relative_to(code_hash.ROOT).as_posix(): path.read_text() for path in paths if ".work" not in path.parts
+    }
+    found: set[str] = set()
+    for file, text in texts.items():
+        for call in ast.walk(ast.parse(text)) if any(name in text for name in KEYS) else ():
+            name = getattr(call.func, "attr", getattr(call.func, "id", "")) if isinstance(call, ast.Call) else ""
+            if name in KEYS:
+                assert call.args[KEYS[name]], f"{file}:{call.lineno}: give the module by position"
+                found.update(*(modules_of(file, argument) for argument in call.args[KEYS[name]]))
+    return frozenset(found)
 
 
-def test_a_line_in_any_module_of_a_closure_is_a_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def modules_of(file: str, argument: ast.expr) -> tuple[str, ...]:
+    """The names of modules that an argument is."""
+    if isinstance(argument, ast.Constant):
+        return (argument.value,)
+    written = ast.unparse(argument)
+    if written == "__name__":
+        return (file.removesuffix(".py").replace("/", "."),)
+    return NAMED[file, written]  # a `KeyError` of a new cache: add which modules its argument stands for
+
+
+def test_a_line_in_any_module_of_a_closure_is_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every cache that reads the module, and of no other one."""
-    folder = copy_sources(monkeypatch, tmp_path)
-    before = {module: computed_by(module) for module in CACHES}
-    closures = {module: files_of(module) for module in CACHES}
-    for module, known in CACHES.items():
+    edited: dict[str, Source] = {}
+    read = functools.cache(code_hash.read_source)
+    monkeypatch.setattr(code_hash, "read_source", lambda file: edited[file] if file in edited else read(file))
+    closures = {module: set(closure(module_file(module))) for module in sorted(caches())}
+    for module, known in KNOWN.items():
         assert {f"lea_core/{name}.py" for name in known} | {module_file(module)} <= closures[module]
+    before = {module: computed_by(module) for module in closures}
     others = [f"lea_core/{name}.py" for name in ("report", "page/page", "le_plots", "results", "errors", "progress")]
     for file in sorted({*others, *(file for files in closures.values() for file in files)}):
-        text = (folder / file).read_text()
-        (folder / file).write_text(f"{text}CHANGED = True\n")
+        edited[file] = _parse(file, f"{(code_hash.ROOT / file).read_text()}CHANGED = True\n")
         missed = {module for module, former in before.items() if computed_by(module) != former}
         assert missed == {module for module, files in closures.items() if file in files}, file
-        (folder / file).write_text(text)
-    assert {module: computed_by(module) for module in CACHES} == before
+        del edited[file]
+
+
+def test_no_cache_reads_code_that_no_hash_is_of() -> None:
+    """What lies in other folders of this project is in no closure."""
+    for module in sorted(caches()):
+        imported = {
+            name.partition(".")[0] for source in closure(module_file(module)).values() for name in source.imports
+        }
+        assert {name for name in imported if (code_hash.ROOT / name).is_dir()} <= set(code_hash.PACKAGES), module
+
+
+def test_a_hash_is_the_same_in_every_python() -> None:
+    """It shows no field without content: newer Pythons have more of them."""
+    shown = code_hash.dump(ast.parse("def f(a, *, b=None):\n    return {**a, 'é': True}, -1.0\n"))
+    arguments = "arguments(args=[arg(arg='a')],kw_defaults=[Constant()],kwonlyargs=[arg(arg='b')])"
+    values = "[Name(ctx=Load(),id='a'),Constant(value=True)]"
+    pair = f"[Dict(keys=[None,Constant(value='\\xe9')],values={values}),UnaryOp(op=USub(),operand=Constant(value=1.0))]"
+    body = f"[Return(value=Tuple(ctx=Load(),elts={pair}))]"
+    assert shown == f"Module(body=[FunctionDef(args={arguments},body={body},name='f')])"
+    older, newer = ast.parse("x = 1"), ast.parse("\n\nx = (1)")
+    newer.body[0]._fields = (*newer.body[0]._fields, "more", "another")  # type: ignore[misc]
+    vars(newer.body[0]).update(more=[], another=None)
+    assert code_hash.dump(newer) == code_hash.dump(older) != code_hash.dump(ast.parse("x = True"))
 
 
 @pytest.fixture

@@ -73,6 +73,9 @@ def test_a_model_that_lies_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert levels(folder.data())[1:] == ["ok"]
     weights.write_bytes(b"weightz")
     assert levels(folder.data())[1:] == ["problem"]
+    weights.write_bytes(b"weights")
+    (weights.parent / "v.safetensors").write_bytes(b"more")
+    assert levels(folder.data())[1:] == ["problem"]
 
 
 @pytest.mark.parametrize(("free", "level"), [(4e8, "problem"), (4e9, "warning"), (4e10, "ok")])

@@ -15,7 +15,7 @@ from lea_core.errors import LeaError
 from lea_core.params import FOLDERS, Params, load
 from tests import lane
 from tests.edited import edit
-from tests.test_benchmark_results import write_ranks
+from tests.tiny_benchmark import write_ranks
 from tests.tiny_project import log
 
 BENCHMARK = read_benchmark()

@@ -110,7 +110,29 @@ def test_the_fingerprint_knows_the_config(tmp_path: Path) -> None:
     assert again == first
     file = tmp_path / "model" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 0.5}))
+    llm.fetch(str(tmp_path / "model"), None, tmp_path, tmp_path / "llm")
     assert llm.fingerprint(llm.load(tmp_path / "llm", 0)) != first
+
+
+@pytest.mark.parametrize("change", ["other weights", "new", "gone"])
+def test_a_model_that_changed_since_it_was_fetched_is_refused(tmp_path: Path, change: str) -> None:
+    """Else what was computed before and after would be of two models under one name."""
+    folder = tiny_llm.write(tmp_path / "model")
+    llm.fetch(str(folder), None, tmp_path, tmp_path / "llm")
+    llm.load(tmp_path / "llm", 0)
+    (folder / "notes.md").write_text("which transformers does not read")
+    file = folder / {"other weights": "model.safetensors", "new": "a.safetensors", "gone": "tokenizer.json"}[change]
+    if change == "other weights":
+        save_file({name: value + 1 for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    elif change == "new":
+        save_file({}, file)
+    else:
+        file.unlink()
+    with pytest.raises(LeaError, match=rf"^{file}: gone, new or changed .*: restore .* `dvc repro --force fetch`$"):
+        llm.load(tmp_path / "llm", 0)
+    if change != "gone":
+        llm.fetch(str(folder), None, tmp_path, tmp_path / "llm")
+        llm.load(tmp_path / "llm", 0)
 
 
 def test_truncated_weights_and_too_many_layers(tmp_path: Path) -> None:
@@ -122,6 +144,7 @@ def test_truncated_weights_and_too_many_layers(tmp_path: Path) -> None:
         whole = file.read_bytes()
         damaged = whole.replace(b'"hidden_size": 16', b'"hidden_size": "a"') if name == "config.json" else whole[:-100]
         file.write_bytes(damaged)
+        llm.fetch(str(tmp_path / "model"), None, tmp_path, tmp_path / "llm")
         with pytest.raises(LeaError, match=r"model: cannot be loaded as a causal language model") as caught:
             llm.load(tmp_path / "llm", 0)
         assert "\n" not in str(caught.value)

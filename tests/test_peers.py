@@ -47,10 +47,12 @@ def test_ranks_are_ours(seed: int) -> None:
         ours = metrics.ranks(
             torch.from_numpy(scores), torch.from_numpy(targets), None if mask is None else torch.from_numpy(mask)
         ).numpy()
-        found = ranking.ranks(scores, targets, mask)
+        found, candidates = ranking.ranks(scores, targets, mask)
         assert found.tolist() == ours.tolist()
-        expected = metrics.metrics(ours, [3])
-        assert ranking.at_cutoff(found, 3) == {name: expected[name] for name in ("NDCG@3", "HR@3")}
+        left = [metrics.ALL if mask is None else items - row.sum() for row in seen]
+        assert candidates.tolist() == left
+        expected = metrics.metrics(ours, [3], np.array(left))
+        assert ranking.at_cutoff(found, candidates, 3) == {name: expected[name] for name in ("NDCG@3", "HR@3")}
     assert (seen == before).all()
 
 
@@ -121,6 +123,12 @@ def test_the_best_validation_epoch_is_tested(tmp_path: Path, harness: ModuleType
     assert result["test"]["NDCG@10"] == pytest.approx(1 / np.log2(3))
     assert result["seconds"] == 4 * 2.5
     assert result["events"] == {"valid": 2, "test": 1}
+    assert result["test_candidates"] == [metrics.ALL]
+    # The user's events before it leave 4 of the 7 items: at 10 any scores would make it a hit, so it is a miss.
+    (tmp_path / "settings.json").write_text(json.dumps({**settings, "mask_seen": True}))
+    harness.run(tmp_path, lambda events, _settings, _folder: FakePeer(events, [1] * 9), ["numpy"])
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["test_candidates"], result["test"]) == ([4], {"NDCG@10": 0.0, "HR@10": 0.0})
 
 
 def test_a_peer_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequences: Sequences) -> None:

@@ -91,14 +91,15 @@ def read(folder: Path) -> tuple[Events, dict[str, Any]]:
     return Events(users, table["item"].to_numpy().astype(np.int64), split, starts, settings["num_items"]), settings
 
 
-def rank(peer: Peer, events: Events, split: str, mask_seen: bool) -> np.ndarray:
-    """The ranks (N,) of the events to predict in `split`."""
+def rank(peer: Peer, events: Events, split: str, mask_seen: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The ranks of the events to predict in `split` and how many candidates each had: (N,) both."""
     rows = events.rows(split)
-    found = [np.zeros(0, dtype=np.float32)]
+    found = [(np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64))]
     for start in range(0, len(rows), RANKED_AT_ONCE):
         part = rows[start : start + RANKED_AT_ONCE]
         found.append(ranks(peer.scores(part), events.items[part], events.seen(part) if mask_seen else None))
-    return np.concatenate(found)
+    ranked, candidates = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return ranked, candidates
 
 
 def run(folder: Path, prepare: Callable[[Events, dict[str, Any], Path], Peer], packages: list[str]) -> None:
@@ -115,14 +116,14 @@ def run(folder: Path, prepare: Callable[[Events, dict[str, Any], Path], Peer], p
         train_seconds.append(peer.epoch())
         train_cpu_seconds.append(time.process_time() - cpu)
         valid_seconds.append(peer.evaluate())
-        curve.append(at_cutoff(rank(peer, events, "valid", settings["mask_seen"]), CUTOFF))
+        curve.append(at_cutoff(*rank(peer, events, "valid", settings["mask_seen"]), CUTOFF))
         print(f"epoch {epoch + 1}: {train_seconds[-1]:.2f} s, valid {valid_seconds[-1]:.2f} s, {curve[-1]}", flush=True)
         if best < 0 or curve[-1][SELECTION] > curve[best][SELECTION]:
             best, best_weights = epoch, peer.weights()
         elif epoch - best >= settings["patience"]:
             break
     peer.load(best_weights)
-    test_ranks = rank(peer, events, "test", settings["mask_seen"])
+    test_ranks, test_candidates = rank(peer, events, "test", settings["mask_seen"])
     result = {
         "settings": settings,
         "epochs": len(curve),
@@ -133,8 +134,9 @@ def run(folder: Path, prepare: Callable[[Events, dict[str, Any], Path], Peer], p
         "seconds": sum(train_seconds) + sum(valid_seconds),
         "prepare_seconds": prepared,
         "valid": {name: [row[name] for row in curve] for name in curve[0]},
-        "test": at_cutoff(test_ranks, CUTOFF),
+        "test": at_cutoff(test_ranks, test_candidates, CUTOFF),
         "test_ranks": test_ranks.tolist(),  # in the order of users and positions
+        "test_candidates": test_candidates.tolist(),
         "events": {split: len(events.rows(split)) for split in ("valid", "test")},
         "parameters": peer.parameters,
         "targets": peer.targets,

@@ -18,7 +18,6 @@ from lea_core.artifacts import read_json
 from lea_core.doctor.finding import REPRO, TRAIN, Found, output
 from lea_core.doctor.machine import installed
 from lea_core.progress import amount
-from lea_core.sources import file_sha256
 
 PARAMS, LOCK, MODEL = Path("params.yaml"), Path("dvc.lock"), Path("data/llm/llm.json")
 
@@ -121,17 +120,12 @@ def _model_elsewhere() -> Found:
     """A language model that stays where it is: llm.json has the hashes of its files."""
     card = read_json(MODEL) if MODEL.exists() else {}
     if card.get("kind") == "folder":
-        folder = Path(card["path"])
-        wrong = [
-            name
-            for name, digest in card["sha256"].items()
-            if not (folder / name).is_file() or file_sha256(folder / name) != digest
-        ]
-        if wrong:
-            mend = "restore it, or run `dvc repro --force fetch` to take it as it is"
-            yield "problem", f"{folder / wrong[0]} is gone or not what was used ({len(wrong)} file(s))", mend
+        from lea_core.llm import FETCHED_OTHER, RESTORE, changed_files
+
+        if wrong := changed_files(card):
+            yield "problem", f"{wrong[0]} is {FETCHED_OTHER} ({len(wrong)} file(s))", RESTORE
         else:
-            yield "ok", f"{folder} is whole", ""
+            yield "ok", f"{card['path']} is whole", ""
 
 
 def policy(folder: Path) -> Found:

@@ -266,7 +266,10 @@ def _problem(variant: Variant, own: Params) -> str | None:
 
 
 def assign(raw: dict[str, Any], key: str, value: object) -> None:
-    """Set the dotted `key` of nested maps. Raises `KeyError` with the key where a section on the way is not there."""
+    """Set the dotted `key` of nested maps, or remove it where `value` is `...`.
+
+    Raises `KeyError` with the key where a section on the way is not there.
+    """
     *sections, last = key.split(".")
     section: Any = raw
     for name in sections:
@@ -275,7 +278,10 @@ def assign(raw: dict[str, Any], key: str, value: object) -> None:
         section = section[name]
     if not isinstance(section, dict):
         raise KeyError(key)
-    section[last] = value
+    if value is ...:
+        del section[last]
+    else:
+        section[last] = value
 
 
 def load(path: Path = PARAMS) -> Params:

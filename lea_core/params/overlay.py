@@ -24,7 +24,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from lea_core.artifacts import publish_file
 from lea_core.errors import LeaError
-from lea_core.params import PARAMS, parse, read_yaml
+from lea_core.params import PARAMS, assign, parse, read_yaml
 
 WHOLE = re.compile(r"train\.event_rewards|tune\.space|variants\.[^.]+\.set")
 ABSENT = "-"
@@ -93,6 +93,24 @@ def merged(text: str, overlay: Mapping[str, Any]) -> str:
         yaml.dump(section, out)
         text = text[: found.start()] + out.getvalue().rstrip() + text[found.end() :]
     return text
+
+
+def assigned(text: str, changes: Mapping[str, object]) -> str:
+    """The text of params.yaml with dotted keys set, or removed where the value is `...`; nothing is checked."""
+    yaml, out = round_trip(), io.StringIO()
+    raw = yaml.load(text)
+    for key, value in changes.items():
+        assign(raw, key, value)
+    yaml.dump(raw, out)
+    return out.getvalue()
+
+
+def change_params(folder: Path, changes: Mapping[str, object]) -> None:
+    """Set or remove dotted keys of params.yaml in `folder`, see `assigned`."""
+    path = folder / PARAMS.name
+    text = assigned(path.read_text(encoding="utf-8"), changes)
+    with publish_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def merge(old: Any, new: Any, key: str) -> Any:
