@@ -28,7 +28,7 @@ from benchmarks.benchmark_params import CELLS, FOLDER, params_of, read_benchmark
 from benchmarks.benchmark_plot import draw
 from benchmarks.benchmark_slices import by_events, keep_events
 from benchmarks.benchmark_store import STORE, keep, read_kept, seeds_of
-from benchmarks.benchmark_summary import HR, NDCG, Found, beside_baseline, best, collect, summary, uses_le
+from benchmarks.benchmark_summary import HR, NDCG, Found, beside_baseline, best, collect, summary
 from benchmarks.common import ROOT
 from lea_core.artifacts import publish_file, write_csv
 from lea_core.entry import run
@@ -78,7 +78,7 @@ def markdown(all_found: Sequence[Found], published: Mapping[str, Any]) -> str:
         lines += [f"## {found.name}", "", *table(found, published.get(found.name, {})), ""]
         cautions = doubts(found.results)
         lines += ["Read with care:", "", *(f"- {one}" for one in cautions), ""] if cautions else []
-        text = section(found.parts, [], found.results[0].measured.short) if found.parts else ""
+        text = section(found.parts, [], found.results[0].measured.sentence) if found.parts else ""
         lines += [text.replace("## What", "### What")] if text else []
         lines += [f"- {part}: {said(verdict)}." for part, verdict in found.beats.items()]
         lines += [""] if found.beats else []
@@ -108,7 +108,7 @@ def table(found: Found, published: Mapping[str, Any]) -> list[str]:
         lines += [f"{words[0].upper()}{words[1:]}.", ""]
     if found.results:
         lines += [f"Ours: {found.results[0].measured.short}.", ""]
-    if chosen := best(found, uses_le):
+    if chosen := best(found):
         lines += [f"Best on validation of {chosen['chosen_among']} with LE parts: {chosen['best_lea']}.", ""]
         if rival := beside_baseline(found, chosen["best_lea"]):
             lines += [
@@ -160,8 +160,8 @@ def asked(found: Found) -> list[str]:
 
 def for_which_events(found: Found) -> list[str]:
     """The best variant with LE parts on each kind of test events; nothing where none or too little is kept."""
-    chosen, rival = best(found, uses_le), best_baseline(found.results, NDCG)
-    if found.events is None or chosen is None or chosen["twin"] is None or rival is None:
+    chosen, rival = best(found), best_baseline(found.results, NDCG)
+    if found.events is None or chosen is None or rival is None:
         return []
     beside = [chosen["twin"], rival.name]
     names = dict.fromkeys([chosen["best_lea"], *beside, "text_knn", "le"])

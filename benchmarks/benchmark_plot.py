@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.benchmark_summary import NDCG, Found, best, uses_all, uses_le
+from benchmarks.benchmark_summary import NDCG, Found, best, uses_all
 from lea_core.params import FOLDERS
 from lea_core.policy.card import NAMES as BACKBONES
 from lea_core.results import Result
@@ -69,7 +69,7 @@ def picture(all_found: Sequence[Found]) -> Figure:
 
 def systems(found: Found) -> list[Result]:
     """Baselines, methods without the LE, with all parts, and the best on validation: the best on test first."""
-    chosen = (best(found, uses_le) or {}).get("best_lea")
+    chosen = (best(found) or {}).get("best_lea")
     plain = [result for result in found.results if result.kind == "variant" and _plain(result)]
     wanted = [
         result
@@ -99,7 +99,7 @@ def _is_plain(row: dict[str, Any], found: Found) -> bool:
 
 
 def _systems(axes: Axes, found: Found) -> None:
-    chosen = (best(found, uses_le) or {}).get("best_lea")
+    chosen = (best(found) or {}).get("best_lea")
     names = []
     for place, result in enumerate(systems(found)):
         score = result.scores[NDCG]

@@ -17,7 +17,7 @@ from benchmarks.benchmark_slices import Events, read_events
 from benchmarks.benchmark_store import Kept, read_kept, stage_seconds
 from lea_core.evidence import Scores, compare_users, comparison_rows, twin_pairs
 from lea_core.params import FOLDERS, Params
-from lea_core.results import Result, best_baseline, twin
+from lea_core.results import Result, best_baseline, best_with_le, change, with_le
 from lea_core.what_bought_what import rows, verdicts
 
 HR, NDCG = "HR@10", "NDCG@10"
@@ -63,7 +63,7 @@ def collect(name: str, params: Params, store: Path, pairs: Sequence[Sequence[str
     both = [(kept[one].result, kept[other].result) for one, other in pairs if one in kept and other in kept]
     asked = comparison_rows(both, NDCG, scores)
     alike = [without_le_settings(result) for result in results]
-    parts, beats = rows(scores, alike, NDCG), beats_its_controls(scores, params, alike)
+    parts, beats = rows(scores, alike, NDCG, compared.values()), beats_its_controls(scores, params, alike)
     return Found(name, params, kept, stage_seconds(store), compared, asked, parts, beats, read_events(params, store))
 
 
@@ -97,13 +97,13 @@ def beats_its_controls(scores: Scores, params: Params, results: Sequence[Result]
     return found
 
 
-def best(found: Found, wanted: Callable[[Result], bool]) -> dict[str, Any] | None:
-    """The wanted result that is best on validation, on test, beside its twin; None where none has run."""
-    candidates = [result for result in found.results if wanted(result)]
-    if not candidates:
+def best(found: Found, wanted: Callable[[Result], bool] = lambda _: True) -> dict[str, Any] | None:
+    """Of the wanted variants with LE parts, the best on validation beside its twin; None where none has run."""
+    candidates = [pair for pair in with_le(found.results) if wanted(pair[0])]
+    pair = best_with_le(candidates, NDCG)
+    if pair is None:
         return None
-    own = max(candidates, key=lambda result: result.valid[NDCG].mean)
-    other = twin(own, found.results)
+    own, other = pair
     row = found.comparisons.get(own.name, {})
     score = own.scores[NDCG].mean
     return {
@@ -113,22 +113,17 @@ def best(found: Found, wanted: Callable[[Result], bool]) -> dict[str, Any] | Non
         "best_lea_valid_ndcg10": own.valid[NDCG].mean,
         "best_lea_hr10": own.scores[HR].mean,
         "best_lea_ndcg10": score,
-        "twin": other and other.name,
-        "twin_hr10": other and other.scores[HR].mean,
-        "twin_ndcg10": other and other.scores[NDCG].mean,
-        "gain_percent": 100.0 * (score / other.scores[NDCG].mean - 1.0) if other else None,
+        "twin": other.name,
+        "twin_hr10": other.scores[HR].mean,
+        "twin_ndcg10": other.scores[NDCG].mean,
+        "gain_percent": change(own, found.results, NDCG),
         **{key: row.get(key) for key in (*ENDS, "p_holm", "p_holm_with_seeds")},
     }
 
 
-def uses_le(result: Result) -> bool:
-    """Whether it is a variant with parts of the LE, and no control in the place of one."""
-    return result.kind == "variant" and bool(result.sources)
-
-
 def uses_all(result: Result) -> bool:
-    """Whether it has all parts that its method can use."""
-    return uses_le(result) and result.name.endswith("-lea")
+    """Whether it has all parts of the LE that its method can use."""
+    return result.kind == "variant" and bool(result.sources) and result.name.endswith("-lea")
 
 
 def beside_baseline(found: Found, name: str) -> dict[str, Any] | None:
@@ -148,7 +143,7 @@ def beside_baseline(found: Found, name: str) -> dict[str, Any] | None:
 
 def summary(found: Found) -> dict[str, Any]:
     """The entry of a data set in summary.json: the best with any parts, and `all_parts`, the best with all."""
-    chosen = best(found, uses_le)
+    chosen = best(found)
     return {
         "cells": len(found.notes),
         "of": len(found.params.variants),

@@ -55,7 +55,7 @@ def rank_baseline(
     """Make the scorer, rank every held-out event and publish; `make` gives it with the history that it reads."""
     p = params.evaluate
     started = time.perf_counter()
-    table = rank_table({SEED: make()}, log.sequences, log.events, p.mask_seen, p.batch_users, max(p.cutoffs))
+    table = rank_table({SEED: make()}, log.sequences, log.events, p.mask_seen, p.batch_users, p.cutoffs)
     seconds = (time.perf_counter() - started) / max(len(np.unique(to_numpy(table, "user"))), 1)
     with publish_folder(data / "baselines" / name) as out:
         warn_of(name, write_evaluation(out, table, log.sequences, p.cutoffs))

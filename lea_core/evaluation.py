@@ -6,7 +6,8 @@ metric is a mean over events.
 
 Where items of the history are left out (`evaluate.mask_seen`), no event is a hit for want of candidates: one whose item
 the user had before has an infinite rank, and one with no more candidates than a cutoff is a miss at that cutoff. Both
-stay in the mean, are counted in metrics.json, and said in a warning and in the report (protocol.py).
+stay in the mean, are counted in metrics.json, and said in a warning and in the report (protocol.py). Cutoffs that all
+items are within, at which any ranking is a hit, are refused.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lea_core.artifacts import write_json
+from lea_core.errors import LeaError
 from lea_core.lists import best_items
 from lea_core.metrics import ALL, metrics, ranks_among_unseen, seen_items, too_few
 from lea_core.sequences import SPLITS, Sequences, batches, histories
@@ -115,19 +117,25 @@ def rank_table(
     events: pa.ChunkedArray,
     mask_seen: bool,
     batch: int,
-    listed: int,
+    cutoffs: Sequence[int],
 ) -> pa.Table:
     """The RANKS table: every valid and test event ranked by the scorer of every seed, given with its history length.
 
-    events: (N,) strings, what each row of the sequences is: the event column of the interactions. listed: how many of
-    the best items each row has.
+    events: (N,) strings, what each row of the sequences is: the event column of the interactions. Each row has as many
+    of the best items as the largest cutoff. Raises `LeaError` where a cutoff is not below the number of items.
     """
+    items = sequences.num_items
+    if large := [str(cutoff) for cutoff in cutoffs if cutoff >= items]:
+        raise LeaError(
+            f"params.yaml: evaluate.cutoffs has {', '.join(large)}, but there are only {items} items, and any ranking "
+            "would be a hit: give cutoffs below that"
+        )
     parts = []
     for seed, (scorer, history) in scorers.items():
         for split in SPLITS[1:]:
             users, positions = sequences.targets(split)
             rows = sequences.offsets[users] + positions
-            ranked = rank_events(scorer, sequences, users, positions, history, mask_seen, batch, listed)
+            ranked = rank_events(scorer, sequences, users, positions, history, mask_seen, batch, max(cutoffs))
             columns = {
                 "seed": np.full(len(users), seed, dtype=np.int32),
                 "split": pa.array([split] * len(users), pa.string()),

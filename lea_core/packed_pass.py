@@ -5,7 +5,9 @@ In: a decoder and what it reads, as packing.py lays it out. Out: the hidden stat
 The mask keeps windows and candidate actions apart in softmax attention alone. A recurrent state or a convolution runs
 over the whole row whatever the mask says, and some attention counts places in the row instead of position ids. So
 `check_apart` tries an LLM on a small row before it is used: it changes tokens and looks at the states of those that
-must not see them, and compares a window with the same window alone.
+must not see them, and compares a window with the same window alone. One that fails is refused, though a row for each
+window would do for some: every candidate action would need a row of its own too, and whether that is worth its time was
+not measured.
 """
 
 from __future__ import annotations

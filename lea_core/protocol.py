@@ -69,9 +69,14 @@ class Protocol:
         )
 
     @property
+    def sentence(self) -> str:
+        """`short` as a sentence."""
+        return f"{self.short[0].upper()}{self.short[1:]}."
+
+    @property
     def in_words(self) -> str:
-        """The same as a sentence, and what is counted as a miss."""
-        return f"{self.short[0].upper()}{self.short[1:]}. {self.misses.in_words(self.events)}".rstrip()
+        """The sentence, and what is counted as a miss."""
+        return f"{self.sentence} {self.misses.in_words(self.events)}".rstrip()
 
 
 def read_protocol(part: Mapping[str, Any], items: int, mask_seen: bool) -> Protocol:
@@ -81,27 +86,23 @@ def read_protocol(part: Mapping[str, Any], items: int, mask_seen: bool) -> Proto
 
 
 def warn_of(name: str, metrics: Mapping[str, Any]) -> None:
-    """Warn of test events that are misses whatever the scores, and of cutoffs at which all items are hits.
-
-    metrics: metrics.json of `name`.
-    """
-    items, misses = metrics["items"], metrics["misses"]["test"]
-    if said := Misses(**misses).in_words(metrics["events"]["test"]):
+    """Warn of test events that are misses whatever the scores. metrics: metrics.json of `name`."""
+    if said := Misses(**metrics["misses"]["test"]).in_words(metrics["events"]["test"]):
         warn(f"{name}: {said}")
-    if certain := [cutoff for cutoff in misses["few"] if int(cutoff) >= items]:
-        warn(f"{name}: evaluate.cutoffs has {', '.join(certain)}, but there are only {items} items: give smaller ones")
 
 
 def mixed(repeats: bool, mask_seen: bool) -> str:
-    """Why what the data allow and what is ranked differ (`preprocess.repeats`, `evaluate.mask_seen`); else nothing."""
+    """What follows where what the data allow and what is ranked differ, and when that is meant; else nothing."""
     if repeats and mask_seen:
         return (
-            "Users may take an item again (preprocess.repeats), but only new items are to be recommended "
-            "(evaluate.mask_seen)."
+            "Users may take an item again (preprocess.repeats is true), but items of the history are left out of the "
+            "ranking (evaluate.mask_seen is true): an event whose item its user had before is a miss whatever the "
+            "scores. That is meant where only new items are to be recommended."
         )
     if not repeats and not mask_seen:
         return (
-            "Users do not take an item again (preprocess.repeats), but nothing keeps a policy from recommending one "
-            "(evaluate.mask_seen)."
+            "Users do not take an item again (preprocess.repeats is false), but items of the history stay in the "
+            "ranking (evaluate.mask_seen is false): a policy loses by ranking high what can never be right. That is "
+            "meant where a published protocol is followed that ranks all items."
         )
     return ""

@@ -1,7 +1,7 @@
 """The report: every variant's result beside the others', as tables and a chart.
 
 In: the `Result`s of variants and baselines (results.py); the `Evidence` (evidence.py) and what is concluded from it
-(verdicts.py); data/le_quality/summary.json, what the LE is worth by itself. Out, by stages/report.py: report.md,
+(verdicts.py); data/le_quality, what the LE is worth by itself (le_table.py). Out, by stages/report.py: report.md,
 table.csv, headline.json, curves.csv and chart.png in data/report/, beside the evidence.
 
 Every number is about the test split: a mean over events (protocol.py) and over seeds, ± standard deviation over seeds
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lea_core.colours import COLOURS
 from lea_core.errors import LeaError
+from lea_core.le_table import le_table
 from lea_core.protocol import Protocol
 from lea_core.results import SELECTION, SHOWN, Result, change, interval, twin
 
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 
 BASELINE_COLOUR = "#DDDDDD"
 DIFFERENCE = ("difference", "95 %, users", "users and seeds", "p (Holm)")
-LE_NOTE = (
-    "NDCG@10 is a mean over events. Items of the history are left out of the ranking, but for the LE and the models "
-    "trained in its place, which know how often users repeat one."
-)
 
 
 def table_rows(results: Sequence[Result], headline: str) -> list[dict[str, Any]]:
@@ -95,34 +92,19 @@ def _blank(value: float | None) -> float | str:
     return "" if value is None else value
 
 
-def le_table(quality: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
-    """Title, header and rows of what the LE is worth by itself: a column per split, a row per name in one.
-
-    quality: data/le_quality/summary.json, such as {"users": 9, "test": {"NDCG@10, le": 0.1}}.
-    """
-    splits = {name: values for name, values in quality.items() if isinstance(values, Mapping)}
-    found = [(name, value) for values in splits.values() for name, value in values.items()]
-    # What is measured alike stands together, the best first.
-    names = dict.fromkeys(name for name, _ in sorted(found, key=lambda pair: (pair[0].partition(",")[0], -pair[1])))
-    rows = [[name.replace("_", " "), *(_text(values.get(name)) for values in splits.values())] for name in names]
-    return f"The LE by itself, on {quality.get('users')} users that it did not learn from", ["", *splits], rows
-
-
-def _text(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
 def markdown(
     results: Sequence[Result],
     headline: str,
     le_quality: Mapping[str, Any],
+    le_measured: str,
     evidence: Evidence,
     verdicts: Mapping[str, Any],
     mix: str,
 ) -> str:
-    """Return the text of report.md. verdicts: `verdicts.conclude`. mix: `protocol.mixed`, a sentence or nothing."""
+    """Return the text of report.md.
+
+    le_quality: summary.json. le_measured: `le_note`. verdicts: `conclude`. mix: `protocol.mixed`, words or nothing.
+    """
     uses = [
         [r.name, r.variant.backbone, r.variant.method, r.parts, f"{r.seconds:.0f}", ", ".join(map(str, r.best_epochs))]
         for r in results
@@ -155,7 +137,7 @@ def markdown(
 
 {_baselines(results)}{sections}## {le_title}
 
-{LE_NOTE}
+{le_measured}
 
 {markdown_table(le_header, le_rows)}
 """
@@ -210,10 +192,9 @@ def _beside_baseline(rows: Sequence[Mapping[str, Any]], results: Sequence[Result
     name = rows[0]["other"]
     value = next(result.scores[headline] for result in results if result.name == name)
     cells = [[row["variant"], *_compared(row)] for row in rows]
-    measured = results[0].measured.short
     lead = (
         f"{name} is the baseline without an LLM that is best on validation. It trains nothing, and has {headline} "
-        f"{value}. {measured[0].upper()}{measured[1:]}. 95 % intervals over users, and over users and "
+        f"{value}. {results[0].measured.sentence} 95 % intervals over users, and over users and "
         "seeds; *p* of a paired randomisation test over the users, corrected after Holm for this table's "
         f"{len(rows)}."
     )

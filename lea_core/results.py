@@ -238,12 +238,15 @@ def best_baseline(results: Iterable[Result], metric: str) -> Result | None:
     return max(cheap, key=lambda result: result.valid[metric].mean, default=None)
 
 
-def best_with_le(results: Sequence[Result], metric: str) -> tuple[Result, Result] | None:
-    """The variant with the LE, no control, that is best on validation of those with a twin, and its twin; else None."""
-    able = [result for result in results if result.kind == "variant" and result.sources and twin(result, results)]
-    best = max(able, key=lambda result: result.valid[metric].mean, default=None)
-    other = twin(best, results) if best else None
-    return (best, other) if best and other else None
+def with_le(results: Sequence[Result]) -> list[tuple[Result, Result]]:
+    """The variants with the LE, no controls, that have a twin, each with its twin."""
+    able = [result for result in results if result.kind == "variant" and result.sources]
+    return [(result, other) for result in able if (other := twin(result, results))]
+
+
+def best_with_le(pairs: Iterable[tuple[Result, Result]], metric: str) -> tuple[Result, Result] | None:
+    """Of such pairs the one whose variant is best on validation; None where there is none."""
+    return max(pairs, key=lambda pair: pair[0].valid[metric].mean, default=None)
 
 
 def doubts(results: Iterable[Result]) -> list[str]:

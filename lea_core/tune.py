@@ -10,9 +10,9 @@ pruned. A method with more settings than its supervised twin searches a larger s
 
 Variants are tuned side by side, a process with one thread each. Finished trials are kept in the cache folder under a
 hash of the data, the parameters, the code, its libraries and the kind of device: a killed run goes on after them, more
-`tune.trials` continue (but from fewer than 20 to 20 or more), and anything else starts anew. What is proposed depends
-on `tune.seed`, the number of random trials and the trials before alone, so a run that was killed ends like one that
-was not.
+`tune.trials` continue (a budget below 20 and one of 20 or more are studies of their own), and anything else starts
+anew. What is proposed depends on `tune.seed`, the number of random trials and the trials before alone, so a run that
+was killed ends like one that was not.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ verdicts.json holds:
   parts     of every part of the LE in every variant: whether it gains, and whether it beats its best control
   cautions  which trainings ended where they should not have
 
-One rule says whether a difference is shown (`results.shown`), wherever it stands.
+One rule says whether a difference is shown (`results.shown`), wherever it stands, and a pair has the same p wherever it
+stands. Whether a part beats its controls is judged by another rule (`what_bought_what.BEATS`), the interval over users
+and seeds alone, for the best control is chosen by the same test events, which is already against the part.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lea_core.results import SHOWN, Result, best_baseline, best_with_le, doubts, interval, shown
+from lea_core.results import SHOWN, Result, best_baseline, best_with_le, doubts, interval, shown, with_le
 from lea_core.what_bought_what import Verdict
 
 
@@ -39,7 +41,7 @@ def conclude(
     judged: Sequence[Verdict],
 ) -> dict[str, Any]:
     """The content of verdicts.json."""
-    pair = best_with_le(results, metric)
+    pair = best_with_le(with_le(results), metric)
     return {
         "lea": pair and pair[0].name,
         "twin": pair and pair[1].name,

@@ -9,17 +9,19 @@ variants without any part with their supervised twin; of one backbone and method
 as it is, others, with a `set` of their own, are its controls, and so are other supervised variants.
 
 Every number is about the test split, every difference one of means over events (significance.py). p-values are those of
-the paired randomisation test over users, corrected by Holm (1979) over all rows of the table. A part beats its controls
-where its score is above that of its best control (by the same test events, so the best of several has some luck: that
-is against the LE) with the 95 % interval of the difference, over users and seeds, above zero. From one seed nothing is
-shown. verdicts.py puts that into the words of both reports.
+the paired randomisation test over users, corrected by Holm (1979). A pair that comparisons.csv has is taken from there,
+with the p that was corrected there; the other rows are corrected among themselves.
+
+A part beats its controls by another rule than that by which a difference is shown (BEATS). The best control is chosen
+by the same test events, so it has some luck, and this is already against the LE. From one seed nothing is judged.
+verdicts.py puts that into the words of both reports.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,10 @@ from lea_core.params import FOLDERS, LE_SOURCES, Variant
 from lea_core.results import Result, interval
 from lea_core.significance import Comparison, holm
 
+BEATS = (
+    "A part beats its controls where the 95 % interval, over users and seeds, of its difference from the best of them "
+    "is above zero; p is not asked, for the best is chosen by the same test events, which is already against the part."
+)
 WORDS = {True: "beats its controls", False: "does not beat its controls", None: "is not judged, from one seed"}
 COLUMNS = (
     "part",
@@ -112,24 +118,25 @@ def _methods(variants: Mapping[str, Variant]) -> list[Pair]:
     return [pair for pair in found if any(not other.control for other in found)]
 
 
-def rows(scores: Scores, results: Sequence[Result], metric: str) -> list[dict[str, Any]]:
-    """The rows of parts.csv, part by part."""
+def rows(
+    scores: Scores, results: Sequence[Result], metric: str, comparisons: Iterable[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows of parts.csv, part by part. comparisons: those of comparisons.csv; pairs that are there stay."""
     by_name = {result.name: result for result in results}
     wanted = pairs({result.name: result.variant for result in results if result.variant is not None})
-    compared = [compare_users(scores, pair.variant, pair.other) for pair in wanted]
-    corrected = holm([comparison.p_randomisation for comparison in compared])
+    names = [(pair.variant, pair.other) for pair in wanted]
+    known: dict[tuple[str, str], Mapping[str, Any]] = {(row["variant"], row["other"]): row for row in comparisons}
+    new = {both: asdict(compare_users(scores, *both)) for both in names if both not in known}
+    corrected = holm([row["p_randomisation"] for row in new.values()])
+    known |= {both: row | {"p_holm": p} for (both, row), p in zip(new.items(), corrected, strict=True)}
     found = []
-    for pair, comparison, p in zip(wanted, compared, corrected, strict=True):
+    for pair, both in zip(wanted, names, strict=True):
         score = by_name[pair.variant].scores[metric]
-        values = (pair.part, pair.variant, pair.source, str(pair.control).lower(), pair.other, metric, score.mean)
-        more = ("" if score.sd is None else score.sd, comparison.difference, comparison.low, comparison.high, p)
-        seeds = (_shown(comparison.low_with_seeds), _shown(comparison.high_with_seeds))
-        found.append(dict(zip(COLUMNS, (*values, *more, *seeds), strict=True)))
+        row = {**vars(pair), **known[both], "control": str(pair.control).lower(), "metric": metric}
+        row |= {"value": score.mean, "sd": "" if score.sd is None else score.sd}
+        row |= {end: "" if math.isnan(row[end]) else row[end] for end in ("low_with_seeds", "high_with_seeds")}
+        found.append({name: row[name] for name in COLUMNS})
     return sorted(found, key=lambda row: str(row["part"]))  # stable: variants keep their order
-
-
-def _shown(value: float) -> float | str:
-    return "" if math.isnan(value) else value
 
 
 def verdicts(scores: Scores, results: Sequence[Result], metric: str) -> list[Verdict]:
@@ -160,7 +167,7 @@ def _alike(by_name: Mapping[str, Result], pair: Pair, other: Pair) -> bool:
 
 
 def section(found: Sequence[Mapping[str, Any]], said: Sequence[str], measured: str) -> str:
-    """The section of report.md; empty without a comparison. said: verdicts in words. measured: `Protocol.short`."""
+    """The section of report.md; empty without a comparison. said: verdicts in words. measured: `Protocol.sentence`."""
     if not found:
         return ""
     metric = found[0]["metric"]
@@ -168,8 +175,9 @@ def section(found: Sequence[Mapping[str, Any]], said: Sequence[str], measured: s
         "## What bought what",
         "",
         f"{metric} of each variant, and its difference from the one that lacks the part, with its 95 % intervals over "
-        "users, and over users and seeds; p of the randomisation test over users, corrected by Holm over "
-        f"{len(found)} comparisons. {measured[0].upper()}{measured[1:]}.",
+        "users, and over users and seeds; p of the randomisation test over users, corrected by Holm: of a variant and "
+        "its supervised twin over all such pairs, as in the table of all variants, of the others over the rest of this "
+        f"table. {BEATS} {measured}",
         "",
         f"| part | source | variant | against | {metric} | difference | users | users and seeds | p |",
         "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     scorers = {seed: (policy.scores, policy.config.history) for seed, policy in policies.items()}
     events = read_table(data / "interactions" / "interactions.parquet", INTERACTIONS, columns=("event",))["event"]
     p = params.evaluate
-    table = rank_table(scorers, sequences, events, p.mask_seen, p.batch_users, listed=max(p.cutoffs))
+    table = rank_table(scorers, sequences, events, p.mask_seen, p.batch_users, p.cutoffs)
     with publish_folder(data / "evaluations" / argv[0]) as out:
         warn_of(argv[0], write_evaluation(out, table, sequences, p.cutoffs))
 

@@ -2,11 +2,11 @@
 
 In: data/evaluations/, data/policies/, data/baselines/, data/le_quality/, data/interactions/,
 data/item_tokens/items.parquet, the LE's curve, rewards and actions, data/value/; params as dvc.yaml lists them. Out:
-report.md and report.html (for people), verdicts.json (what both conclude), protocol.json (how every number in the CSV
-files was measured), table.csv (for `lea report` and DVC's bar plot), headline.json (DVC metrics: one
-number per variant), curves.csv (DVC's line plot), comparisons.csv, beside_baseline.csv, slices.csv, lists.csv,
-value.csv, costs.csv, examples.json, chart.png, parts.csv and, where there are controls or parts alone, parts.png
-(what_bought_what.py). Alone: `python -m stages.report`.
+report.md and report.html (for people), verdicts.json (what both conclude), protocol.json (how the test events were
+ranked: every number in the CSV files but value.csv, costs.csv and the validation scores of curves.csv), table.csv (for
+`lea report` and DVC's bar plot), headline.json (DVC metrics: one number per variant), curves.csv (DVC's line plot),
+comparisons.csv, beside_baseline.csv, slices.csv, lists.csv, value.csv, costs.csv, examples.json, chart.png, parts.csv
+and, where there are controls or parts alone, parts.png (what_bought_what.py). Alone: `python -m stages.report`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def main(argv: list[str]) -> None:
     """Write the report; takes no arguments."""
     from lea_core import what_bought_what
     from lea_core.evidence import COMPARISON, gather, read_log, user_scores
+    from lea_core.le_table import le_note
     from lea_core.page.page import page
     from lea_core.protocol import mixed
     from lea_core.report import draw, markdown, table_rows
@@ -46,11 +47,12 @@ def main(argv: list[str]) -> None:
         for result in results
         for row in result.curve
     ]
-    parts = what_bought_what.rows(by_user, results, headline)
+    parts = what_bought_what.rows(by_user, results, headline, evidence.comparisons)
     judged = what_bought_what.verdicts(by_user, results, headline)
     verdicts = conclude(results, headline, evidence.comparisons, evidence.beside_baseline, parts, judged)
     measured, mix = results[0].measured, mixed(params.preprocess.repeats, params.evaluate.mask_seen)
-    how = {**asdict(measured), "short": measured.short, "in_words": f"{measured.in_words} {mix}".rstrip()}
+    le_measured = le_note(read_json(DATA / "le_quality" / "quality.json"), measured.items)
+    how = {**asdict(measured), "sentence": measured.sentence, "in_words": f"{measured.in_words} {mix}".rstrip()}
     scores = {result.name: result.scores[headline].mean for result in results if result.variant}
     with publish_folder(DATA / "report") as folder:
         write_csv(folder / "table.csv", rows)
@@ -60,12 +62,13 @@ def main(argv: list[str]) -> None:
         write_csv(folder / "lists.csv", evidence.lists)
         write_json(folder / "protocol.json", how)
         write_json(folder / "verdicts.json", verdicts)
-        text = markdown(results, headline, le_quality, evidence, verdicts, mix)
+        text = markdown(results, headline, le_quality, le_measured, evidence, verdicts, mix)
         write_csv(folder / "parts.csv", parts, what_bought_what.COLUMNS)
         if parts:
             what_bought_what.draw(parts, folder / "parts.png")
             said = [verdict["in_words"] for verdict in verdicts["parts"]]
-            text += f"\n{what_bought_what.section(parts, said, measured.short)}\n![What each part buys](parts.png)\n"
+            section = what_bought_what.section(parts, said, measured.sentence)
+            text += f"\n{section}\n![What each part buys](parts.png)\n"
         (folder / "report.md").write_text(text, encoding="utf-8")
         write_json(folder / "headline.json", scores)
         write_csv(folder / "curves.csv", curves)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from rich.text import Text
 from lea_core.cli import app, command
 from lea_core.cli.printing import fitting, print_table
 from lea_core.errors import DEBUG, LeaError
+from tests.lane import PARAMS, change_params
 
 ROOT = Path(__file__).parent.parent
 BASE = {"numpy", "pyarrow", "rich", "safetensors", "torch", "typer"}
@@ -102,6 +104,32 @@ def test_debug(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     with pytest.raises(LeaError, match="no policy folder"):
         command(line.split())
     assert os.environ[DEBUG] == "1"
+
+
+@pytest.mark.parametrize(
+    ("repeats", "mask_seen", "words"),
+    [
+        (True, True, "warning: params.yaml: Users may take an item again .* is a miss whatever .* new items .*"),
+        (False, False, "warning: params.yaml: Users do not take an item again .* stay in the ranking .* protocol .*"),
+        (True, False, ""),
+        (False, True, ""),
+    ],
+)
+def test_a_ranking_unlike_the_data_is_said_early(
+    repeats: bool,
+    mask_seen: bool,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
+    change_params(tmp_path, {"preprocess.repeats": repeats, "evaluate.mask_seen": mask_seen})
+    monkeypatch.chdir(tmp_path)
+    command(["check"])
+    said = capsys.readouterr().err
+    assert re.fullmatch(words, said.rstrip("\n"))
+    assert said.count("\n") == (repeats is mask_seen)
 
 
 HEADER = ["variant", "LE", "NDCG@10"]

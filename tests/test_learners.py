@@ -52,7 +52,7 @@ def test_checkpoints_are_selected_as_they_are_scored() -> None:
     changes = {"preprocess.repeats": True, "evaluate.mask_seen": True, "train.epochs": 8}
     trained = train_seed("supervised", 3, params(changes), world, given, CPU)
     events = pa.chunked_array([[""] * len(world.items)])
-    table = rank_table({3: (trained.policy.scores, 4)}, world, events, mask_seen=True, batch=9, listed=1)
+    table = rank_table({3: (trained.policy.scores, 4)}, world, events, mask_seen=True, batch=9, cutoffs=[1])
     found = summarise(table, world, [10])
     assert found["misses"]["valid"] == {"repeated": 2, "no_candidate": 2, "few": {"10": 0}}
     assert 0.0 < trained.summary["NDCG@10"] == found["valid"]["NDCG@10"]["mean"] <= 0.5

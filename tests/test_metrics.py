@@ -146,7 +146,7 @@ def test_no_event_is_a_hit_for_want_of_candidates() -> None:
     assert metrics(np.array([1.0]), [1, 2], np.array([2]))["HR@1"] == 1.0
     assert by_name("MRR@2", found.rank, np.array([ALL, ALL, 3])).tolist() == [0.0, pytest.approx(1 / 1.5), 0.0]
     events = pa.chunked_array([[""] * 12])
-    table = rank_table(dict.fromkeys((0, 1), (scorer, 3)), log, events, mask_seen=True, batch=2, listed=2)
+    table = rank_table(dict.fromkeys((0, 1), (scorer, 3)), log, events, mask_seen=True, batch=2, cutoffs=[1, 2])
     misses = Misses(**summarise(table, log, [1, 2])["misses"]["test"])
     assert misses == Misses(repeated=2, no_candidate=1, few={"1": 0, "2": 1})
     assert misses.in_words(3) == (
@@ -155,6 +155,12 @@ def test_no_event_is_a_hit_for_want_of_candidates() -> None:
     )
     unmasked = rank_events(scorer, log, users, positions, 3, False, 10)
     assert unmasked.metrics([3])["HR@3"] == 1.0  # the mean rank of four equals is 2.5
+    message = (
+        r"evaluate\.cutoffs has 4, 20, but there are only 4 items, and any ranking would be a hit: give cutoffs below"
+    )
+    for mask_seen in (False, True):
+        with pytest.raises(LeaError, match=message):
+            rank_table({0: (scorer, 3)}, log, events, mask_seen, batch=2, cutoffs=[3, 4, 20])
 
 
 @given(st.data())
@@ -232,7 +238,7 @@ def test_rank_table_names_every_event() -> None:
     config = PolicyConfig("gru4rec", {"width": 4, "layers": 1, "dropout": 0.0}, 5, 3)
     events = pa.chunked_array([["a", "b"], ["c", "d", "e"]])  # of the rows of SEQUENCES
     scorers = {seed: (PolicyNetwork(config).scores, 3) for seed in (3, 1)}
-    table = rank_table(scorers, SEQUENCES, events, mask_seen=True, batch=2, listed=3)
+    table = rank_table(scorers, SEQUENCES, events, mask_seen=True, batch=2, cutoffs=[3])
     check(Path("ranks.parquet"), table, RANKS)
     candidates = [{0, 2, 4}, {0, 4, -1}] * 2  # all unseen
     assert [set(listed) for listed in to_numpy(table, "top").tolist()] == candidates

@@ -23,6 +23,7 @@ from lea_core.page.costs import cost_rows, costs_section
 from lea_core.page.examples import pick
 from lea_core.page.page import page
 from lea_core.page.source import interval
+from lea_core.what_bought_what import BEATS
 from tests.lane import PARAMS, ROOT
 
 NASTY = 'Tom & "Jerry" <script>alert(1)</script>'
@@ -124,9 +125,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_csv(report / "slices.csv", bands)
     write_csv(report / "lists.csv", [{"variant": "supervised", "cutoff": 10, "coverage": 0.4321, "gini": 0.9}])
     write_json(report / "verdicts.json", VERDICTS)
-    write_json(
-        report / "protocol.json", {"short": "mean over 2 test events", "in_words": "Mean over 2 events. 1 miss."}
-    )
+    words = {"sentence": "Mean over 2 test events.", "in_words": "Mean over 2 events. 1 miss."}
+    write_json(report / "protocol.json", words | {"items": 4})
     value = {"variant": "snqn-lea", "estimator": "snips", "value": 1.5, "low": 1.0, "high": 2.0}
     write_csv(report / "value.csv", [value | {"effective_sample_size": 12.0, "clipped_share": 0.5}])
     write_json(data / "value" / "behaviour.json", {"in_words": ["The mean weight is 5."]})
@@ -161,7 +161,7 @@ def write_inputs(data: Path) -> None:
     )
     write_csv(data / "le_quality" / "actions.csv", [{"source": "le", "share5": 0.302}])
     own = {"history1": 0.125, "steps_that_repeat": 0.0625}
-    write_json(data / "le_quality" / "quality.json", {"users": 9, "actions": {"le": own}})
+    write_json(data / "le_quality" / "quality.json", {"users": 9, "actions": {"le": own}, "test": {"events": 5}})
     write_csv(data / "le_quality" / "reliability.csv", [{"predicted": 0.2, "observed": 0.3, "count": 4}])
     epochs = [{"phase": "heads", "epoch": e, "ndcg10": 0.01 * e, "reward_accuracy": 0.6} for e in (0, 1)]
     write_csv(data / "le_curve.csv", epochs)
@@ -209,7 +209,8 @@ def test_the_page_is_whole(data: Path) -> None:
         "Times <5>",
     ):
         assert number in parsed.text
-    sentences = ["snqn-lea is above supervised. pop is below.", "Mean over 2 events. 1 miss."]
+    sentences = ["snqn-lea is above supervised. pop is below.", "Mean over 2 events. 1 miss.", BEATS]
+    sentences += ["NDCG@10 is a mean over the 5 test events of these users, all 4 items ranked, equal scores at their"]
     for words in (*sentences, *(one["in_words"] for one in VERDICTS["parts"]), *VERDICTS["cautions"]):  # type: ignore[index]
         assert words in parsed.text
     # headline, differences, table, parts and slices

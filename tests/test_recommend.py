@@ -16,7 +16,7 @@ import torch
 
 from lea_core.artifacts import write_json
 from lea_core.cli import app, command
-from lea_core.errors import LeaError
+from lea_core.errors import DEBUG, LeaError
 from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
@@ -228,7 +228,7 @@ def test_files_that_are_none(folder: Path, tmp_path: Path, given: str, out: str,
     assert message in str(caught.value)
 
 
-def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert lea("info", folder) == 0
     screen = capsys.readouterr().out
     for words in (
@@ -251,9 +251,12 @@ def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["metrics"]["test"]["events"] == 1234
     assert (found["sound"], found["problem"]) == (True, "")
 
-    (folder / "metrics.json").write_text("{}\n")
+    (folder / "metrics.json").write_text("{")
+    monkeypatch.setenv(DEBUG, "1")
     assert lea("info", folder, "--json") == 1
-    found = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert said.err.count("JSONDecodeError") == 1
+    found = json.loads(said.out)
     assert not found["sound"]
     assert "metrics.json: has changed since the folder was written" in found["problem"]
 

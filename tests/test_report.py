@@ -17,8 +17,9 @@ import pytest
 
 from lea_core.errors import LeaError
 from lea_core.evidence import Evidence, baseline_pairs, comparison_rows, twin_pairs
+from lea_core.le_table import le_note, le_table
 from lea_core.protocol import mixed
-from lea_core.report import event_types, le_table, markdown, table_rows
+from lea_core.report import event_types, markdown, table_rows
 from lea_core.results import Score, change, twin
 from lea_core.verdicts import conclude
 from tests.lane import PARAMS, ROOT, change_params
@@ -188,7 +189,7 @@ def test_one_seed_is_not_tested(data: Path) -> None:
     verdicts = conclude(results, "NDCG@10", [], [], [], [])
     assert verdicts["lea"] == "supervised-actions"
     assert verdicts["finding"].endswith("supervised, has 0.1000. With one seed no test is made.")
-    text = markdown(results, "NDCG@10", QUALITY, Evidence([], [], [], []), verdicts, "")
+    text = markdown(results, "NDCG@10", QUALITY, "", Evidence([], [], [], []), verdicts, "")
     assert "With one seed no test is made: give `train.seeds` two or more." in text
     assert "p (Holm)" not in text
 
@@ -205,6 +206,7 @@ def test_the_le_table_has_a_column_for_each_split() -> None:
     assert title == "The LE by itself, on 9 users that it did not learn from"
     assert header == ["", "valid", "test"]
     assert rows == [["events", "7", ""], ["le ndcg10", "0.0600", "0.0500"]]
+    assert le_note({"users": 0, "actions": {}}, 60) == "There is no held-out event of such users."
 
 
 def lea(folder: Path, *arguments: str) -> str:
@@ -218,6 +220,10 @@ def test_stage_and_command_line(data: Path) -> None:
     folder = data.parent
     shutil.copy(PARAMS, folder / "params.yaml")
     variants = {name: variant.model_dump() for name, variant in VARIANTS.items()}
+    variants["gru4rec"]["method"] = "sa2c"  # of whose warm-up no checkpoint is kept
+    path = data / "evaluations" / "gru4rec" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps(metrics | {"valid": metrics["valid"] | {"NDCG@10": score([0.02, 0.04])}}))
     change_params(folder, {"variants": variants, "baselines.names": [], "preprocess.repeats": True})
     lea(folder, "stages.report")
     report = data / "report"
@@ -236,14 +242,11 @@ def test_stage_and_command_line(data: Path) -> None:
     assert how["in_words"] == (
         "Mean over 7 test events of 7 users, all 60 items ranked, those of the user's history left out, equal scores "
         "at their mean rank. Counted as misses, as items of the history are left out: of the 7 events 2 are of an item "
-        "that the user had before (1 by users who had every item). Users may take an item again (preprocess.repeats), "
-        "but only new items are to be recommended (evaluate.mask_seen)."
+        "that the user had before (1 by users who had every item). " + mixed(True, True)
     )
     # What is concluded is said once, in the same words in both; and so is how it was measured, in all three.
     assert [part["variant"] for part in verdicts["parts"]] == ["supervised-actions", "snqn"]
     conclusions = [verdicts["finding"], *(part["in_words"] for part in verdicts["parts"]), *verdicts["cautions"]]
-    assert mixed(True, False) == mixed(False, True) == ""
-    assert "Users do not take an item again" in mixed(False, False)
     for words in (*conclusions, how["in_words"]):
         assert words in text
         assert words in page
@@ -255,6 +258,8 @@ def test_stage_and_command_line(data: Path) -> None:
     )
     assert "a bootstrap over 7 users" in text
     assert "- snqn: 2 of 2 seeds were best at their last epoch" in text
+    warmed = "- gru4rec: on validation it was best within its warm-up (0.0500), which is no checkpoint, and has 0.0300"
+    assert warmed in text
     assert "snqn: 2 of 2 seeds were best at their last epoch" in (report / "report.html").read_text()
     for name, rows in (("comparisons", 2), ("slices", 4 * 7), ("lists", 4 * 3)):
         with (report / f"{name}.csv").open() as file:
@@ -263,8 +268,14 @@ def test_stage_and_command_line(data: Path) -> None:
         assert {row["variant"] for row in found} <= set(VARIANTS)
     assert "No such variant is there for gru4rec." in text
     assert "| le ndcg10 | 0.0600 | 0.0500 |" in text
+    le_measured = "NDCG@10 is a mean over the 7 valid and 6 test events of these users, all 60 items ranked, equal"
+    assert le_measured in text
+    [row] = [row for row in csv.DictReader((report / "parts.csv").open()) if row["variant"] == "snqn"]
+    [twins] = [row for row in csv.DictReader((report / "comparisons.csv").open()) if row["variant"] == "snqn"]
+    assert row["p_holm"] == twins["p_holm"]
 
     screen = lea(folder, "lea_core.cli", "report")
+    assert le_measured in " ".join(screen.split())
     assert how["in_words"] in " ".join(screen.split())
     assert re.search(r"snqn\s.*none\s.*0\.1200 ± 0\.0141\s.*\+20\.0 %\s.*0\.2000", screen)
     assert "purchase" not in text + screen

@@ -6,14 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lea_core.evidence import UserScores, user_scores
+from lea_core.evidence import UserScores, compare_users, comparison_rows, twin_pairs, user_scores
 from lea_core.metrics import ALL
 from lea_core.params import Variant
 from lea_core.protocol import Protocol
 from lea_core.results import Result, Score, shown
+from lea_core.significance import holm
 from lea_core.tables import RANKS, vectors, write_table
 from lea_core.verdicts import conclude
-from lea_core.what_bought_what import COLUMNS, draw, pairs, rows, section, verdicts
+from lea_core.what_bought_what import BEATS, COLUMNS, draw, pairs, rows, section, verdicts
 
 NONE = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none", "ranking": "none", "items": "none"}
 VARIANTS = {
@@ -70,7 +71,7 @@ def test_who_is_compared_with_whom() -> None:
 
 def test_rows_and_verdicts(tmp_path: Path, results: list[Result]) -> None:
     scores = user_scores(results, "NDCG@10")
-    found = rows(scores, results, "NDCG@10")
+    found = rows(scores, results, "NDCG@10", [])
     assert len(found) == 8
     row = next(row for row in found if row["variant"] == "state")
     assert tuple(row) == COLUMNS
@@ -86,10 +87,10 @@ def test_rows_and_verdicts(tmp_path: Path, results: list[Result]) -> None:
     assert str(said["method", "snqn"]) == "does not beat its controls (best: snqn-0)"
     assert str(said["reward", "both"]) == "has no control"
     words = [one["in_words"] for one in conclude(results, "NDCG@10", [], [], found, list(said.values()))["parts"]]
-    text = section(found, words, "mean over 200 test events")
+    text = section(found, words, "Mean over 200 test events.")
     assert "| state | text (control) | text | snqn | 0.5000 | +0.2000 | +0.1" in text
     assert "| +0.1441 to +0.2559 |" in text  # .2 -+ 1.972 sqrt(.16 / 199)
-    assert "comparisons. Mean over 200 test events." in text
+    assert f"{BEATS} Mean over 200 test events." in text
     assert (
         "- state, state: the gain over snqn, +0.5000 (95 % +0.4301 to +0.5699, p 0.000), is shown. It beats its "
         "controls (best: text): +0.3000 (95 % +0.2359 to +0.3641).\n"
@@ -99,6 +100,28 @@ def test_rows_and_verdicts(tmp_path: Path, results: list[Result]) -> None:
     draw(found, tmp_path / "parts.png")
     assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
     assert section([], [], "") == ""
+
+
+def test_a_pair_has_one_p_and_one_word(tmp_path: Path) -> None:
+    """Six of 200 users gain by SNQN: p is 2/64, and corrected over all five rows it would be five times that."""
+    own = {"supervised": 0.2, "snqn": 0.23, "state": 0.23, "shuffled": 0.235, "text": 0.225}
+    results = [write_ranks(tmp_path, name, share) for name, share in own.items()]
+    results += [write_ranks(tmp_path, "long", 0.2)]
+    scores = user_scores(results, "NDCG@10")
+    compared = comparison_rows(twin_pairs(results)[:1], "NDCG@10", scores)
+    found = rows(scores, results, "NDCG@10", compared)
+    [row] = [row for row in found if (row["variant"], row["other"]) == ("snqn", "supervised")]
+    assert {name: row[name] for name in row if name in compared[0]} == {
+        name: compared[0][name] for name in row if name in compared[0]
+    }
+    assert row["p_holm"] == compared[0]["p_randomisation"] == pytest.approx(1 / 32, abs=0.01)
+    assert shown(row) is True
+    # The others are corrected among themselves, as if the pair were not there.
+    alone = [row for row in rows(scores, results, "NDCG@10", []) if row["variant"] != "snqn"]
+    assert len(alone) == len(found) - 1 == 4
+    others = [row for row in found if row["variant"] != "snqn"]
+    p = [compare_users(scores, row["variant"], row["other"]).p_randomisation for row in others]
+    assert [row["p_holm"] for row in others] == holm(p)
 
 
 def test_users_are_the_unit(tmp_path: Path) -> None:
@@ -120,7 +143,7 @@ def test_what_the_seeds_may_have_done_beats_nothing(tmp_path: Path) -> None:
 def test_one_seed_is_not_judged(results: list[Result]) -> None:
     scores = user_scores(results, "NDCG@10")
     once = {name: UserScores(own.users, own.events, own.scores[:1]) for name, own in scores.items()}
-    judged, found = verdicts(once, results, "NDCG@10"), rows(once, results, "NDCG@10")
+    judged, found = verdicts(once, results, "NDCG@10"), rows(once, results, "NDCG@10", [])
     assert "| - |" in section(found, [], "all")
     assert conclude(results, "NDCG@10", [], [], found, judged)["parts"][0]["in_words"] == (
         "state, state: the gain over snqn is +0.5000; from one seed it is not judged. It is not judged, from one seed "

@@ -108,6 +108,8 @@ def write_results(root: Path) -> Path:
         write_variant(folder, name, ndcg, hit_rate, RANKED[name])
     (folder / "le_quality").mkdir()
     (folder / "le_quality" / "summary.json").write_text(json.dumps(QUALITY))
+    events = {"users": 9, "valid": {"events": 7}, "test": {"events": 6}}
+    (folder / "le_quality" / "quality.json").write_text(json.dumps(events))
     (folder / "value").mkdir()
     (folder / "value" / "value.csv").write_text(
         "variant,estimator,value,low,high,effective_sample_size,clipped_share\nsnqn,ips,0.5,0.4,0.6,5.0,0.1\n"

@@ -73,8 +73,9 @@ def describe(folder: Path) -> dict[str, Any]:
 def _json(path: Path) -> dict[str, Any]:
     """A JSON object, empty where it is not there or is broken: the hashes tell of that."""
     try:
-        return read_json(path)
-    except LeaError:
+        return read_json(path) if path.exists() else {}
+    except LeaError as error:
+        show_causes(error)
         return {}
 
 

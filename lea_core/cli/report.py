@@ -1,6 +1,6 @@
 """`lea report`: the report's table on the screen.
 
-In: data/report/table.csv and protocol.json, data/le_quality/summary.json. Out: tables on stdout.
+In: data/report/table.csv and protocol.json, data/le_quality/{summary,quality}.json. Out: tables on stdout.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from lea_core.artifacts import read_json
 from lea_core.cli.printing import print_table, say
 from lea_core.errors import LeaError
 
-REPORT = Path("data/report")
+REPORT, LE_QUALITY = Path("data/report"), Path("data/le_quality")
 
 
 def report() -> None:
     """Print the report's table: every variant against its supervised twin, and the LE by itself."""
-    from lea_core.report import LE_NOTE, event_types, le_table
+    from lea_core.le_table import le_note, le_table
+    from lea_core.report import event_types
 
     path = REPORT / "table.csv"
     try:
@@ -33,7 +34,8 @@ def report() -> None:
         [row["variant"], row["le"], *_scores(row, row["value"], others), _seconds(row["train_seconds"])] for row in rows
     ]
     print_table("Test split", ["variant", "LE", headline, "change", *others, "train"], cells, left=2)
-    say(read_json(REPORT / "protocol.json")["in_words"])
+    protocol = read_json(REPORT / "protocol.json")
+    say(protocol["in_words"])
     for event in event_types(rows[0]):
         of_type = [event_types(row)[event] for row in rows]
         cells = [
@@ -42,8 +44,8 @@ def report() -> None:
         ]
         title = f"Test split, {event or 'no event type'}: {of_type[0]['events']} events, else as above"
         print_table(title, ["variant", "LE", headline, "change", *others], cells, left=2)
-    print_table(*le_table(read_json(Path("data/le_quality/summary.json"))), left=1)
-    say(LE_NOTE)
+    print_table(*le_table(read_json(LE_QUALITY / "summary.json")), left=1)
+    say(le_note(read_json(LE_QUALITY / "quality.json"), protocol["items"]))
     say(f"Change: {headline} against the supervised twin. More: {REPORT}/report.md and chart.png")
 
 

@@ -15,8 +15,10 @@ from lea_core.cli.printing import pipeline, print_table, say
 
 @pipeline
 def check() -> None:
-    """Validate params.yaml and say what each variant uses."""
+    """Validate params.yaml and say what each variant uses; warn where what is ranked is not what the data allow."""
+    from lea_core.errors import warn
     from lea_core.params import FOLDERS, load
+    from lea_core.protocol import mixed
 
     params = load()
     cells = [
@@ -25,6 +27,8 @@ def check() -> None:
     ]
     title = f"{params.dataset.name}, seeds {', '.join(map(str, params.train.seeds))}"
     print_table(title, ["variant", "backbone", "method", *FOLDERS], cells, left=3 + len(FOLDERS))
+    if words := mixed(params.preprocess.repeats, params.evaluate.mask_seen):
+        warn(f"params.yaml: {words}")
 
 
 @pipeline

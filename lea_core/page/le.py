@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from lea_core.le_table import le_note
 from lea_core.page import charts
 from lea_core.page.charts import Line, Row, minus
 from lea_core.page.html import figure, grid, missing, paragraph, section, table
 from lea_core.page.source import Source, number, read_csv
-from lea_core.report import LE_NOTE
 from lea_core.tables import ACTIONS, REWARDS, read_table, to_numpy
 
 BINS = 48
@@ -65,7 +65,8 @@ def _states(source: Source) -> str:
         for row in entries
         if (value := number(row, "ndcg10")) is not None and not str(row["method"]).endswith("_unmasked")
     ]
-    return _bars("State: NDCG@10 of the next item (test)", found, LE_NOTE) if found else ""
+    note = le_note(source.json("le_quality/quality.json") or {}, source.protocol["items"])
+    return _bars("State: NDCG@10 of the next item (test)", found, note) if found else ""
 
 
 def _rewards(source: Source) -> str:

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lea_core.artifacts import publish_file, read_json, write_csv, write_json
+from lea_core.artifacts import publish_file, write_csv, write_json
 from lea_core.page.costs import COLUMNS, cost_rows, costs_section
 from lea_core.page.examples import examples, examples_section
 from lea_core.page.le import rewards, yardsticks
@@ -59,7 +59,7 @@ def page(folder: Path, data: Path, params: Params) -> None:
         examples_section(found),
     ]
     title, made = provenance(params)
-    made["Measured"] = read_json(folder / "protocol.json")["in_words"]
+    made["Measured"] = source.protocol["in_words"]
     top = _top(title, made, source, len(params.variants), source.json("interactions/quality.json") or {})
     with publish_file(folder / "report.html") as temporary:
         temporary.write_text(document(title, top + "".join(sections)), encoding="utf-8")

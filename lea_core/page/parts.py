@@ -9,6 +9,7 @@ from lea_core.page import charts
 from lea_core.page.charts import Row
 from lea_core.page.html import figure, grid, legend, missing, p_value, paragraph, section, signed, table
 from lea_core.page.source import WITH_SEEDS, Source, Value, number
+from lea_core.what_bought_what import BEATS
 
 
 def parts(source: Source) -> str:
@@ -61,7 +62,7 @@ def parts(source: Source) -> str:
         figures.append(figure(part.capitalize(), words + drawn, numbers))
     lead = (
         "A part of the LE earns its price when it beats what costs nothing in its place: the controls. Lines are 95 % "
-        f"intervals over users and seeds. {source.measured}"
+        f"intervals over users and seeds. {BEATS} {source.measured}"
     )
     return section("parts", title, legend({"le", "control"}) + grid(figures), lead)
 

@@ -56,10 +56,14 @@ class Source:
         return read_json(self.folder / "verdicts.json")
 
     @cached_property
+    def protocol(self) -> dict[str, Any]:
+        """protocol.json, how the rankings were measured. Raises `LeaError` where it is not there."""
+        return read_json(self.folder / "protocol.json")
+
+    @property
     def measured(self) -> str:
-        """How the numbers were measured, for the note of a table. Raises `LeaError` where protocol.json is absent."""
-        short = str(read_json(self.folder / "protocol.json")["short"])
-        return f"{short[0].upper()}{short[1:]}."
+        """The same for the note of a table."""
+        return str(self.protocol["sentence"])
 
     @cached_property
     def kinds(self) -> dict[str, str]:

@@ -277,7 +277,7 @@ class EvaluateParams(Section):
     """Ranking metrics."""
 
     cutoffs: Annotated[list[Count], Field(min_length=1)]
-    mask_seen: bool  # leave the items of the history out of every ranking: selection, tuning, scoring, baselines
+    mask_seen: bool  # leave the history's items out of all rankings of policies (selection, tuning too) and baselines
     batch_users: Count
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lea_core.errors import LeaError
+from lea_core.errors import LeaError, show_causes
 from lea_core.policy.histories import read_histories
 from lea_core.policy.recommendations import Recommendations
 from lea_core.policy.recommender import Recommender
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Of scores, where they are about 1; above that relative to the largest, for float32 has seven digits.
 TOLERANCE = 1e-5
 HISTORIES, LIST = 64, 10
+SAID = 5  # items of a history that an error names, its last ones
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,11 @@ def _check(policy: Policy, graph: Recommender, histories: list[list[str]], exclu
     found = Parity(max(_largest_gap(one.scores, other.scores), _largest_gap(own, other.scores)), _overlap(one, other))
     allowed = TOLERANCE * max(1.0, float(np.nanmax(np.abs(one.scores), initial=0.0)))
     problem = f"{found.line}, {allowed:.1e} are allowed" if found.difference > allowed else ""
-    if any(len(set(row)) < len(row) for row in other.items):
-        problem = "it names an item twice"
+    for history, row in zip(histories, other.items, strict=True):
+        if again := [item for place, item in enumerate(row) if item in row[:place]]:
+            end = " ".join(["..."] * (len(history) > SAID) + history[-SAID:])
+            problem = f"after {end} it names {again[0]!r} twice"
+            break
     if problem:
         raise LeaError(
             f"the graph does not answer as the policy does: {problem}: nothing was published; try the versions of "
@@ -140,7 +144,8 @@ def _validation(folder: Path, item_ids: list[str]) -> tuple[list[list[str]], np.
         if read_table(folder / "items.parquet", ITEMS)["item_id"].to_pylist() != item_ids:
             return None
         sequences = read_sequences(folder)
-    except LeaError:
+    except LeaError as error:
+        show_causes(error)
         return None
     users, positions = sequences.targets("valid")
     starts = sequences.offsets[users]
