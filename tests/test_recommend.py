@@ -97,6 +97,11 @@ def test_unknown_items_can_be_refused(folder: Path, tmp_path: Path, capsys: pyte
     assert len(answers(out)) == 2
     named = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
     assert named[:3] == ["line 3", "line 2", "line 4"]
+    write_vocabulary(folder, Vocabulary([str(item) for item in range(ITEMS)], np.ones(ITEMS, dtype=np.int64)))
+    seal(folder)
+    (tmp_path / "in.jsonl").write_text('["1.0", "2.00", 3.0]', encoding="utf-8")  # as a CSV of floats has them
+    assert lea("recommend", folder, tmp_path / "in.jsonl", "--out", out, "--unknown", "refuse") == 0
+    assert sorted(answers(out)[0]["items"]) == ["0", "4", "5", "6"]
 
 
 def test_parquet_in_and_out(folder: Path, tmp_path: Path) -> None:
@@ -239,7 +244,7 @@ def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         r"items +│ 7 ",
         r"history +│ 4 ",
         r"commit +│ 0123456789ab ",
-        r"seen items +│ left out ",
+        r"seen items +│ not said \(left out\) ",
         r"NDCG@10 +│ +0\.2500 │ 0\.2500 │ +0\.2000 ± 0\.0100 ",
         r"events +│ +5 │ +1,234 ",
         r"All hashes hold\.",

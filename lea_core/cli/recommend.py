@@ -156,10 +156,11 @@ def _answer(
 
 def _of_known(asked: Batch, known: frozenset[str], tally: Tally) -> Batch:
     from lea_core.cli.history_lines import Batch
+    from lea_core.policy.ids import known_as
 
     kept = Batch()
     for name, history, user in zip(asked.names, asked.histories, asked.users, strict=True):
-        strange = next((item for item in history if item not in known), None)
+        strange = next((item for item in history if known_as(item, known) is None), None)
         if strange is None:
             kept.add(name, history, user)
         else:
