@@ -179,6 +179,10 @@ def test_a_file_that_was_cut_short_or_damaged(tmp_path: Path) -> None:
         flipped = (
             whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:]
         )  # of gzip's checksum, or the length of Parquet's footer
+        if ending == ".parquet":  # the name of a column that is no UTF-8
+            path.write_bytes(whole.replace(b"stars", b"st\xffrs"))
+            with pytest.raises(LeaError, match=r"^a\.parquet: cannot be read \('utf-8' codec can't decode byte 0xff"):
+                read(tmp_path, tables(f"a{ending}"), with_split=True)
         broken = [whole[:length] for length in range(0, len(whole), 37)]
         for content in (*broken, whole[:-1], flipped, bytes(100), INTERACTIONS.encode()[::-1] + b"\xff"):
             path.write_bytes(content)
