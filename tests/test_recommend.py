@@ -82,7 +82,7 @@ def test_equals_python(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found[1]["user"] == {"né": [1]}
     error = capsys.readouterr().err.splitlines()
     if keep_seen:  # the folder does not say, so it was without the seen ones
-        assert error.pop(0) == "note: the policy was evaluated with the items of a history left out of its lists"
+        assert error.pop(0) == "note: by default, items of a history are left out of the lists of this policy"
     assert error[0].startswith("line 3: history: item 1.5 is neither text nor whole number")
     assert error[1].startswith("4 of 5 histories answered in 1 s: 1 by popularity, 2 unknown items skipped;")
     assert error[1].endswith("; 1 refused")
@@ -144,7 +144,7 @@ def test_the_folder_says_what_is_done_with_seen_items(
     for option, count, note in (
         ([], 7, ""),
         (["--include-seen"], 7, ""),
-        (["--exclude-seen"], 5, "note: the policy was evaluated with the items of a history kept in its lists\n"),
+        (["--exclude-seen"], 5, "note: by default, items of a history are kept in the lists of this policy\n"),
     ):
         assert lea("recommend", folder, tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl", *option) == 0
         assert len(answers(tmp_path / "out.jsonl")[0]["items"]) == count

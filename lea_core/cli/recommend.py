@@ -101,7 +101,7 @@ def recommend(
     policy, tally, started = _load(folder), Tally(k), time.perf_counter()
     if exclude_seen not in (None, policy.exclude_seen):
         how = "left out of" if policy.exclude_seen else "kept in"
-        print(f"note: the policy was evaluated with the items of a history {how} its lists", file=sys.stderr)
+        print(f"note: by default, items of a history are {how} the lists of this policy", file=sys.stderr)
     try:
         with contextlib.ExitStack() as stack:
             source = stack.enter_context(_opened(histories))
