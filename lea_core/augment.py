@@ -5,8 +5,7 @@ the `ACTIONS` table.
 
 What is proposed (proposals.py) leaves out the logged next item and, where a user takes no item twice, the history;
 where users repeat, its items are proposed as they do. The states are known from annotation, so the LLM passes over each
-sequence once, with the proposals appended, to give their rewards. The paper's rule and number we
-could not read.
+sequence once, with the proposals appended, to give their rewards. The paper's rule and number we could not read.
 """
 
 from __future__ import annotations

@@ -7,10 +7,9 @@ also one that comes later: `encode`, which needs no LLM.
 
 Learned tokens (learned_tokens.py) cost a training run per item; here the same loss, -log P(text | token) with the LLM
 frozen, trains W1, b1, W2, b2 on a sample of items. W2 and b2 start at zero, so the network starts at the pooled token.
-`scale` is the mean absolute input embedding. Adam, its rate falling linearly to zero. No source
-on the paper has such a network.
-(Measured on SmolLM2-135M, 256 items, 3 epochs: nearly all of the gain is one offset that all items share; a text is
-hardly likelier under its own token than under another's. `text_loss_swapped` in measured.json shows it.)
+`scale` is the mean absolute input embedding. Adam, its rate falling linearly to zero. No source on the paper has such a
+network. (Measured on SmolLM2-135M, 256 items, 3 epochs: nearly all of the gain is one offset that all items share; a
+text is hardly likelier under its own token than under another's. `text_loss_swapped` in measured.json shows it.)
 """
 
 from __future__ import annotations

@@ -3,59 +3,19 @@
 import gzip
 import io
 import zipfile
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from lea_core import datasets, params
 from lea_core.datasets import raw_name
 from lea_core.datasets.tables import Raw, item_text, read
 from lea_core.errors import LeaError
-from lea_core.params import Columns, FileSource, MovieLens, Tables
+from lea_core.params import MovieLens
 from tests.lane import PARAMS, ROOT, environment, skipped_offline
-
-INTERACTIONS = """\
-who,what,when,stars,kind,fold
-u1,7,100,4.5,view,train
-u2,8,90,3,buy,train
-u1,8,100,1,view,test
-"""
-ITEMS = """\
-what,title,brand
-7,Saw,Acme
-8,"Nails, long",
-9,,
-"""
-COLUMNS = {"user": "who", "item": "what", "timestamp": "when", "rating": "stars", "event": "kind", "split": "fold"}
-
-
-def tables(
-    interactions: str = "clicks.csv", items: str = "goods.csv", text: str = "{title} by {brand}", **columns: Any
-) -> Tables:
-    return Tables(
-        name="tables",
-        interactions=FileSource(source=interactions, sha256=None),
-        items=FileSource(source=items, sha256=None),
-        columns=Columns(**({"order": None} | COLUMNS | columns)),
-        text=text,
-    )
-
-
-def write(folder: Path, interactions: str = INTERACTIONS, items: str = ITEMS) -> None:
-    (folder / "interactions.csv").write_text(interactions, encoding="utf-8")
-    (folder / "items.csv").write_text(items, encoding="utf-8")
-
-
-def csv(text: str) -> pl.DataFrame:
-    return pl.read_csv(io.StringIO(text))
-
+from tests.tiny_tables import INTERACTIONS, ITEMS, csv, edited, tables, write
 
 # ---- what a good file becomes
 
@@ -133,44 +93,12 @@ def test_every_ending_reads_the_same(tmp_path: Path) -> None:
         assert raw.items.equals(read_back[0].items)
 
 
-TIMES = [
-    (["1000000000000000003", "1000000000000000001.0"], [10**18 + 3, 10**18 + 1]),  # more digits than a float has
-    ([Decimal(10**18 + 1)], [10**18 + 1]),
-    (["1.5", "2"], [1_500_000, 2_000_000]),
-    (["1970-01-01 00:00:01", "1970-01-01 00:00:00.5"], [1_000_000, 500_000]),
-    (["1970-01-01T01:00:00+01:00", "1970-01-01T00:00:01Z"], [0, 1_000_000]),
-    (["1970-01-02", "1970-01-01"], [86_400_000_000, 0]),
-    ([3.0, 2.0], [3, 2]),
-    ([0.25, 2.0], [250_000, 2_000_000]),
-    (pl.Series([1075.0, 1075.0001220703125], dtype=pl.Float32), [1_075_000_000, 1_075_000_122]),  # float32's next
-    ([date(1970, 1, 2), date(1970, 1, 1)], [86_400_000_000, 0]),
-    ([datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)], [1_000_000]),
-    (pl.Series([1, 3]).cast(pl.Datetime("ns")), [1, 3]),  # in microseconds, they would be one moment
-]
-
-
-@pytest.mark.parametrize(("values", "expected"), TIMES)
-def test_times(tmp_path: Path, values: list[object] | pl.Series, expected: list[int]) -> None:
-    rows = {"who": ["u"] * len(values), "what": [7] * len(values), "when": values}
-    pl.DataFrame(rows).write_parquet(tmp_path / "interactions.parquet")
-    (tmp_path / "items.csv").write_text(ITEMS)
-    wanted = tables("a.parquet", rating=None, event=None, split=None)
-    assert read(tmp_path, wanted, with_split=False).interactions["timestamp"].to_list() == expected
-
-
 def test_item_text() -> None:
     items = pl.DataFrame({"a": ["x", None, "", " "], "b": [1, None, 2, None], "c": [["p", "q"], None, [], None]})
     assert item_text(items, "{{{a}}}: {b} [{c}] ", "f").to_list() == ["{x}: 1 [p, q]", "", "{}: 2 []", ""]
 
 
 # ---- what a bad file becomes
-
-
-def edited(text: str, *edits: tuple[str, str]) -> str:
-    for old, new in edits:
-        assert old in text
-        text = text.replace(old, new)
-    return text
 
 
 BAD_INTERACTIONS = [
@@ -235,224 +163,6 @@ def test_bad_templates(tmp_path: Path, template: str, message: str) -> None:
         read(tmp_path, tables(text=template), with_split=True)
 
 
-# ---- every role by every type that a file can hold
-
-TEXTS = ["3", "4"]
-JSON = pa.ExtensionArray.from_storage(pa.json_(), pa.array(TEXTS))
-SAME_NUMBERS = {
-    **{str(kind): pa.array([3, 4], kind) for kind in (pa.int8(), pa.int64(), pa.uint64(), pa.float16(), pa.float64())},
-    "decimal": pa.array([Decimal("3.00"), Decimal("4.00")], pa.decimal128(10, 2)),
-    "small decimal": pa.array([Decimal(3), Decimal(4)], pa.decimal32(5, 0)),
-    **{str(kind): pa.array(TEXTS, kind) for kind in (pa.string(), pa.large_string(), pa.string_view())},
-    **{str(kind): pa.array([b"3", b"4"], kind) for kind in (pa.binary(), pa.binary(1), pa.large_binary())},
-    "categories": pa.array(TEXTS).dictionary_encode(),
-    "numbers in a dictionary": pa.array([3.0, 4.0]).dictionary_encode(),
-    "floats as text": pa.array(["3.0", "4.0"]),
-    "json": JSON,
-}
-MOMENTS = [datetime(2010, 1, 2), datetime(2010, 1, 3)]
-SAME_MOMENTS = {
-    "date32": pa.array(MOMENTS, pa.date32()),
-    "date64": pa.array(MOMENTS, pa.date64()),
-    "text": pa.array(["2010-01-02", "2010-01-03"]),
-    **{f"time in {unit}": pa.array(MOMENTS, pa.timestamp(unit)) for unit in ("s", "ms", "us", "ns")},
-    **{f"zone {zone}": pa.array(MOMENTS, pa.timestamp("us", zone)) for zone in ("UTC", "Asia/Tokyo", "+05:30", "Z")},
-}
-ONLY_TEXT = {
-    "bool": (pa.array([True, False]), ["true", "false"]),
-    "time of day": (pa.array([moment.time() for moment in MOMENTS]), ["00:00:00", "00:00:00"]),
-    "words": (pa.array(["a", "b"]), ["a", "b"]),
-    "letters": (pa.array(["é".encode(), b"b"]), ["é", "b"]),
-}
-LISTS = {  # the text of items, and nothing else
-    "list": (pa.array([["a", None, "b"], None]), ["a, b", ""]),
-    "large list": (pa.array([["a", "b"], []], pa.large_list(pa.string())), ["a, b", ""]),
-    "fixed-size list": (pa.array([["a", "b"], ["c", None]], pa.list_(pa.string(), 2)), ["a, b", "c"]),
-    "list of floats": (pa.array([[1.0, 2.5], []]), ["1, 2.5", ""]),
-    "list of bytes": (pa.array([[b"a", b"b"], [b"c"]]), ["a, b", "c"]),
-    "list of categories": (pa.array([["a"], ["b"]], pa.list_(pa.dictionary(pa.int32(), pa.string()))), ["a", "b"]),
-    "nothing": (pa.nulls(2), ["", ""]),
-    "list of nothing": (pa.array([[], [None]]), ["", ""]),
-}
-NOTHING = {
-    "duration": pa.array([timedelta(1), timedelta(2)]),
-    "bytes": pa.array([b"3", b"\xff"]),
-    "uuid": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"\xff" * 16, b"\x01" * 16], pa.binary(16))),
-    "list of lists": pa.array([[["a"]], []]),
-    "fixed-size list of lists": pa.array([[["a"]], [["b"]]], pa.list_(pa.list_(pa.string()), 1)),
-    "list of bad bytes": pa.array([[b"a"], [b"\xff", None]]),
-    "struct": pa.array([{"a": 1}, {"a": 2}]),
-    "struct of many": pa.array([{str(number): 1 for number in range(100)}] * 2),
-    "list of structs": pa.array([[{"a": 1}], []]),
-    "map": pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64())),
-}
-ROLES = {"who": "user_id", "what": "item_id", "when": "timestamp", "pos": "order", "kind": "event", "stars": "rating"}
-GOOD = {"who": TEXTS, "what": TEXTS, "when": [3, 4], "pos": [3, 4], "kind": TEXTS, "stars": [3, 4]}
-ITEM_ROLES = {"what": "item_id", "title": "text"}
-
-
-def outcome(folder: Path, role: str, values: pa.Array) -> list[Any] | None:
-    """What is read where column `role` of the interactions, or of the items, has these values; None: refused."""
-    part, _, name = role.rpartition(".")
-    rows = {"": GOOD | {"fold": ["train", "test"]}, "items": {"what": TEXTS, "title": TEXTS}}
-    rows[part] = rows[part] | {name: values}
-    if name == "what":  # the other file has the same ids, as text
-        rows["items"] = rows["items"] | {"what": values if part else TEXTS}
-    for key, file in (("", "interactions"), ("items", "items")):
-        pq.write_table(pa.table(rows[key]), folder / f"{file}.parquet")
-    try:
-        raw = read(folder, tables("a.parquet", "b.parquet", "{title}", order="pos"), with_split=True)
-    except LeaError as error:
-        line = str(error)
-        assert line.startswith(f"{'b' if part else 'a'}.parquet: column {name!r}")
-        assert "\n" not in line
-        assert len(line) < 250
-        return None
-    return raw.items[ITEM_ROLES[name]].to_list() if part else raw.interactions[ROLES.get(name, name)].to_list()
-
-
-@pytest.mark.parametrize("kind", SAME_NUMBERS)
-def test_numbers_read_alike_from_every_type(tmp_path: Path, kind: str) -> None:
-    for role in (*ROLES, "items.what", "items.title"):
-        expected = [3, 4] if role in ("when", "pos", "stars") else TEXTS
-        if (kind, role) in (("floats as text", "kind"), ("floats as text", "items.title")):
-            expected = ["3.0", "4.0"]  # words, of which nobody says that they are numbers
-        assert outcome(tmp_path, role, SAME_NUMBERS[kind]) == expected, role
-    assert outcome(tmp_path, "fold", SAME_NUMBERS[kind]) is None
-
-
-@pytest.mark.parametrize("kind", SAME_MOMENTS)
-def test_moments_read_alike_from_every_type(tmp_path: Path, kind: str) -> None:
-    values = SAME_MOMENTS[kind]
-    assert outcome(tmp_path, "when", values) == [1_262_390_400_000_000, 1_262_476_800_000_000]
-    for role in ("who", "kind", "items.title"):
-        days = [text[:10] for text in outcome(tmp_path, role, values) or []]
-        assert days == ["2010-01-02", "2010-01-03"], role
-    for role in ("pos", "stars", "fold"):
-        assert outcome(tmp_path, role, values) is None, role
-
-
-@pytest.mark.parametrize("kind", [*ONLY_TEXT, *LISTS, *NOTHING])
-def test_other_types_are_text_or_refused(tmp_path: Path, kind: str) -> None:
-    values, text = (ONLY_TEXT | LISTS).get(kind) or (NOTHING[kind], None)
-    assert outcome(tmp_path, "items.title", values) == text
-    for role in ("who", "kind"):
-        assert outcome(tmp_path, role, values) == (text if kind in ONLY_TEXT else None), role
-    for role in ("when", "pos", "stars", "fold"):
-        assert outcome(tmp_path, role, values) is None, role
-    if kind not in ONLY_TEXT:
-        assert outcome(tmp_path, "what", values) is outcome(tmp_path, "items.what", values) is None
-
-
-# ---- numbers that are kept wrongly
-
-SECONDS = [881_250_949, 881_250_969, 891_717_742]  # 1997-12-04 to 1998-04-04
-
-
-def frame(role: str, values: object) -> pl.DataFrame:
-    column = values if isinstance(values, pl.Series) else pl.Series(values, strict=False)
-    count = len(column)
-    rows = {
-        "who": ["u"] * count,
-        "what": [7] * count,
-        "when": range(count),
-        "pos": range(count),
-        "stars": [3.0] * count,
-    }
-    return pl.DataFrame(rows).with_columns(column.alias(role))
-
-
-def read_column(folder: Path, role: str, values: object) -> Raw:
-    frame(role, values).write_parquet(folder / "interactions.parquet")
-    (folder / "items.csv").write_text(ITEMS)
-    return read(folder, tables("a.parquet", event=None, split=None, order="pos"), with_split=False)
-
-
-EXACT = r"cannot tell whole numbers apart: write the column as whole numbers or text$"
-UNIT = r": a missing value, or another unit: mend the file: one unit throughout, and no row without a time$"
-YEAR = r"not one of 1902 to 20\d\d: mend the file"
-FLOAT32 = pl.Series(SECONDS, dtype=pl.Float32)
-WRONG_NUMBERS = [
-    ("when", FLOAT32, rf"row 1 \(and 2 more\): holds 881250944\.0, but from 16,777,216 on Float32 {EXACT}"),
-    ("when", pl.Series([1, 2**24], dtype=pl.Float32), rf"row 2: holds 16777216\.0, but .* Float32 {EXACT}"),
-    ("when", [2.0**53], rf"row 1: holds 9007199254740992\.0, but from 9,007,199,254,740,992 on Float64 {EXACT}"),
-    ("when", ["1e18", "1"], rf"row 1: holds 1e\+18, but from .* {EXACT}"),
-    ("pos", FLOAT32, rf"row 1 \(and 2 more\): holds 881250944\.0, but .* Float32 {EXACT}"),
-    ("who", FLOAT32, rf"row 1 \(and 2 more\): holds 881250944\.0, but .* Float32 {EXACT}"),
-    ("what", pl.Series([7, 2**11], dtype=pl.Float16), rf"row 2: holds 2048\.0, but from 2,048 on Float16 {EXACT}"),
-    ("when", [*SECONDS, 881_250_950_000], rf"row 4: holds 881250950000, but row 1 881250949{UNIT}"),
-    ("when", [881_250_950_000, *SECONDS, 0], rf"row 1 \(and 1 more\): holds 881250950000, but row 2 881250949{UNIT}"),
-    ("when", [10**9, 1_690_000_000, 10**12], rf"row 3: holds 1000000000000, but row 1 1000000000{UNIT}"),  # 2001, 2023
-    ("when", [*map(str, SECONDS), "0"], rf"row 4: holds '0', but row 1 '881250949'{UNIT}"),
-    ("when", [0, 0, 0, *SECONDS], rf"row 1 \(and 2 more\): holds 0, but row 4 881250949{UNIT}"),
-    ("when", [*SECONDS, -1], rf"row 4: holds -1, but row 1 881250949{UNIT}"),
-    ("when", [881_250_949.5, 88.5], rf"row 2: holds 88\.5, but row 1 881250949\.5{UNIT}"),
-    ("when", [date(2010, 1, 1), date(1970, 1, 1)], rf"row 2: holds datetime\.date\(1970, 1, 1\), but row 1 .*{UNIT}"),
-    ("pos", [*SECONDS, 881_250_950_000], rf"row 4: holds 881250950000, but row 1 881250949{UNIT}"),
-    ("when", [*SECONDS, 4_102_444_800], rf"row 4: holds 4102444800, in seconds since 1970 the year 2100, {YEAR}"),
-    ("when", [*SECONDS, -2_208_988_800], rf"row 4: holds -2208988800, in seconds since 1970 the year 1900, {YEAR}"),
-    ("when", [32_503_680_000_000], rf"row 1: holds 32503680000000, in milliseconds since 1970 the year 3000, {YEAR}"),
-    ("when", [datetime(2010, 1, 1), datetime(2100, 1, 1)], rf"row 2: holds datetime\..*, the year 2100, {YEAR}"),
-    ("when", ["2010-01-01", "1899-01-01"], rf"row 2: holds '1899-01-01', the year 1899, {YEAR}"),
-    ("when", pl.Series([2**31 - 1]).cast(pl.Date), r"row 1: holds 185542587100800, a date outside the years 1 to 9999"),
-    ("who", pl.Series([0, 2**63 - 1]).cast(pl.Datetime), r"row 2: holds .*, a date outside the years 1 to 9999"),
-    ("when", [2**64 - 1], r"row 1: holds 18446744073709551615, which is no time: mend the file$"),
-    ("when", [float("inf"), 1.0], r"row 1: holds inf, which is no time: mend the file$"),
-    ("when", [1.0, float("nan")], r"row 2: is empty: mend the file$"),
-    ("pos", [0.5], r"row 1: holds 0\.5, not a whole number: mend the file$"),
-    ("pos", ["x"], r"row 1: holds 'x', not a whole number: mend the file$"),
-    ("stars", [float("inf")], r"row 1: holds inf, not a number: mend the file$"),
-    ("stars", [float("nan")], r"row 1: is empty: mend the file$"),
-]
-
-
-@pytest.mark.parametrize(("role", "values", "message"), WRONG_NUMBERS)
-def test_wrong_numbers(tmp_path: Path, role: str, values: object, message: str) -> None:
-    with pytest.raises(LeaError, match=rf"^a\.parquet: column '{role}', {message}"):
-        read_column(tmp_path, role, values)
-
-
-FIRST_AND_LAST = [
-    (SECONDS, "from 1997-12-04 to 1998-04-04 (seconds since 1970)"),
-    ([second * 10**9 for second in SECONDS], "from 1997-12-04 to 1998-04-04 (nanoseconds since 1970)"),
-    ([1_304_899_200] * 5 + [-405_129_600], "from 1957-03-01 to 2011-05-09 (seconds since 1970)"),  # as in Last.fm
-    ([float(second) + 0.5 for second in SECONDS], "from 1997-12-04 to 1998-04-04 (seconds since 1970)"),
-    ([date(1969, 12, 31), date(1970, 1, 2)], "from 1969-12-31 to 1970-01-02"),
-    (pl.Series(SECONDS, dtype=pl.UInt64), "from 1997-12-04 to 1998-04-04 (seconds since 1970)"),
-    ([3, 0, -1], "counters from -1 to 3, not dates"),
-    (list(range(0, 2**40, 2**33)), "counters from 0 to 1090921693184, not dates"),  # microseconds since a start
-    ([0.25, 2.0], "counters from 0.25 to 2.0, not dates"),
-]
-
-
-@pytest.mark.parametrize(("values", "words"), FIRST_AND_LAST)
-def test_the_first_and_last_time_are_told(tmp_path: Path, values: list[Any], words: str) -> None:
-    assert read_column(tmp_path, "when", values).times == words
-
-
-def test_whole_numbers_are_one_id_however_they_are_written(tmp_path: Path) -> None:
-    """Pandas turns a column of integers with a gap into floats, of which a CSV keeps `7.0`."""
-
-    def ids(*edits: tuple[str, str], items: str = ITEMS) -> tuple[list[str], list[str], list[str]]:
-        write(tmp_path, edited(INTERACTIONS, *edits), items)
-        raw = read(tmp_path, tables(), with_split=True)
-        return tuple(column.to_list() for column in (*raw.interactions["user_id", "item_id"], raw.items["item_id"]))
-
-    plain_ids = (["u1", "u2", "u1"], ["7", "8", "8"], ["7", "8", "9"])
-    floats = edited(ITEMS, ("7,", "7.0,"), ("8,", "8.0,"), ("9,", "9.0,"))
-    assert ids((",7,", ",7.0,"), (",8,", ",8.0,")) == plain_ids
-    assert ids((",7,", ",7.0,")) == plain_ids
-    assert ids(items=floats) == ids((",7,", ",7.0,"), items=floats) == plain_ids
-    assert ids(("u1,", "1,"), ("u2,", "1.0,"))[0] == ["1", "1", "1"]
-    versions = edited(floats, ("9.0,", "9.0-beta,"))  # not numbers: they stay
-    assert ids((",7,", ",7.0,"), (",8,", ",8.0,"), items=versions)[1:] == (
-        ["7.0", "8.0", "8.0"],
-        ["7.0", "8.0", "9.0-beta"],
-    )
-    with pytest.raises(LeaError, match=r"^goods\.csv: column 'what', row 2: repeats the item '7.0' of a row above"):
-        ids(items=edited(ITEMS, ("8,", "7.0,")))
-
-
 # ---- damaged files
 
 
@@ -469,6 +179,10 @@ def test_a_file_that_was_cut_short_or_damaged(tmp_path: Path) -> None:
         flipped = (
             whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:]
         )  # of gzip's checksum, or the length of Parquet's footer
+        if ending == ".parquet":  # the name of a column that is no UTF-8
+            path.write_bytes(whole.replace(b"stars", b"st\xffrs"))
+            with pytest.raises(LeaError, match=r"^a\.parquet: cannot be read \('utf-8' codec can't decode byte 0xff"):
+                read(tmp_path, tables(f"a{ending}"), with_split=True)
         broken = [whole[:length] for length in range(0, len(whole), 37)]
         for content in (*broken, whole[:-1], flipped, bytes(100), INTERACTIONS.encode()[::-1] + b"\xff"):
             path.write_bytes(content)

@@ -20,7 +20,7 @@ from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, check_folder, seal, write_vocabulary
 from lea_core.policy.item_path import extend, fit_item_path, rows_of
 from lea_core.policy.item_texts import export_item_path, read_new_items, vectors_of
-from lea_core.policy.new_items import ITEM_PATH, add_items, read_item_path, write_item_path
+from lea_core.policy.new_items import ITEM_PATH, add_items, check_ids, read_item_path, write_item_path
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from tests import tiny_llm
 from tests.lane import PARAMS
@@ -133,7 +133,8 @@ def policy_folder(folder: Path, **reading: Any) -> Path:
     network.save(folder)
     write_vocabulary(folder, Vocabulary([f"i{item}" for item in range(ITEMS)], COUNTS))
     statistics = {"mean": np.zeros(5), "map": np.ones((5, COLUMNS))}
-    write_item_path(folder / ITEM_PATH, fit_item_path(network, VECTORS, COUNTS) | statistics, reading)
+    said = {"llm": "a hash", "layer": 2, "text_tokens": 8, "text": "{title}"} | reading
+    write_item_path(folder / ITEM_PATH, fit_item_path(network, VECTORS, COUNTS) | statistics, said)
     (folder / "README.md").write_text("# Card\n")
     (folder / "policy.onnx").write_text("of the former items")
     seal(folder)
@@ -174,10 +175,30 @@ def test_items_that_are_refused(ids: list[str], rows: list[int], message: str, t
     assert not (tmp_path / "two").exists()
 
 
+def test_whole_numbers_with_a_point_are_ids_without_it() -> None:
+    assert check_ids(["7.0", "8"], ["1", "2"]) == ["7", "8"]
+    assert check_ids(["7.0", "8"], ["1", "2-beta"]) == ["7.0", "8"]  # not all are numbers
+    for ids, known, message in (
+        (["1.0"], ["1", "2"], "item '1' is known to the policy already"),
+        (["x", "1.0"], ["1", "2"], "item '1' is known to the policy already"),
+        (["7.0", "7"], ["1", "2"], "item '7' is given twice"),
+    ):
+        with pytest.raises(LeaError, match=message):
+            check_ids(ids, known)
+
+
 def test_folders_that_are_refused(tmp_path: Path) -> None:
     one = policy_folder(tmp_path / "one")
     with pytest.raises(LeaError, match="item 'b' has no text"):
         add_items(one, tmp_path / "two", ["a", "b"], np.stack([VECTORS[0], 0 * VECTORS[0]]))
+    for added in (None, 3, "x", {"a": 1}):
+        (one / "provenance.json").write_text(json.dumps({"added_items": added}))
+        seal(one)
+        with pytest.raises(LeaError, match=r"provenance\.json: added_items is .*, not a list"):
+            add_items(one, tmp_path / "two", ["a"], VECTORS[:1])
+    for reading in ({"layer": None}, {"llm": 3}):
+        with pytest.raises(LeaError, match=r"item_path\.safetensors: holds no text path"):
+            read_item_path(policy_folder(tmp_path / next(iter(reading)), **reading))
     (tmp_path / "home").mkdir()
     with pytest.raises(LeaError, match="is there and no policy folder"):
         add_items(one, tmp_path / "home", ["a"], VECTORS[:1])

@@ -23,8 +23,8 @@ from lea_core.policy.onnx_parity import check_parity, ndcg
 from lea_core.policy.onnx_policy import GRAPH, OnnxPolicy
 from lea_core.policy.recommender import Recommender
 from lea_core.policy_network import PolicyNetwork
-from tests.test_policy import write_policy
 from tests.test_policy_network import SETTINGS
+from tests.tiny_policy import write_policy
 
 ITEMS, HISTORY = 40, 6
 IDS = [f"i{item}" for item in range(ITEMS)]

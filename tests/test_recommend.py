@@ -82,7 +82,7 @@ def test_equals_python(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found[1]["user"] == {"né": [1]}
     error = capsys.readouterr().err.splitlines()
     if keep_seen:  # the folder does not say, so it was without the seen ones
-        assert error.pop(0) == "note: the policy was evaluated with the items of a history left out of its lists"
+        assert error.pop(0) == "note: by default, items of a history are left out of the lists of this policy"
     assert error[0].startswith("line 3: history: item 1.5 is neither text nor whole number")
     assert error[1].startswith("4 of 5 histories answered in 1 s: 1 by popularity, 2 unknown items skipped;")
     assert error[1].endswith("; 1 refused")
@@ -97,6 +97,11 @@ def test_unknown_items_can_be_refused(folder: Path, tmp_path: Path, capsys: pyte
     assert len(answers(out)) == 2
     named = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
     assert named[:3] == ["line 3", "line 2", "line 4"]
+    write_vocabulary(folder, Vocabulary([str(item) for item in range(ITEMS)], np.ones(ITEMS, dtype=np.int64)))
+    seal(folder)
+    (tmp_path / "in.jsonl").write_text('["1.0", "2.00", 3.0]', encoding="utf-8")  # as a CSV of floats has them
+    assert lea("recommend", folder, tmp_path / "in.jsonl", "--out", out, "--unknown", "refuse") == 0
+    assert sorted(answers(out)[0]["items"]) == ["0", "4", "5", "6"]
 
 
 def test_parquet_in_and_out(folder: Path, tmp_path: Path) -> None:
@@ -139,7 +144,7 @@ def test_the_folder_says_what_is_done_with_seen_items(
     for option, count, note in (
         ([], 7, ""),
         (["--include-seen"], 7, ""),
-        (["--exclude-seen"], 5, "note: the policy was evaluated with the items of a history kept in its lists\n"),
+        (["--exclude-seen"], 5, "note: by default, items of a history are kept in the lists of this policy\n"),
     ):
         assert lea("recommend", folder, tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl", *option) == 0
         assert len(answers(tmp_path / "out.jsonl")[0]["items"]) == count
@@ -239,7 +244,7 @@ def test_info(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         r"items +│ 7 ",
         r"history +│ 4 ",
         r"commit +│ 0123456789ab ",
-        r"seen items +│ left out ",
+        r"seen items +│ not said \(left out\) ",
         r"NDCG@10 +│ +0\.2500 │ 0\.2500 │ +0\.2000 ± 0\.0100 ",
         r"events +│ +5 │ +1,234 ",
         r"All hashes hold\.",

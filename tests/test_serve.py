@@ -26,7 +26,7 @@ from examples.serve.load_test import HOST, bodies, load, server
 from lea_core.policy import Policy
 from lea_core.policy.onnx_export import export_folder
 from lea_core.policy.onnx_policy import OnnxPolicy
-from tests.test_policy import IDS, write_policy
+from tests.tiny_policy import IDS, write_policy
 
 ABOUT = {"ready": True}
 

@@ -85,9 +85,7 @@ def facts(found: Mapping[str, Any]) -> list[list[str]]:
     variant = _at(made, "params", "training", "variant")
     parts = [f"{part} {source}" for part in PARTS if (source := variant.get(part, "none")) != "none"]
     data, versions = _at(made, "data"), _at(made, "versions")
-    commit = (
-        f"{made['commit'][:12]}{' with changes' if made.get('changed') else ''}" if made.get("commit") else "unknown"
-    )
+    commit = f"{_cut(made['commit'], 12)}{' with changes' if made.get('changed') else ''}" if made.get("commit") else ""
     rows = {
         "variant": made.get("variant"),
         "method": variant.get("method"),
@@ -98,15 +96,23 @@ def facts(found: Mapping[str, Any]) -> list[list[str]]:
         "items": policy.get("num_items") or onnx.get("num_items"),
         "history": policy.get("history") or onnx.get("history"),
         "repeat bias": policy.get("repeat_bias"),
-        "seen items": "left out" if onnx.get("exclude_seen", _at(made, "params").get("mask_seen", True)) else "kept",
+        "seen items": _seen({**_at(made, "params"), **onnx}),
         "ONNX": ", ".join(f"{name} {onnx[name]}" for name in ("opset", "k", "int8") if name in onnx),
         "data set": _at(made, "params", "dataset").get("name"),
-        "data (SHA-256)": ", ".join(f"{name} {digest[:16]}" for name, digest in data.items()),
-        "parameters (SHA-256)": made.get("params_sha256", "")[:16],
-        "commit": commit if made else None,
+        "data (SHA-256)": ", ".join(f"{name} {_cut(digest)}" for name, digest in data.items()),
+        "parameters (SHA-256)": _cut(made.get("params_sha256", "")),
+        "commit": commit or ("unknown" if made else None),
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
     }
     return [[name, str(value)] for name, value in rows.items() if value not in (None, "")]
+
+
+def _seen(said: Mapping[str, Any]) -> str:
+    """What becomes of the items of a history: a policy leaves them out where its folder does not tell."""
+    value = said.get("exclude_seen", said.get("mask_seen"))
+    if isinstance(value, bool):
+        return "left out" if value else "kept"
+    return repr(value) if said.keys() & {"exclude_seen", "mask_seen"} else "not said (left out)"
 
 
 def worth(metrics: Mapping[str, Any]) -> list[list[str]]:
@@ -114,13 +120,21 @@ def worth(metrics: Mapping[str, Any]) -> list[list[str]]:
     valid, test = _at(metrics, "valid"), _at(metrics, "test")
     rows = []
     for name in sorted(valid, key=lambda name: (name.partition("@")[0], len(name), name)):  # HR@5 before HR@10
-        if name in test and isinstance(valid[name], Mapping):
-            sd = test[name].get("sd")
-            spread = "" if sd is None else f" ± {sd:.4f}"
-            values = (valid[name]["value"], test[name]["value"], test[name]["mean"])
-            first, second, mean = (f"{value:.4f}" for value in values)
+        if isinstance(valid[name], Mapping) and isinstance(now := test.get(name), Mapping):
+            spread = "" if now.get("sd") is None else f" ± {_number(now['sd'], '.4f')}"
+            values = (valid[name].get("value"), now.get("value"), now.get("mean"))
+            first, second, mean = (_number(value, ".4f") for value in values)
             rows.append([name, first, second, mean + spread])
-    return [*rows, ["events", f"{valid.get('events', 0):,}", f"{test.get('events', 0):,}", ""]]
+    return [*rows, ["events", *(_number(part.get("events", 0), ",") for part in (valid, test)), ""]]
+
+
+def _number(value: Any, form: str) -> str:
+    """A number as text; what is none as it is: `lea info` says what a folder holds."""
+    return format(value, form) if isinstance(value, int | float) else str(value)
+
+
+def _cut(digest: Any, length: int = 16) -> str:
+    return str(digest)[:length]
 
 
 def _at(value: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

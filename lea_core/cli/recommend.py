@@ -101,7 +101,7 @@ def recommend(
     policy, tally, started = _load(folder), Tally(k), time.perf_counter()
     if exclude_seen not in (None, policy.exclude_seen):
         how = "left out of" if policy.exclude_seen else "kept in"
-        print(f"note: the policy was evaluated with the items of a history {how} its lists", file=sys.stderr)
+        print(f"note: by default, items of a history are {how} the lists of this policy", file=sys.stderr)
     try:
         with contextlib.ExitStack() as stack:
             source = stack.enter_context(_opened(histories))
@@ -156,10 +156,11 @@ def _answer(
 
 def _of_known(asked: Batch, known: frozenset[str], tally: Tally) -> Batch:
     from lea_core.cli.history_lines import Batch
+    from lea_core.policy.ids import known_as
 
     kept = Batch()
     for name, history, user in zip(asked.names, asked.histories, asked.users, strict=True):
-        strange = next((item for item in history if item not in known), None)
+        strange = next((item for item in history if known_as(item, known) is None), None)
         if strange is None:
             kept.add(name, history, user)
         else:

@@ -88,7 +88,7 @@ def _read_file(folder: Path, part: str, source: str, wanted: set[str] | None = N
             frame = frame.rename(lambda name: name.split(":")[0])
         else:
             frame = pl.read_csv(path, separator="," if ".csv" in path.name else "\t", infer_schema=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError, UnicodeError) as error:
         reason = short(str(error).strip().partition("\n")[0])
         raise LeaError(f"{source}: cannot be read ({reason}): the file is cut short, damaged or misnamed") from None
     if frame.is_empty():

@@ -5,7 +5,8 @@ In: a `Column`. Out: its times as int64, and the first and last of them in words
 Whole numbers stay as they are; seconds with fractions become microseconds, and so do dates and times (nanoseconds where
 they have any). What numbers mean is told by their size: from 10^8 on (March 1973 in seconds; 10^11 in milliseconds, and
 so on to nanoseconds) they are dates, smaller ones are counters, which start anywhere. Numbers that are spread widely,
-such as the milliseconds since a start, are counters as well.
+such as the milliseconds since a start, are counters as well; but not where nearly all are dates in one unit, and the
+others are dates in another one or a missing value's 0 or -1, with nothing between.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ MICROSECONDS = 10**6
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 FIRST_DATE = 10**8  # seconds since 1970; smaller numbers count something else
 MIXED = 100  # a date so many times larger or smaller than the usual one is in another unit, or is a missing one
+FEW = 0.1  # the largest share of numbers in another unit, or of missing ones, among dates that are spread widely
+GAP = 5  # mean distances; counters that are spread evenly from 0 on leave such a gap above 0 in one of 150 files
 SPREAD = 1.7  # the most between the quartiles of dates: 2001 and 2023; those of an even count from 0 are 3 apart
 FIRST_YEAR = 1902  # -(2**31) seconds, the least that 32 bits hold, are a day of 1901
 
@@ -70,12 +73,34 @@ def usual_date(column: Column, numbers: pl.Series, per_second: int = 1) -> float
     other = (sizes <= usual / MIXED) | (sizes >= usual * MIXED)
     near = sizes.filter(~other)
     low, high = near.quantile(0.25, "nearest"), near.quantile(0.75, "nearest")
-    if low is None or high is None or high > SPREAD * low:
-        return None
+    spread = low is None or high is None or high > SPREAD * low
+    if spread:
+        other = _strays(sizes.to_numpy())
     row = (~other).arg_true()[0]
     what = f"holds {{}}, but row {row + 1} {column.show(row)}: a missing value, or another unit"
     column.refuse(other, what, "mend the file: one unit throughout, and no row without a time")
-    return usual
+    return None if spread else usual
+
+
+def _strays(sizes: np.ndarray) -> pl.Series:
+    """Which of widely spread sizes are in another unit than nearly all, which are dates, or missing; else none of them.
+
+    Counters from 0 on may lie in the range of dates as well, nearly all. But they have smaller ones between it and 0.
+    """
+    end = _years()[1]
+    units = [(sizes >= FIRST_DATE * unit) & (sizes < end * unit) for unit in UNITS.values()]
+    usual = max(units, key=np.count_nonzero)
+    dates, other = sizes[usual], ~usual
+    mixed = 0 < other.sum() <= FEW * len(sizes) and (np.any(units, axis=0) | (sizes <= 1)).all()
+    if mixed and (sizes < dates.min()).any():
+        mixed = len(dates) * dates.min() >= GAP * dates.max()
+    return pl.Series(other & mixed)
+
+
+def _years() -> tuple[int, int]:
+    """Seconds since 1970 of the first moment of FIRST_YEAR, and of the first one after next year."""
+    first, end = (datetime(year, 1, 1, tzinfo=UTC) for year in (FIRST_YEAR, datetime.now(UTC).year + 2))
+    return int(first.timestamp()), int(end.timestamp())
 
 
 def _dates(column: Column, values: pl.Series) -> tuple[pl.Series, str]:
@@ -90,14 +115,14 @@ def _dates(column: Column, values: pl.Series) -> tuple[pl.Series, str]:
 
 def _first_and_last(column: Column, numbers: pl.Series, per_second: int, unit: str | None = None) -> str:
     """Say the first and last day. Raises `LeaError` where one is no time of an interaction."""
-    last_year = datetime.now(UTC).year + 1
-    first, end = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (FIRST_YEAR, last_year + 1))
+    first, end = _years()
     bad = (numbers < first * per_second) | (numbers >= end * per_second)
     if bad.any():
         year = _calendar(numbers.filter(bad)[0], per_second, "Y")
         read = f" in {unit} since 1970" if unit else ""
         mend = "mend the file" + ("; counters must start near 0" if unit else "")
-        column.refuse(bad, f"holds {{}},{read} the year {year}, not one of {FIRST_YEAR} to {last_year}", mend)
+        years = f"{FIRST_YEAR} to {_calendar(end - 1, 1, 'Y')}"
+        column.refuse(bad, f"holds {{}},{read} the year {year}, not one of {years}", mend)
     times = numbers.to_numpy()
     return f"from {_calendar(times.min(), per_second, 'D')} to {_calendar(times.max(), per_second, 'D')}"
 

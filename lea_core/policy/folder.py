@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from lea_core.artifacts import read_json, write_json
 from lea_core.errors import LeaError
+from lea_core.policy.ids import short
 from lea_core.sources import file_sha256
 from lea_core.tables import Schema, read_table, to_numpy, write_table
 
@@ -88,9 +89,12 @@ def read_exclude_seen(folder: Path, listed: list[str]) -> bool:
     Raises `LeaError` where provenance.json has something else there than true or false.
     """
     made_of = read_json(folder / PROVENANCE) if PROVENANCE in listed else {}
-    found = made_of.get("params", {}).get("mask_seen", True)
+    params = made_of.get("params", {})
+    if not isinstance(params, dict):
+        raise LeaError(f"{folder / PROVENANCE}: params is {short(params)}, not an object: {MEND}")
+    found = params.get("mask_seen", True)
     if not isinstance(found, bool):
-        raise LeaError(f"{folder / PROVENANCE}: params.mask_seen is {found!r}, not true or false: {MEND}")
+        raise LeaError(f"{folder / PROVENANCE}: params.mask_seen is {short(found)}, not true or false: {MEND}")
     return found
 
 
@@ -129,11 +133,11 @@ def check_folder(folder: Path) -> list[str]:
 
 def _check_file(folder: Path, name: str, sha256: Any) -> None:
     path = folder / name
-    if Path(name).name != name:
+    if Path(name).name != name or path.is_dir():
         raise LeaError(f"{folder / MANIFEST}: lists {name!r}, which is not a file of this folder: {MEND}")
     try:
         found = file_sha256(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # the latter of a name that no file can have
         raise LeaError(f"{path}: not found, but {MANIFEST} lists it: {MEND}") from None
     if found != sha256:
         raise LeaError(f"{path}: has changed since the folder was written (its SHA-256 differs): {MEND}")

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lea_core.errors import LeaError
-from lea_core.policy.ids import NUMBERS, id_column, id_lists, item_id, short
+from lea_core.policy.ids import NUMBERS, id_column, id_lists, item_id, known_as, short
 
 Unknown = Literal["skip", "refuse"]
 HISTORY, USER, ITEM, TIMESTAMP = "history", "user", "item", "timestamp"
@@ -129,9 +129,9 @@ def look_up(row: object, index: Mapping[str, int], where: str, unknown: Unknown)
     except (KeyError, TypeError):  # numbers, unknown ids, or what is no id: slower, and with words
         found = []
         for item in row:
-            place = index.get(item_id(item, where))
-            if place is not None:
-                found.append(place)
+            name = known_as(item_id(item, where), index)
+            if name is not None:
+                found.append(index[name])
             elif unknown == "refuse":
                 raise LeaError(f"{where}: item {short(item)} is unknown: leave it out, or skip unknown items") from None
     return found

@@ -2,11 +2,13 @@
 
 Text stays as it is. Whole numbers become their digits, and so do floats that are whole, for a column of numbers is one
 of floats as soon as a number is absent. A float so large that its neighbours are no longer whole numbers is refused.
+Text such as `7.0` is what a file keeps of such a float: it is the item `7` where the vocabulary has no `7.0`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Container, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +27,23 @@ LISTS = (
     pa.types.is_list_view,
     pa.types.is_large_list_view,
 )
+WHOLE = re.compile(r"-?\d+(\.0+)?")  # training reads such ids as whole numbers (datasets/columns.py), if all are such
+
+
+def known_as(name: str, known: Container[str]) -> str | None:
+    """A text id as the vocabulary has it: as it is, or else without the ".0" behind a whole number; None: neither."""
+    if name in known:
+        return name
+    whole = name.partition(".")[0] if name.endswith("0") and WHOLE.fullmatch(name) else None
+    return whole if whole in known else None
+
+
+def whole_ids(names: Sequence[str], known: Collection[str]) -> list[str]:
+    """New ids beside the known ones: without the ".0" behind them where all of both are whole numbers."""
+    pointed = any("." in name for name in names)
+    if pointed and all(WHOLE.fullmatch(name) for ids in (names, known) for name in ids):
+        return [name.partition(".")[0] for name in names]
+    return list(names)
 
 
 def item_id(item: object, where: str) -> str:

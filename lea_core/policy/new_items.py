@@ -23,7 +23,8 @@ import numpy as np
 
 from lea_core.artifacts import publish_file, publish_folder, read_json, read_tensors, write_json
 from lea_core.errors import LeaError, show_causes
-from lea_core.policy.folder import MANIFEST, MEND, Vocabulary, check_folder, seal, write_vocabulary
+from lea_core.policy.folder import MANIFEST, MEND, PROVENANCE, Vocabulary, check_folder, seal, write_vocabulary
+from lea_core.policy.ids import known_as, short, whole_ids
 from lea_core.policy.item_path import BOOST, Arrays, extend
 from lea_core.policy.torch_policy import Policy
 from lea_core.sources import file_sha256
@@ -32,6 +33,7 @@ ITEM_PATH = "item_path.safetensors"
 KEPT = (ITEM_PATH, "metrics.json")  # what new items do not change
 SHAPES = {"embedding": 2, "actor": 2, "bias": 0, "explained": 1, "mean": 1, "map": 2}
 READING = "reading"
+READ_WITH = {"llm": str, "layer": int, "text_tokens": int, "text": str}  # in ItemPath.reading
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def read_item_path(folder: Path) -> ItemPath:
         show_causes(error)
         reading = None
     axes = {name: array.ndim for name, array in arrays.items()}
-    if not isinstance(reading, dict) or axes != SHAPES or arrays["embedding"].shape != arrays["actor"].shape:
+    said = isinstance(reading, dict) and all(type(reading.get(name)) is kind for name, kind in READ_WITH.items())
+    if not said or axes != SHAPES or arrays["embedding"].shape != arrays["actor"].shape:
         raise LeaError(f"{file}: holds no text path: {MEND}")
     if len(arrays["embedding"]) != arrays["map"].shape[1] + 1 or arrays["map"].shape[0] != len(arrays["mean"]):
         raise LeaError(f"{file}: its parts are of different widths: {MEND}")
@@ -88,13 +91,16 @@ def add_items(folder: Path, out: Path, ids: Sequence[str], vectors: np.ndarray, 
     """
     path = read_item_path(folder)
     policy = Policy.load(folder)
-    check_ids(ids, policy.item_ids)
+    ids = check_ids(ids, policy.item_ids)
     _check_vectors(ids, vectors)
     if out.exists() and not (out / MANIFEST).is_file():
         raise LeaError(f"{out}: is there and no policy folder: name a new one")
     network = extend(policy.network, path.arrays, vectors, boost)
     counts = np.concatenate([policy.counts, np.zeros(len(ids), dtype=np.int64)])
     listed = check_folder(folder)
+    origin = read_json(folder / PROVENANCE) if PROVENANCE in listed else {}
+    if not isinstance(added := origin.get("added_items", []), list):
+        raise LeaError(f"{folder / PROVENANCE}: added_items is {short(added)}, not a list: {MEND}")
     note = {"items": len(ids), "boost": boost, "to_manifest": file_sha256(folder / MANIFEST)}
     with publish_folder(out) as temporary:
         network.save(temporary)
@@ -102,25 +108,26 @@ def add_items(folder: Path, out: Path, ids: Sequence[str], vectors: np.ndarray, 
         for name in KEPT:
             if name in listed:
                 shutil.copyfile(folder / name, temporary / name)
-        origin = read_json(folder / "provenance.json") if "provenance.json" in listed else {}
-        write_json(temporary / "provenance.json", origin | {"added_items": [*origin.get("added_items", []), note]})
+        write_json(temporary / PROVENANCE, origin | {"added_items": [*added, note]})
         card = (folder / "README.md").read_text(encoding="utf-8") if "README.md" in listed else "# A policy\n"
         (temporary / "README.md").write_text(card.rstrip() + _sentence(len(ids), path, boost), encoding="utf-8")
         seal(temporary)
 
 
-def check_ids(ids: Sequence[str], known: Sequence[str]) -> None:
-    """Raise `LeaError` where an id is empty, known or given twice."""
+def check_ids(ids: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the ids as the vocabulary will have them. Raises `LeaError` where one is empty, known or given twice."""
     before = set(known)
     seen: set[str] = set()
+    ids = whole_ids(ids, known)
     for place, name in enumerate(ids):
         if not name:
             raise LeaError(f"new item {place} has an empty id: give each an id")
-        if name in before:
-            raise LeaError(f"item {name!r} is known to the policy already: leave it out")
+        if (same := known_as(name, before)) is not None:
+            raise LeaError(f"item {same!r} is known to the policy already: leave it out")
         if name in seen:
             raise LeaError(f"item {name!r} is given twice: leave one out")
         seen.add(name)
+    return ids
 
 
 def _check_vectors(ids: Sequence[str], vectors: np.ndarray) -> None:

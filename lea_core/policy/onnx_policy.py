@@ -17,6 +17,7 @@ from lea_core.artifacts import read_json
 from lea_core.errors import LeaError
 from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_vocabulary
 from lea_core.policy.histories import Histories
+from lea_core.policy.ids import short
 from lea_core.policy.recommender import Answer, Recommender
 
 GRAPH, DESCRIPTION = "policy.onnx", "onnx.json"
@@ -51,10 +52,10 @@ class OnnxPolicy(Recommender):
         for name in ("num_items", "history"):
             value = made.get(name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise LeaError(f"{folder / DESCRIPTION}: {name} is {value!r}, not a whole number from 1: {MEND}")
+                raise LeaError(f"{folder / DESCRIPTION}: {name} is {short(value)}, not a whole number from 1: {MEND}")
         exclude_seen = made.get("exclude_seen", True)  # a folder of before does not say
         if not isinstance(exclude_seen, bool):
-            raise LeaError(f"{folder / DESCRIPTION}: exclude_seen is {exclude_seen!r}, not true or false: {MEND}")
+            raise LeaError(f"{folder / DESCRIPTION}: exclude_seen is {short(exclude_seen)}, not true or false: {MEND}")
         vocabulary = read_vocabulary(folder, made["num_items"])
         return cls(_session(folder / GRAPH), vocabulary, made["history"], threads, exclude_seen)
 

@@ -20,8 +20,8 @@ class Recommendations:
     indices: (B, K) int64 items, -1 where a row has fewer.  scores: (B, K) float32, comparable within a row alone, NaN
     where there is no item; of a fallback, log shares of the training events.  unknown: (B,) int64 items of the history
     that the vocabulary lacks, skipped.  fallback: (B,) bool, no known item to go by: these are the most popular ones.
-    missing: (B,) int64 how many of the k items asked for there are not, for the catalogue has no more to offer: the
-    user has seen the others.
+    missing: (B,) int64 how many of the k items asked for there are not, for the catalogue has no more to offer: it is
+    smaller than k, or items of the history are left out.
     """
 
     indices: np.ndarray

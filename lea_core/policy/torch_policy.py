@@ -111,7 +111,7 @@ def read_network(path: Path, config: PolicyConfig) -> PolicyNetwork:
     """
     try:
         network = without_weights(config)
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise LeaError(f"{path.with_name('policy.json')}: builds no network ({error}): {MEND}") from None
     arrays = read_tensors(path)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -128,7 +128,7 @@ def read_network(path: Path, config: PolicyConfig) -> PolicyNetwork:
     try:
         with torch.inference_mode():
             network(torch.zeros((1, 1), dtype=torch.int64))  # settings that fit no layer, such as odd heads, show here
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise LeaError(f"{path.with_name('policy.json')}: describes no network that runs ({reason}): {MEND}") from None
     return network
