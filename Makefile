@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 # Files of tests side by side; each worker needs up to 1.5 GiB, so there are four at most.
 PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install run controls test lint check docs-check tiny benchmark bench-le bench-http bench-annotate bench-scale bench-catalogue bench-evaluation bench-train bench-serve bench-cold search-le tune clean
+.PHONY: help install run controls test test-engines lint check docs-check tiny benchmark bench-le bench-http bench-annotate bench-scale bench-catalogue bench-evaluation bench-train bench-serve bench-cold search-le tune clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -31,8 +31,11 @@ controls: install ## every part of the LE beside its controls: settings/controls
 	@dvc repro
 	@lea report
 
-test: install ## all tests, the tiny pipeline in a real DVC repository among them
-	@$(PYTEST)
+test: install ## all tests but test-engines, the tiny pipeline in a real DVC repository among them
+	@$(PYTEST) -m 'not engines'
+
+test-engines: install ## torchrun and Ray, a worker of each killed (a minute)
+	@pytest -m engines
 
 lint: install ## style and types
 	@ruff check .
@@ -40,7 +43,7 @@ lint: install ## style and types
 	@mypy
 
 check: lint ## style, types and the fast tests
-	@$(PYTEST) -m 'not slow'
+	@$(PYTEST) -m 'not slow and not engines'
 
 docs-check: install ## the commands and numbers of README and docs, against data/ and benchmarks/results
 	@python -m tests.docs_check

@@ -75,7 +75,7 @@ def test_beside_the_best_baseline_by_hand(data: Path) -> None:
     freedom = error**4 / ((np.var(gains, ddof=1) / 7) ** 2 / 6 + (by_seed**2 / 4) ** 2)
     assert half == pytest.approx(t.ppf(0.975, freedom) * error)
     verdicts = conclude(results, "NDCG@10", [], [row, *others], [], [])
-    text = markdown(results, "NDCG@10", QUALITY, Evidence([], [row, *others], [], []), verdicts, "")
+    text = markdown(results, "NDCG@10", QUALITY, "", Evidence([], [row, *others], [], []), verdicts, "")
     assert verdicts["rival"].startswith(
         "popularity, the best baseline on validation, trains nothing and has test NDCG@10 0.0700. "
         "The difference of supervised-actions from it, "

@@ -74,15 +74,6 @@ def test_peaks_are_of_a_process_and_of_those_that_it_started() -> None:
         assert scale.family(process.pid) == [process.pid]
 
 
-def test_the_folder_to_annotate_is_annotated(tmp_path: Path) -> None:
-    folder = scale.annotated_folder(tmp_path / "work", 6000)  # two shards: two workers
-    seconds, master, worker = scale.measure(folder, "annotate")
-    assert min(seconds, master, worker) > 0
-    states = pl.read_parquet(folder / "data" / "states" / "le.parquet")
-    log = pl.read_parquet(folder / "data" / "interactions" / "interactions.parquet")
-    assert states.height == (log["split"] == "train").sum()
-
-
 def test_the_picture_of_the_result() -> None:
     figure = scale_plot.picture(read_json(scale.ROOT / "benchmarks" / "results" / "scale.json"))
     seconds, peaks = figure.axes

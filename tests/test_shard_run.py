@@ -170,7 +170,7 @@ def children(name: bytes) -> list[int]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.engines
 @pytest.mark.parametrize(("engine", "name"), [("torchrun", b"-m\0stages.annotate"), ("ray", b"ray::MapWorker")])
 def test_other_engines_give_the_same_bytes_though_a_worker_is_killed(
     unbroken: Path, tmp_path: Path, engine: str, name: bytes

@@ -103,6 +103,7 @@ def test_one_of_many_variants_is_tuned(project: Params, monkeypatch: pytest.Monk
     controls = {"seed": 0, "sources": {}, "policies": {"mine": {"part": "actions", "policy": "supervised"}}}
     params = change({"controls": controls, "export.variant": "supervised", "tune.trials": 1})
     pretend(monkeypatch)
+    monkeypatch.setattr(tuning, "side_by_side", lambda work, names: [work(name) for name in names])
     (trials,) = tuning.tune(params, Path("data"), ["snqn"], "ring").values()
     assert len(trials) == 1
 
