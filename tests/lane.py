@@ -45,6 +45,7 @@ TINY = {
     "tokenize_items.text_tokens": 16,
     "tokenize_items.content_width": 32,
     "finetune_le.history": 20,
+    "finetune_le.selection_events": 200,
     "finetune_le.heads.epochs": 1,
     "finetune_le.lora.epochs": 1,
     "annotate.sampled_actions": 1,

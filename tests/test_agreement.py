@@ -265,6 +265,29 @@ def test_who_reads_a_parameter(key: str, readers: set[str]) -> None:
     assert {name for name in ours if any(covers(section, key) for section in declared(name))} == readers
 
 
+LE_READERS = {"annotate", "augment", "rank", "measure_le", "evaluate_le"}
+
+
+@pytest.mark.parametrize(
+    ("path", "readers"),
+    [
+        ("data/raw", {"preprocess"}),
+        ("data/llm", LE_READERS - {"rank"} | {"tokenize_items", "finetune_le", "export"}),
+        ("data/item_tokens/items.parquet", LE_READERS | {"finetune_le", "baselines", "report"}),
+        ("data/le", LE_READERS),
+        ("data/states/le.parquet", {"augment", "rank", "measure_le", "train@snqn-lea", "train@sa2c-lea"}),
+        ("data/rewards/le.parquet", {"report", "train@snqn-lea", "train@sa2c-lea"}),
+        ("data/actions/le.parquet", {"report", "train@snqn-lea", "train@sa2c-lea"}),
+        ("data/policies/snqn", {"evaluate@snqn"}),
+        ("data/evaluations", {"export", "report"}),
+    ],
+)
+def test_who_reads_an_artifact(path: str, readers: set[str]) -> None:
+    """By hand: the stages that DVC runs where another has written this path anew."""
+    ours = [name for name in stages() if name.partition("@")[2] in ("", *DEFAULT)]
+    assert {name for name in ours if path in {dep.def_path for dep in stages()[name].deps}} == readers
+
+
 @functools.cache
 def attributes(path: str) -> frozenset[str]:
     """Names of the attributes and arguments in a file: a section is read key by key, or handed on as `**settings`."""
