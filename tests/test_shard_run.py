@@ -122,12 +122,12 @@ def test_the_tables_hold_every_event_and_step(unbroken: Path) -> None:
     assert (to_numpy(rewards, "sampled_actions") != to_numpy(rewards, "action")[:, None]).all()
 
 
-@pytest.mark.parametrize("moment", [8, "all"])
-def test_a_killed_run_goes_on(
-    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int | str
+def test_a_run_that_is_killed_after_its_last_shard_goes_on(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """After some shards: tests/test_pipeline.py."""
     folder = fresh(unbroken, tmp_path)
-    count = len(files(unbroken)) if moment == "all" else moment
+    count = len(files(unbroken))
     process = start(folder, "annotate")
     wait_for(lambda: len(files(folder)) >= count or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
