@@ -107,8 +107,8 @@ def test_what_is_told_of_a_folder(part: str) -> None:
     """`lea info` says what the files hold, whatever it is."""
     for value in changed(FOUND[part]):
         if isinstance(value, Mapping):
-            facts(found := {**FOUND, part: value})
-            worth(found["metrics"])
+            rows = [*facts(found := {**FOUND, part: value}), *worth(found["metrics"])]
+            assert all(isinstance(cell, str) for row in rows for cell in row)
 
 
 @pytest.mark.parametrize(
