@@ -20,7 +20,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from lea_core import environment, llm, params
-from lea_core.cores import usable_cores
+from lea_core.common.cores import usable_cores
 from lea_core.environment import Environment
 from lea_core.llm_pass import Passed
 from lea_core.packing import Packed, fitted_packs, packs

@@ -30,9 +30,9 @@ from benchmarks.benchmark_slices import by_events, keep_events
 from benchmarks.benchmark_store import STORE, keep, read_kept, seeds_of
 from benchmarks.benchmark_summary import HR, NDCG, Found, beside_baseline, best, collect, summary
 from benchmarks.common import ROOT
-from lea_core.artifacts import publish_file, write_csv
-from lea_core.entry import run
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import publish_file, write_csv
+from lea_core.common.entrypoint import run
+from lea_core.common.errors import LeaError
 from lea_core.evidence import compare_users
 from lea_core.results import best_baseline, doubts, interval
 from lea_core.what_bought_what import WORDS, section

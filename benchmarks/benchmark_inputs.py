@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from lea_core.artifacts import read_json
-from lea_core.code_hash import computed_by
+from lea_core.common.artifacts import read_json
+from lea_core.common.code_hash import computed_by
+from lea_core.common.layout import table_path
+from lea_core.common.sources import file_sha256
 from lea_core.llm import choose_device_and_dtype
 from lea_core.params import Params
-from lea_core.parts import table_path
-from lea_core.sources import file_sha256
 
 TEXTS = ("le", "text_knn")  # baselines that read item texts
 MADE_OF = "made_of"  # the key of a note; results from before it was noted have none

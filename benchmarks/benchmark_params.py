@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import DEFAULTS, ROOT, SETTINGS, WORK, changes_of
-from lea_core.artifacts import publish_file
-from lea_core.entry import run
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import publish_file
+from lea_core.common.entrypoint import run
+from lea_core.common.errors import LeaError
 from lea_core.params import FOLDERS, LE_AND_NEIGHBOURS, Params, assign, parse, read_yaml
 from lea_core.params.overlay import round_trip, styled
 

@@ -29,10 +29,10 @@ from benchmarks.benchmark_params import BENCHMARK, CELLS, FOLDER, HOME, cells_of
 from benchmarks.benchmark_stage import BASELINES, RUNNER
 from benchmarks.benchmark_store import STORE, read_kept
 from benchmarks.common import absent_source
-from lea_core.artifacts import read_json
-from lea_core.code_hash import computed_by
-from lea_core.entry import run
-from lea_core.errors import LeaError, warn
+from lea_core.common.artifacts import read_json
+from lea_core.common.code_hash import computed_by
+from lea_core.common.entrypoint import run
+from lea_core.common.errors import LeaError, warn
 from lea_core.params import Params, read_yaml
 
 

@@ -20,14 +20,14 @@ import pyarrow as pa
 
 from benchmarks.benchmark_inputs import data_of
 from benchmarks.benchmark_store import KEPT, Kept
-from lea_core.artifacts import read_json, write_json
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import read_json, write_json
+from lea_core.common.errors import LeaError
+from lea_core.common.tables import Schema, read_table, to_numpy, write_table
 from lea_core.evidence import read_log, scores_by_user
 from lea_core.metrics import by_name
 from lea_core.params import Params
 from lea_core.significance import over_users_and_seeds
 from lea_core.slices import FEW, TITLES, Slices, slices
-from lea_core.tables import Schema, read_table, to_numpy, write_table
 
 METRIC = "NDCG@10"
 EVENTS: Schema = {"user": pa.int32(), **dict.fromkeys(TITLES, pa.int8())}

@@ -22,10 +22,10 @@ import psutil
 from benchmarks.benchmark_inputs import LE_CODE, LE_STAGE, note_of
 from benchmarks.benchmark_params import FOLDER
 from benchmarks.common import stage_environment, where
-from lea_core.artifacts import write_json
-from lea_core.code_hash import computed_by
-from lea_core.entry import run
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import write_json
+from lea_core.common.code_hash import computed_by
+from lea_core.common.entrypoint import run
+from lea_core.common.errors import LeaError
 from lea_core.params import load
 
 RUNNER = "LEA_BENCHMARK_RUNNER"

@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.catalogue_plot import draw
 from benchmarks.catalogue_worker import SETTINGS, Job
 from benchmarks.common import ROOT, where
-from lea_core.artifacts import write_json
+from lea_core.common.artifacts import write_json
 
 ITEMS = (10**3, 10**4, 10**5, 10**6)
 EVENTS = 20_000

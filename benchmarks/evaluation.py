@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import DEFAULTS, ROOT, where
-from lea_core.artifacts import write_json
+from lea_core.common.artifacts import write_json
 from lea_core.evaluation import rank_events
 from lea_core.params import load
 from lea_core.policy_network import PolicyConfig, PolicyNetwork

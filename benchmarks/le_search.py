@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.common import ROOT, Prepared, changed, prepare
 from benchmarks.le import tune
-from lea_core.artifacts import write_csv
+from lea_core.common.artifacts import write_csv
 
 RESULT = ROOT / "benchmarks" / "results" / "le_search.csv"
 HEADS = {"finetune_le.lora.epochs": 0}

@@ -26,10 +26,10 @@ from benchmarks.benchmark_params import CELLS, FOLDER, params_of, read_benchmark
 from benchmarks.benchmark_stage import BASELINES, run_baselines, run_cell, run_stage
 from benchmarks.benchmark_store import STORE, Kept, keep, read_kept
 from benchmarks.benchmark_summary import NDCG
-from lea_core.artifacts import publish_file, read_json, write_json
-from lea_core.code_hash import computed_by
-from lea_core.entry import run
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import publish_file, read_json, write_json
+from lea_core.common.code_hash import computed_by
+from lea_core.common.entrypoint import run
+from lea_core.common.errors import LeaError
 from lea_core.evidence import compare_users
 from lea_core.params import FOLDERS, Params
 from lea_core.params.overlay import change_params

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from benchmarks.common import DEFAULTS, ROOT, WORK, run_stage, where
 from benchmarks.plan_only import HISTORY
 from benchmarks.scale_plot import draw
-from lea_core.artifacts import write_json
+from lea_core.common.artifacts import write_json
 from lea_core.params.overlay import change_params
 from tests.tiny_project import write_le
 

@@ -35,7 +35,7 @@ import numpy as np
 
 from benchmarks.common import ROOT, WORK, where
 from benchmarks.serve_worker import LENGTH, LIST, ROUNDS, Job
-from lea_core.artifacts import write_json
+from lea_core.common.artifacts import write_json
 
 ITEMS = (10**3, 4 * 10**3, 10**4, 10**5, 10**6)
 RUNTIMES = ("torch", "onnx", "onnx-int8")

@@ -71,8 +71,8 @@ def make(job: Job) -> dict[str, float]:
 
 def adopt(job: Job) -> dict[str, float]:
     """A trained policy, twice more, and the test events' histories."""
+    from lea_core.common.tables import ITEMS, read_table
     from lea_core.sequences import read_sequences
-    from lea_core.tables import ITEMS, read_table
 
     data, folder = Path(job.data), Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,9 @@ import torch
 from benchmarks.benchmark_inputs import content_hash
 from benchmarks.common import SETTINGS, WORK, changed
 from benchmarks.peers.run import run_peer
-from lea_core.artifacts import publish_file
-from lea_core.code_hash import computed_by
+from lea_core.common.artifacts import publish_file
+from lea_core.common.code_hash import computed_by
+from lea_core.common.sources import file_sha256
 from lea_core.evaluation import rank_events
 from lea_core.le_parts import read_supervision
 from lea_core.leaks import training_events
@@ -30,7 +31,6 @@ from lea_core.learners.loop import EVALUATION_BATCH, train_seed
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import leaves
 from lea_core.sequences import Sequences
-from lea_core.sources import file_sha256
 
 WIDTH, LAYERS, HEADS, WINDOWS, SAMPLES = 64, 1, 2, 64, 2048
 EVALUATE_EVERY = 2  # epochs, ours; the peers' script does it after each

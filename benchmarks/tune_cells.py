@@ -18,8 +18,8 @@ from typing import Any
 from benchmarks.benchmark_params import CELLS, FOLDER, params_of, read_benchmark
 from benchmarks.common import changed
 from benchmarks.tune import keep_rows, space_for, write_summary
-from lea_core.entry import run
-from lea_core.errors import LeaError
+from lea_core.common.entrypoint import run
+from lea_core.common.errors import LeaError
 from lea_core.params import Params
 from lea_core.tune import best, rows, tune, words
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.sequences import Sequences
 
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.lists import best_first
 from lea_core.sequences import Sequences, batches, count_repeats, histories, learning_steps, seen_pairs
 

@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
+from lea_core.common.tables import ITEM_TOKENS, ITEMS, RANKS, read_table, to_numpy
 from lea_core.le_users import choose_users
 from lea_core.leaks import training_events
 from lea_core.lists import list_rows
@@ -27,7 +28,6 @@ from lea_core.results import Result, best_baseline, twin
 from lea_core.sequences import Sequences, read_sequences
 from lea_core.significance import Comparison, compare, holm, user_means
 from lea_core.slices import slice_rows, slices
-from lea_core.tables import ITEM_TOKENS, ITEMS, RANKS, read_table, to_numpy
 
 SEED = 0  # of the resampling: the same for every comparison, so that none depends on the others
 

@@ -18,8 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lea_core.artifacts import publish_folder, write_json
-from lea_core.errors import LeaError, reason
+from lea_core.common.artifacts import publish_folder, write_json
+from lea_core.common.errors import LeaError, reason
 
 ROTARY = "rope.scaling."
 FACTORS = "rope_freqs.weight"  # what Llama 3's scaling divides each rotary frequency by

@@ -16,8 +16,8 @@ from difflib import get_close_matches
 import numpy as np
 import torch
 
+from lea_core.common.errors import LeaError
 from lea_core.environment import Environment
-from lea_core.errors import LeaError
 from lea_core.lists import best_first
 from lea_core.metrics import ranks
 from lea_core.packing import acting_events, packs

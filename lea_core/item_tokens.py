@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lea_core.artifacts import read_tensors
-from lea_core.errors import LeaError, show_causes, warn
+from lea_core.common.artifacts import read_tensors
+from lea_core.common.errors import LeaError, show_causes, warn
+from lea_core.common.progress import announce, bar
 from lea_core.llm import LanguageModel, fingerprint
-from lea_core.progress import announce, bar
 from lea_core.text_cache import TextCache
 
 BATCH_ITEMS = 64

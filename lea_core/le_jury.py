@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lea_core.common.errors import LeaError
 from lea_core.environment import Environment
-from lea_core.errors import LeaError
 from lea_core.le_steps import FrozenStates, Steps, read_steps, sampled_actions
 from lea_core.metrics import ndcg, ranks
 from lea_core.packing import packs

@@ -24,12 +24,9 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from lea_core.errors import LeaError
-from lea_core.params import FOLDERS, POLICY, TrainParams, Variant
-from lea_core.parts import origin, table_path
-from lea_core.rewards import of_events
-from lea_core.sequences import Sequences
-from lea_core.tables import (
+from lea_core.common.errors import LeaError
+from lea_core.common.layout import origin, table_path
+from lea_core.common.tables import (
     ACTIONS,
     INTERACTIONS,
     ITEM_VECTORS,
@@ -41,6 +38,9 @@ from lea_core.tables import (
     read_table,
     to_numpy,
 )
+from lea_core.params import FOLDERS, POLICY, TrainParams, Variant
+from lea_core.rewards import of_events
+from lea_core.sequences import Sequences
 
 
 @dataclass(frozen=True)

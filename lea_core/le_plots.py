@@ -16,8 +16,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lea_core.colours import COLOURS
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
+from lea_core.common.palette import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

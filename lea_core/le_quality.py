@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lea_core.common.errors import warn
 from lea_core.environment import Environment
-from lea_core.errors import warn
 from lea_core.le_jury import rank_next
 from lea_core.le_steps import sampled_actions
 from lea_core.metrics import metrics

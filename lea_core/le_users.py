@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.sequences import Sequences
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.sequences import SPLITS, Sequences, batches
 
 # Events looked up in one go: what a check takes of memory does not grow with the log.

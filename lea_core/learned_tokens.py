@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lea_core.checkpoints import Checkpoint
-from lea_core.errors import LeaError
+from lea_core.common.checkpoints import Checkpoint
+from lea_core.common.errors import LeaError
+from lea_core.common.progress import announce, bar
 from lea_core.item_tokens import by_length, padded
 from lea_core.llm import LanguageModel
 from lea_core.params import LearnedTokens
-from lea_core.progress import announce, bar
 
 PATIENCE = 5
 SAVE_SECONDS = 30.0

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.sequences import Sequences, batches
 
 if TYPE_CHECKING:

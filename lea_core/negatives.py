@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.lists import best_first
 from lea_core.sequences import batches, sample_actions
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lea_core import prefix_attention
-from lea_core.errors import LeaError, reason
+from lea_core.common.errors import LeaError, reason
 from lea_core.llm import LanguageModel
 from lea_core.packing import Packed, packs
 from lea_core.sequences import Sequences, learning_steps, windows

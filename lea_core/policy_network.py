@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lea_core.artifacts import read_json, read_tensors, write_json, write_tensors
 from lea_core.backbones import BACKBONES
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import read_json, read_tensors, write_json, write_tensors
+from lea_core.common.errors import LeaError
 from lea_core.places import Places
 
 

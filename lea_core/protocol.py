@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lea_core.errors import warn
+from lea_core.common.errors import warn
 
 
 @dataclass(frozen=True)

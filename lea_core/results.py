@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lea_core.artifacts import read_json
+from lea_core.common.artifacts import read_json
+from lea_core.common.errors import LeaError
+from lea_core.common.tables import RANKS, read_table, to_numpy
 from lea_core.convergence import WARMED_UP, cautions
-from lea_core.errors import LeaError
 from lea_core.protocol import Protocol, read_protocol
-from lea_core.tables import RANKS, read_table, to_numpy
 
 if TYPE_CHECKING:
     from lea_core.params import Variant

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 
 
 def pairwise_accuracy(logged: np.ndarray, negatives: np.ndarray) -> float:

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from lea_core.errors import LeaError
-from lea_core.tables import INTERACTIONS, read_table, to_numpy
+from lea_core.common.errors import LeaError
+from lea_core.common.tables import INTERACTIONS, read_table, to_numpy
 
 
 @dataclass(frozen=True)

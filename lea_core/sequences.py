@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lea_core.errors import LeaError
-from lea_core.tables import INTERACTIONS, ITEMS, read_table, to_numpy
+from lea_core.common.errors import LeaError
+from lea_core.common.tables import INTERACTIONS, ITEMS, read_table, to_numpy
 
 SPLITS = ("train", "valid", "test")
 

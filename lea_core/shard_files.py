@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from lea_core.artifacts import publish_file
-from lea_core.errors import LeaError, show_causes, warn
+from lea_core.common.artifacts import publish_file
+from lea_core.common.errors import LeaError, show_causes, warn
 
 RECORD, KEYS, RANGES = "record", "window_keys", "window_ranges"
 Arrays = dict[str, np.ndarray]

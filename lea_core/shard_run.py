@@ -21,15 +21,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lea_core import engines, shard_files, shards
-from lea_core.artifacts import read_json, read_tensors, write_json
-from lea_core.code_hash import computed_by
-from lea_core.costs import note_tokens
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import read_json, read_tensors, write_json
+from lea_core.common.code_hash import computed_by
+from lea_core.common.errors import LeaError
+from lea_core.common.sources import cache_folder, file_sha256
+from lea_core.common.stage_costs import note_tokens
+from lea_core.common.tables import ITEM_TOKENS, read_rows, write_parts
 from lea_core.llm import choose_device_and_dtype
 from lea_core.params import Params
 from lea_core.shard_worker import KNOWN, Job, Kind
-from lea_core.sources import cache_folder, file_sha256
-from lea_core.tables import ITEM_TOKENS, read_rows, write_parts
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
 KEPT = 3  # runs of an LE and a pass, and LEs: the newest stay

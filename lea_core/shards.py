@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from lea_core.common.tables import INTERACTIONS, USERS, read_rows, to_numpy
 from lea_core.leaks import training_events
 from lea_core.sequences import Sequences, from_columns, learning_steps, split_codes, window_tokens
-from lea_core.tables import INTERACTIONS, USERS, read_rows, to_numpy
 
 COLUMNS = {name: INTERACTIONS[name] for name in ("user", "item", "split")}
 

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.params import SplitParams
 from lea_core.sequences import SPLITS
 

@@ -14,8 +14,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from lea_core.checkpoints import Checkpoint
-from lea_core.errors import warn
+from lea_core.common.checkpoints import Checkpoint
+from lea_core.common.errors import warn
 
 KEYS = "keys"
 Arrays = dict[str, np.ndarray]

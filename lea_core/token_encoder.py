@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lea_core.checkpoints import Checkpoint
-from lea_core.errors import LeaError, warn
+from lea_core.common.checkpoints import Checkpoint
+from lea_core.common.errors import LeaError, warn
+from lea_core.common.progress import announce, bar
 from lea_core.item_tokens import by_length, padded
 from lea_core.learned_tokens import SAVE_SECONDS, adam_step, embedding_scale, mean_loss, swapped_loss, text_losses
 from lea_core.llm import LanguageModel
 from lea_core.params import AmortisedTokens
-from lea_core.progress import announce, bar
 
 BATCH_ITEMS = 16
 MEASURED_ITEMS = 128

@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from lea_core.checkpoints import Checkpoint
+from lea_core.common.checkpoints import Checkpoint
+from lea_core.common.sources import cache_folder, fetch_file
 from lea_core.item_tokens import ItemTokens, Pooled, Statistics, pooled_tokens, read_statistics, text_cache
 from lea_core.learned_tokens import Learner, mean_loss, swapped_loss
 from lea_core.llm import LanguageModel, fingerprint
 from lea_core.packed_pass import check_apart
 from lea_core.params import TokenParams
-from lea_core.sources import cache_folder, fetch_file
 from lea_core.text_cache import TextCache
 from lea_core.token_encoder import MEASURED_ITEMS, SEED, encode, train_encoder
 

@@ -26,14 +26,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lea_core.artifacts import publish_file, write_csv
-from lea_core.checkpoints import Checkpoint
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import publish_file, write_csv
+from lea_core.common.checkpoints import Checkpoint
+from lea_core.common.errors import LeaError
+from lea_core.common.layout import table_path
+from lea_core.common.processes import side_by_side
+from lea_core.common.progress import duration, no_bars
+from lea_core.common.sources import file_sha256
 from lea_core.params import Choices, Dimension, IntRange, Params, parse
-from lea_core.parts import table_path
-from lea_core.processes import side_by_side
-from lea_core.progress import duration, no_bars
-from lea_core.sources import file_sha256
 
 SCORE = "NDCG@10"
 DIGITS = 3  # significant ones of a proposed number

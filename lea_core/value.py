@@ -20,7 +20,7 @@ import torch
 
 from lea_core import off_policy
 from lea_core.behaviour import Behaviour, log_likelihoods
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.metrics import seen_items
 from lea_core.off_policy import Estimate
 from lea_core.policy_network import PolicyNetwork

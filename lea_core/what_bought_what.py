@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lea_core.colours import COLOURS
+from lea_core.common.palette import COLOURS
 from lea_core.evidence import Scores, compare_users
 from lea_core.params import FOLDERS, LE_SOURCES, Variant
 from lea_core.results import Result, interval

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core.entry import no_arguments, run
+from lea_core.common.entrypoint import no_arguments, run
 
 
 def main(argv: list[str]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from lea_core.entry import no_arguments, run
+from lea_core.common.entrypoint import no_arguments, run
 
 DATA = Path("data")
 
@@ -22,10 +22,10 @@ def main(argv: list[str]) -> None:
 
     from lea_core import baselines, params
     from lea_core.baseline_run import leave_out, rank_baseline, read_log
+    from lea_core.common.tables import ITEM_TOKENS, read_table, to_numpy
     from lea_core.leaks import training_events
     from lea_core.sequences import SPLITS
     from lea_core.session_knn import session_neighbours
-    from lea_core.tables import ITEM_TOKENS, read_table, to_numpy
 
     no_arguments(argv)
     wanted = params.load()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core import tables
-from lea_core.entry import run
-from lea_core.errors import LeaError
+from lea_core.common import tables
+from lea_core.common.entrypoint import run
+from lea_core.common.errors import LeaError
 from lea_core.params import load
 
 DATA = Path("data")

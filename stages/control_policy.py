@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core.entry import run
-from lea_core.errors import LeaError
+from lea_core.common.entrypoint import run
+from lea_core.common.errors import LeaError
 from lea_core.params import POLICY, load
 
 DATA = Path("data")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core.artifacts import publish_folder
-from lea_core.entry import run
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import publish_folder
+from lea_core.common.entrypoint import run
+from lea_core.common.errors import LeaError
+from lea_core.common.tables import INTERACTIONS, read_table
 from lea_core.params import load
 from lea_core.sequences import read_sequences
-from lea_core.tables import INTERACTIONS, read_table
 
 
 def main(argv: list[str]) -> None:

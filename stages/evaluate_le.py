@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core.entry import no_arguments, run
+from lea_core.common.entrypoint import no_arguments, run
 
 DATA = Path("data")
 
@@ -20,8 +20,8 @@ def main(argv: list[str]) -> None:
 
     from lea_core import environment, llm, params
     from lea_core.baseline_run import leave_out, rank_baseline, read_log
+    from lea_core.common.progress import bar
     from lea_core.le_ranker import le_ranker
-    from lea_core.progress import bar
     from lea_core.sequences import SPLITS
 
     no_arguments(argv)

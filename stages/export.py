@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core.artifacts import publish_folder, read_json, write_json
-from lea_core.entry import no_arguments, run
+from lea_core.common.artifacts import publish_folder, read_json, write_json
+from lea_core.common.entrypoint import no_arguments, run
+from lea_core.common.tables import ITEMS, read_table, to_numpy
 from lea_core.params import load
-from lea_core.tables import ITEMS, read_table, to_numpy
 
 DATA, OUT = Path("data"), Path("data/policy")
 

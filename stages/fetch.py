@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lea_core import datasets
-from lea_core.entry import no_arguments, run
+from lea_core.common.entrypoint import no_arguments, run
+from lea_core.common.sources import cache_folder
 from lea_core.params import load
-from lea_core.sources import cache_folder
 
 
 def main(argv: list[str]) -> None:

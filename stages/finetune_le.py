@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core.entry import no_arguments, run
+from lea_core.common.entrypoint import no_arguments, run
 
 INTERACTIONS, LLM, TOKENS = (Path(f"data/{name}") for name in ("interactions", "llm", "item_tokens/items.parquet"))
 OUT, CURVE = Path("data/le"), Path("data/le_curve.csv")
@@ -20,14 +20,14 @@ def main(argv: list[str]) -> None:
     import numpy as np
 
     from lea_core import environment, llm, params, team
-    from lea_core.artifacts import write_csv
-    from lea_core.checkpoints import Checkpoint
+    from lea_core.common.artifacts import write_csv
+    from lea_core.common.checkpoints import Checkpoint
+    from lea_core.common.sources import file_sha256
     from lea_core.finetune import Finetuning
     from lea_core.le_quality import quality, worse_than_start
     from lea_core.le_users import choose_users
     from lea_core.leaks import training_events
     from lea_core.sequences import read_sequences
-    from lea_core.sources import file_sha256
 
     no_arguments(argv)
     wanted = params.load()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core.entry import no_arguments, run
+from lea_core.common.entrypoint import no_arguments, run
 
 INTERACTIONS, LLM, TOKENS, LE = (
     Path(f"data/{name}") for name in ("interactions", "llm", "item_tokens/items.parquet", "le")
@@ -21,8 +21,9 @@ def main(argv: list[str]) -> None:
     """Measure the LE; takes no arguments."""
     import numpy as np
 
-    from lea_core import environment, le_plots, le_yardsticks, llm, params, tables
-    from lea_core.artifacts import publish_folder, read_json, write_csv, write_json
+    from lea_core import environment, le_plots, le_yardsticks, llm, params
+    from lea_core.common import tables
+    from lea_core.common.artifacts import publish_folder, read_json, write_csv, write_json
     from lea_core.le_users import choose_users
     from lea_core.leaks import training_events
     from lea_core.sequences import read_sequences

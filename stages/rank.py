@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core.entry import no_arguments, run
+from lea_core.common.entrypoint import no_arguments, run
 
 DATA = Path("data")
 
@@ -16,11 +16,11 @@ DATA = Path("data")
 def main(argv: list[str]) -> None:
     """Rank at every training position; takes no arguments."""
     from lea_core import params
+    from lea_core.common.tables import RANKINGS, write_parts
     from lea_core.environment import load_heads, read_item_tokens
     from lea_core.leaks import training_events
     from lea_core.rankings import rankings
     from lea_core.sequences import read_sequences
-    from lea_core.tables import RANKINGS, write_parts
 
     no_arguments(argv)
     count = params.load().rank.items

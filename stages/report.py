@@ -15,8 +15,8 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from lea_core.artifacts import publish_folder, read_json, write_csv, write_json
-from lea_core.entry import no_arguments, run
+from lea_core.common.artifacts import publish_folder, read_json, write_csv, write_json
+from lea_core.common.entrypoint import no_arguments, run
 from lea_core.params import load
 
 DATA = Path("data")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core.entry import no_arguments, run
+from lea_core.common.entrypoint import no_arguments, run
 
 ITEMS, LLM, OUT = Path("data/interactions/items.parquet"), Path("data/llm"), Path("data/item_tokens")
 VECTORS = Path("data/items/le.parquet")
@@ -22,8 +22,9 @@ def main(argv: list[str]) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from lea_core import llm, params, tables
-    from lea_core.artifacts import publish_folder, write_json, write_tensors
+    from lea_core import llm, params
+    from lea_core.common import tables
+    from lea_core.common.artifacts import publish_folder, write_json, write_tensors
     from lea_core.token_methods import tokenise
 
     no_arguments(argv)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lea_core import code_hash
+from lea_core.common import code_hash
 from tests.lane import ROOT
 
 

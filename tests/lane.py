@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.params import read_yaml
 from lea_core.params.overlay import change_params
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lea_core.action_metrics import taken_later_share
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.lists import diversity
 from lea_core.sequences import Sequences
 from tests.test_baselines import sequences

@@ -20,7 +20,7 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from lea_core.code_hash import closure, imported_files, is_plumbing
+from lea_core.common.code_hash import closure, imported_files, is_plumbing
 from lea_core.params import FOLDERS, read_yaml
 from lea_core.params.overlay import WHOLE, use
 from tests.lane import PARAMS, ROOT

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lea_core.common.errors import LeaError
 from lea_core.environment import Environment
-from lea_core.errors import LeaError
 from lea_core.llm_pass import pass_over
 from lea_core.proposals import propose
 from lea_core.sequences import drawn_actions, learning_steps, sample_actions, windows

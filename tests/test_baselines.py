@@ -20,7 +20,7 @@ from lea_core.baselines import (
     text_neighbours,
     with_repeats,
 )
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.sequences import Sequences
 
 EMPTY = np.full((1, 3), -1)

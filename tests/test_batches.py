@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.le_parts import Supervision, transitions
 from lea_core.learners.batches import TrainingData, training_windows
 from lea_core.sequences import Sequences

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from lea_core import behaviour
 from lea_core.behaviour import count, events, fit, log_likelihoods
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.sequences import Sequences
 from tests.tiny_project import log
 

@@ -16,8 +16,8 @@ from benchmarks.benchmark_params import CELLS, HOME, cells_of, params_of, read_b
 from benchmarks.benchmark_run import drop_broken_lock, targets
 from benchmarks.benchmark_stage import lives
 from lea_core import tune
-from lea_core.artifacts import read_json
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import read_json
+from lea_core.common.errors import LeaError
 from lea_core.params import FOLDERS, load, read_yaml
 
 BENCHMARK = read_benchmark()

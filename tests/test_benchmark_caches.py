@@ -11,8 +11,9 @@ import torch
 
 from benchmarks import common, le, serve, systems, train
 from benchmarks.common import DEFAULTS
-from lea_core import code_hash, llm
-from lea_core.artifacts import write_json
+from lea_core import llm
+from lea_core.common import code_hash
+from lea_core.common.artifacts import write_json
 from lea_core.params import load
 from tests.edited import edit
 from tests.tiny_project import log

@@ -9,8 +9,8 @@ import pytest
 from benchmarks import benchmark, benchmark_plot, benchmark_slices
 from benchmarks.benchmark_params import params_of
 from benchmarks.benchmark_slices import Events, band_rows, read_events
-from lea_core.artifacts import read_json, write_json
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import read_json, write_json
+from lea_core.common.errors import LeaError
 from lea_core.params import Params
 from tests.tiny_benchmark import BENCHMARK, keep_cells
 from tests.tiny_project import log

@@ -11,9 +11,9 @@ import pytest
 from benchmarks import benchmark, benchmark_run, benchmark_stage
 from benchmarks.benchmark_inputs import note_of, parameters_of, told
 from benchmarks.benchmark_store import keep, read_kept
-from lea_core import code_hash
-from lea_core.artifacts import read_json, write_json
-from lea_core.code_hash import computed_by
+from lea_core.common import code_hash
+from lea_core.common.artifacts import read_json, write_json
+from lea_core.common.code_hash import computed_by
 from lea_core.params import Params
 from tests.edited import edit
 from tests.tiny_benchmark import BENCHMARK, keep_cells

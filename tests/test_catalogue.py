@@ -4,7 +4,7 @@ import matplotlib as mpl
 
 from benchmarks import catalogue, catalogue_plot
 from benchmarks.catalogue_worker import SAMPLE, Job, world
-from lea_core.artifacts import read_json
+from lea_core.common.artifacts import read_json
 
 ITEMS = 200_000
 EVENTS = 4000

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lea_core.cli import app, command
 from lea_core.cli.printing import fitting, print_table
-from lea_core.errors import DEBUG, LeaError
+from lea_core.common.errors import DEBUG, LeaError
 from tests.lane import PARAMS, change_params
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +41,7 @@ class Blocked:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Blocked())
 from lea_core.cli import command
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 for line in sys.argv[1:]:
     try:
         command(line.split())

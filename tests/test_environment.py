@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lea_core import environment
-from lea_core.artifacts import write_json
+from lea_core.common.artifacts import write_json
+from lea_core.common.errors import LeaError
 from lea_core.environment import Environment, Judged
-from lea_core.errors import LeaError
 from lea_core.heads import Heads
 from lea_core.item_tokens import ItemTokens
 from lea_core.le_losses import reward_centre, reward_loss, state_loss

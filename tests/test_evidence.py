@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.evidence import (
     COMPARISON,
     Evidence,

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from lea_core import checkpoints, finetune
-from lea_core.checkpoints import Checkpoint
-from lea_core.errors import LeaError
+from lea_core import finetune
+from lea_core.common import checkpoints
+from lea_core.common.checkpoints import Checkpoint
+from lea_core.common.errors import LeaError
 from lea_core.finetune import Finetuning
 from lea_core.le_quality import quality, worse_than_start
 from lea_core.le_users import choose_users

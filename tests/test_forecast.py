@@ -9,7 +9,7 @@ from lea_core import shard_run
 from lea_core.annotate import Annotating
 from lea_core.augment import Augmenting
 from lea_core.cli import le
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.forecast import forecast
 from tests.test_shard_rows import window_count, with_users
 from tests.test_shard_run import LOG, STATES, annotated, total

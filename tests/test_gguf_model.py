@@ -12,7 +12,7 @@ from gguf import GGUFWriter
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lea_core import llm
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from tests import tiny_llm
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}

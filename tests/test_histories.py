@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.policy.histories import look_up, read_histories
 from tests.tiny_policy import IDS, INDEX
 

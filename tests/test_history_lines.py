@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lea_core.cli import history_lines
 from lea_core.cli.history_lines import ABSENT, Batch, lines, open_parquet, parse, rows
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 IDS = st.lists(TEXT | st.integers())

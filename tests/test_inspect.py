@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lea_core import environment, llm, tables
+from lea_core import environment, llm
 from lea_core.cli import app
+from lea_core.common import tables
+from lea_core.common.errors import LeaError
 from lea_core.environment import Environment
-from lea_core.errors import LeaError
 from lea_core.inspect_le import choose_position, find_user, inspect
 from lea_core.le_quality import rank_next
 from lea_core.le_users import choose_users

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from lea_core.artifacts import write_tensors
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import write_tensors
+from lea_core.common.errors import LeaError
 from lea_core.item_tokens import fit, pooled_tokens, read_statistics, text_ids, whiten
 from tests import tiny_llm
 from tests.test_token_methods import TEXTS

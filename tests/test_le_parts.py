@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.le_parts import Supervision, read_supervision, transitions
 from lea_core.learners.batches import TrainingData
 from lea_core.learners.network import CriticNetwork, polyak

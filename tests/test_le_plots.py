@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.le_plots import draw, picture
 
 mpl.use("Agg")

@@ -10,8 +10,8 @@ from benchmarks.benchmark_inputs import note_of
 from benchmarks.benchmark_params import params_of, read_benchmark
 from benchmarks.benchmark_stage import NOTE
 from benchmarks.benchmark_store import keep
-from lea_core.artifacts import read_json, write_csv, write_json
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import read_json, write_csv, write_json
+from lea_core.common.errors import LeaError
 from lea_core.params import FOLDERS, Params, load
 from tests import lane
 from tests.edited import edit

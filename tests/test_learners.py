@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.evaluation import rank_table, summarise
 from lea_core.le_parts import Supervision, read_supervision, transitions
 from lea_core.learners.batches import TrainingData

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lea_core import baselines, lists
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.lists import best_items, diversity, list_rows, worth
 from lea_core.proposals import propose
 from lea_core.rankings import likeliest

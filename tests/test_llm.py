@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from lea_core import llm
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from tests import tiny_llm
 
 

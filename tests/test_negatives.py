@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.negatives import log_popularity, popularity_matched, text_hard, text_neighbours
 
 

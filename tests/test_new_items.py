@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lea_core import llm, params, tables
-from lea_core.artifacts import write_tensors
+from lea_core import llm, params
 from lea_core.cli.new_items import add_items as command
-from lea_core.errors import LeaError
+from lea_core.common import tables
+from lea_core.common.artifacts import write_tensors
+from lea_core.common.errors import LeaError
 from lea_core.item_tokens import pooled_tokens
 from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, check_folder, seal, write_vocabulary

@@ -14,8 +14,8 @@ import onnxruntime
 import pytest
 import torch
 
-from lea_core.artifacts import write_json
-from lea_core.errors import DEBUG, LeaError
+from lea_core.common.artifacts import write_json
+from lea_core.common.errors import DEBUG, LeaError
 from lea_core.policy import Policy, onnx_export
 from lea_core.policy.folder import seal
 from lea_core.policy.onnx_export import export, export_folder, quiet

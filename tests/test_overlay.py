@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.params import load, read_yaml
 from lea_core.params.overlay import merged, use
 from tests.lane import PARAMS, ROOT

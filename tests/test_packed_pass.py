@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from lea_core import llm, prefix_attention
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.llm import LanguageModel
 from lea_core.packed_pass import changed_by_others, check_apart
 from tests.tiny_le import item_tokens, make

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core import costs, params, tables
-from lea_core.artifacts import write_csv, write_json
+from lea_core import params
+from lea_core.common import stage_costs, tables
+from lea_core.common.artifacts import write_csv, write_json
 from lea_core.page import charts
 from lea_core.page.costs import cost_rows, costs_section
 from lea_core.page.examples import pick
@@ -320,7 +321,7 @@ def test_who_reads_the_llm_is_what_the_pipeline_says(tmp_path: Path, monkeypatch
     of = {row["stage"]: row["reads_llm"] for row in cost_rows(ROOT / "dvc.yaml")}
     assert [of[name] for name in ("annotate", "evaluate_le", "train", "rank")] == [True, True, False, False]
 
-    monkeypatch.setattr(costs, "read", lambda: {"ask@a": COST, "ask@b": COST, "train": COST})
+    monkeypatch.setattr(stage_costs, "read", lambda: {"ask@a": COST, "ask@b": COST, "train": COST})
     (tmp_path / "dvc.yaml").write_text(
         "stages: {ask: {foreach: [a, b], do: {cmd: x, deps: [data/llm]}}, train: {cmd: y, deps: [data/states]}}"
     )
@@ -331,7 +332,7 @@ def test_who_reads_the_llm_is_what_the_pipeline_says(tmp_path: Path, monkeypatch
 
 
 COST: dict[str, float | None] = {"seconds": 2.0, "peak_mb": 1.0, "tokens": None}
-STAGE = "from lea_core.entry import run\nfrom lea_core.costs import note_tokens\n"
+STAGE = "from lea_core.common.entrypoint import run\nfrom lea_core.common.stage_costs import note_tokens\n"
 
 
 def test_a_stage_leaves_its_cost_and_a_failed_one_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +345,7 @@ def test_a_stage_leaves_its_cost_and_a_failed_one_none(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setenv("LEA_CACHE", env["LEA_CACHE"])
-    found = costs.read()
+    found = stage_costs.read()
     assert list(found) == ["train@1"]
     assert found["train@1"]["tokens"] == 1
     assert 5 < (found["train@1"]["peak_mb"] or 0) < 5000

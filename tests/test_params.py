@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.params import load
 from tests.lane import PARAMS, ROOT, change_params
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lea_core import tables
+from lea_core.common import tables
 from tests.lane import VARIANTS, change_params, clone, commit, dvc, environment, git, make_lane, ran, skipped_offline
 
 pytestmark = pytest.mark.slow

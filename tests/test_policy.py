@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from lea_core.artifacts import write_json
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import write_json
+from lea_core.common.errors import LeaError
 from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
 from tests.test_policy_network import SETTINGS

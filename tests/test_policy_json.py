@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lea_core.cli.policy import facts, worth
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.policy import onnx_policy
 from lea_core.policy.folder import MANIFEST, PROVENANCE, check_folder, read_exclude_seen
 from lea_core.policy.onnx_policy import DESCRIPTION, GRAPH, OnnxPolicy

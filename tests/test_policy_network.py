@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.policy_network import REPEAT_STEP, PolicyConfig, PolicyNetwork, load_network, read_items
 
 SETTINGS = {

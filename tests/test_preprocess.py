@@ -21,10 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from lea_core import datasets, params, tables
+from lea_core import datasets, params
+from lea_core.common import tables
+from lea_core.common.errors import LeaError
 from lea_core.datasets.columns import coded
 from lea_core.datasets.tables import Raw, read
-from lea_core.errors import LeaError
 from lea_core.params import Columns, FileSource, PreprocessParams, Tables, read_yaml
 from lea_core.preprocess import SAME_EVENT, draw_users, duplicates, in_order, k_core, numbered, prepare
 from lea_core.sequences import read_sequences

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lea_core.artifacts import write_json
 from lea_core.cli import app, command
-from lea_core.errors import DEBUG, LeaError
+from lea_core.common.artifacts import write_json
+from lea_core.common.errors import DEBUG, LeaError
 from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
 from lea_core.policy_network import PolicyConfig, PolicyNetwork

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.evidence import Evidence, baseline_pairs, comparison_rows, twin_pairs
 from lea_core.le_table import le_note, le_table
 from lea_core.protocol import mixed

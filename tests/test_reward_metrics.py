@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.reward_metrics import auc, average_ranks, pairwise_accuracy, popularity_correlation, reliability
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from benchmarks import scale, scale_plot
-from lea_core.artifacts import read_json
+from lea_core.common.artifacts import read_json
 
 # Measured: 390; a log of texts rather than codes took 570.
 PEAK_MIB = 500

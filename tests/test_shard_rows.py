@@ -11,13 +11,14 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from lea_core import augment, engines, shard_files, shard_run, tables
+from lea_core import augment, engines, shard_files, shard_run
 from lea_core.annotate import Annotating
 from lea_core.augment import Augmenting
-from lea_core.errors import LeaError
+from lea_core.common import tables
+from lea_core.common.errors import LeaError
+from lea_core.common.tables import to_numpy
 from lea_core.sequences import Sequences, drawn_actions, windows
 from lea_core.shard_worker import Job
-from lea_core.tables import to_numpy
 from tests.edited import edit
 from tests.test_shard_run import LOG, REWARDS, STATES, annotated, files, fresh, same, total
 from tests.tiny_le import item_tokens, make, shake

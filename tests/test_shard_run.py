@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core import shard_run, shards, tables
+from lea_core import shard_run, shards
 from lea_core.annotate import Annotating
-from lea_core.errors import LeaError
+from lea_core.common import tables
+from lea_core.common.errors import LeaError
+from lea_core.common.tables import to_numpy
 from lea_core.sequences import windows
 from lea_core.shard_worker import Job, Worker
-from lea_core.tables import to_numpy
 from tests.tiny_project import change, log, start, write_log, write_project
 
 STATES, REWARDS = Path("data/states/le.parquet"), Path("data/rewards/le.parquet")

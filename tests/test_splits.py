@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lea_core import leaks
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.leaks import check_no_leak, check_order, check_trained_on, training_events
 from lea_core.params import SplitParams
 from lea_core.sequences import SPLITS, Sequences

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lea_core import item_tokens, tables, token_methods
-from lea_core.errors import LeaError
-from lea_core.sources import file_sha256
+from lea_core import item_tokens, token_methods
+from lea_core.common import tables
+from lea_core.common.errors import LeaError
+from lea_core.common.sources import file_sha256
 from lea_core.text_cache import TextCache
 from stages import tokenize_items
 from tests import tiny_llm

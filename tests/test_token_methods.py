@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lea_core import learned_tokens, tables, token_encoder
-from lea_core.artifacts import read_tensors
+from lea_core import learned_tokens, token_encoder
+from lea_core.common import tables
+from lea_core.common.artifacts import read_tensors
 from lea_core.environment import read_item_tokens
 from lea_core.learned_tokens import Learner, mean_loss, text_losses
 from lea_core.llm import LanguageModel, fingerprint
@@ -137,7 +138,7 @@ class Counter:
 def test_a_killed_run_goes_on_to_the_same_tokens(
     model: LanguageModel, method: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lea_core.checkpoints.PAUSE", 0)
+    monkeypatch.setattr("lea_core.common.checkpoints.PAUSE", 0)
     results, counts = [], []
     for last in (None, 7, None):
         counter = Counter(last)

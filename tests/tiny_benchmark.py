@@ -11,12 +11,12 @@ from benchmarks.benchmark_params import params_of, read_benchmark
 from benchmarks.benchmark_slices import keep_events
 from benchmarks.benchmark_stage import NOTE
 from benchmarks.benchmark_store import keep
-from lea_core.artifacts import write_csv, write_json
+from lea_core.common.artifacts import write_csv, write_json
+from lea_core.common.tables import RANKS, vectors
 from lea_core.evaluation import write_evaluation
 from lea_core.metrics import ALL
 from lea_core.params import Params
 from lea_core.sequences import Sequences
-from lea_core.tables import RANKS, vectors
 from tests.tiny_project import log, write_log, write_tokens
 
 BENCHMARK = read_benchmark()

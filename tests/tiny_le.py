@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lea_core.checkpoints import Checkpoint
+from lea_core.common.checkpoints import Checkpoint
 from lea_core.environment import Environment, Shape
 from lea_core.finetune import Finetuning
 from lea_core.item_tokens import ItemTokens

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lea_core import params, tables
+from lea_core import params
+from lea_core.common import tables
 from lea_core.params import Params
 from lea_core.sequences import SPLITS, Sequences
 from tests.lane import PARAMS, ROOT, change_params

@@ -33,13 +33,13 @@ from pydantic_core import PydanticCustomError, to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lea_core.cores import usable_cores
-from lea_core.errors import LeaError
+from lea_core.common.cores import usable_cores
+from lea_core.common.errors import LeaError
+from lea_core.common.sources import file_sha256
 from lea_core.policy.folder import MANIFEST
 from lea_core.policy.onnx_policy import OnnxPolicy
 from lea_core.policy.recommendations import Recommendations
 from lea_core.policy.recommender import Recommender
-from lea_core.sources import file_sha256
 
 VARIABLE = "LEA_POLICY"
 MOST_BYTES = 2**20  # of a body

@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from lea_core.cli import doctor, le, new_items, policy, printing, recommend, report, settings, tuning
-from lea_core.entry import run
-from lea_core.errors import DEBUG
+from lea_core.common.entrypoint import run
+from lea_core.common.errors import DEBUG
 
 STATUS = """Exit status: 0 done; 1 a mistake, in one line on stderr; 2 an unknown command or option; 3 done, but lines
 of the input were refused, each named on stderr (recommend); 130 interrupted; 141 the reader of the output has gone."""

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lea_core.errors import LeaError, show_causes
+from lea_core.common.errors import LeaError, show_causes
 from lea_core.policy.histories import HISTORY, USER
 from lea_core.policy.ids import TEXTS, id_lists, item_id
 

@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from lea_core.cli.printing import one_line, pipeline, print_table, say
-from lea_core.progress import amount, duration
+from lea_core.common.progress import amount, duration
 
 if TYPE_CHECKING:
     from lea_core.inspect_le import Action
@@ -55,7 +55,8 @@ def inspect(
     """Show what the LE makes of one history: its best actions, their rewards, and the item that came next."""
     import numpy as np
 
-    from lea_core import environment, inspect_le, llm, tables
+    from lea_core import environment, inspect_le, llm
+    from lea_core.common import tables
     from lea_core.le_users import choose_users
     from lea_core.leaks import training_events
     from lea_core.params import load

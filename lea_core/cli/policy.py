@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from lea_core.artifacts import read_json
 from lea_core.cli.printing import needing, print_table, say
-from lea_core.errors import LeaError, show_causes
-from lea_core.progress import amount
+from lea_core.common.artifacts import read_json
+from lea_core.common.errors import LeaError, show_causes
+from lea_core.common.progress import amount
 
 INFO_EXAMPLES = ["lea info", "lea info data/policy --json | jq .metrics"]
 EXPORT_EXAMPLES = ["lea export --onnx data/policy-onnx", "lea export data/policy --onnx small --int8 -k 20"]

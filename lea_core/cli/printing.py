@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 
 INTERRUPTED = 130  # Typer's status after Ctrl-C
 OURS = ("lea_core", "stages")

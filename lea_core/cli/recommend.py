@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import typer
 
-from lea_core.artifacts import publish_file
-from lea_core.errors import DISK_FULL, LeaError
-from lea_core.progress import duration
+from lea_core.common.artifacts import publish_file
+from lea_core.common.errors import DISK_FULL, LeaError
+from lea_core.common.progress import duration
 
 if TYPE_CHECKING:
     import pyarrow as pa

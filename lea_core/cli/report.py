@@ -9,9 +9,9 @@ import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from lea_core.artifacts import read_json
 from lea_core.cli.printing import print_table, say
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import read_json
+from lea_core.common.errors import LeaError
 
 REPORT, LE_QUALITY = Path("data/report"), Path("data/le_quality")
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from lea_core.cli.printing import pipeline, print_table, say
-from lea_core.progress import duration
+from lea_core.common.progress import duration
 
 
 @pipeline

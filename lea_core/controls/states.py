@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.sequences import Sequences, histories
 
 BUMPS = 8  # widths of a bump that the range of values spans

@@ -14,16 +14,16 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 
-from lea_core import parts, tables
+from lea_core.common import layout, tables
+from lea_core.common.errors import LeaError
 from lea_core.controls.actions import SCORES, Ranker, best_of, item_neighbours_of_others, ranker
 from lea_core.controls.rewards import HALF, control_rewards
 from lea_core.controls.states import control_states
-from lea_core.errors import LeaError
 from lea_core.lists import best_first
 from lea_core.params import FOLDERS, LE_AND_NEIGHBOURS
 from lea_core.sequences import Sequences, batches, in_history, seen_pairs
 
-SCHEMAS = {FOLDERS[part]: schema for part, schema in parts.SCHEMAS.items()}
+SCHEMAS = {FOLDERS[part]: schema for part, schema in layout.SCHEMAS.items()}
 FLOOR = 1e-5  # of an item that is nobody's neighbour: 100 such items weigh as a thousandth of all
 KEYS = {folder: part for part, folder in FOLDERS.items()}
 
@@ -42,14 +42,14 @@ def read_le(data: Path, part: str) -> pa.Table:
     """The LE's table of a part. Raises `LeaError` where it was made from other interactions."""
     path = data / part / "le.parquet"
     table = tables.read_table(path, SCHEMAS[part])
-    if not tables.is_made_from(path, parts.origin(data, KEYS[part])):
+    if not tables.is_made_from(path, layout.origin(data, KEYS[part])):
         raise LeaError(f"{path}: made from other interactions: run `dvc repro` to make it anew")
     return table
 
 
 def write(data: Path, part: str, source: str, table: pa.Table) -> None:
     """Publish data/<part>/<source>.parquet."""
-    tables.write_parts(data / part / f"{source}.parquet", [table], SCHEMAS[part], parts.origin(data, KEYS[part]))
+    tables.write_parts(data / part / f"{source}.parquet", [table], SCHEMAS[part], layout.origin(data, KEYS[part]))
 
 
 def control_table(part: str, source: str, le: pa.Table, world: World, seed: int) -> pa.Table:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from lea_core.artifacts import publish_folder
+from lea_core.common.artifacts import publish_folder
+from lea_core.common.errors import LeaError
+from lea_core.common.sources import fetch_file
 from lea_core.datasets import ml_100k
-from lea_core.errors import LeaError
 from lea_core.params import MovieLens, Tables
-from lea_core.sources import fetch_file
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".inter", ".item")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 
 # From here on a float of the type skips whole numbers: two different ones are kept as the same.
 EXACT_BELOW = {"Float16": 2**11, "Float32": 2**24, "Float64": 2**53}

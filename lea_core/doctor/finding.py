@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from lea_core.errors import LeaError, show_causes
+from lea_core.common.errors import LeaError, show_causes
 
 Level = Literal["ok", "warning", "problem"]
 Found = Iterator[tuple[Level, str, str]]  # level, message, mend

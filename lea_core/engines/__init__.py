@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from lea_core.cores import usable_cores
+from lea_core.common.cores import usable_cores
 from lea_core.shards import Shard
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
-from lea_core.errors import DISK_FULL, LeaError, in_full
-from lea_core.progress import announce, bar
+from lea_core.common.errors import DISK_FULL, LeaError, in_full
+from lea_core.common.progress import announce, bar
 from lea_core.shard_worker import Job, Worker
 from lea_core.shards import Shard
 

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 
-from lea_core.errors import LeaError, warn
+from lea_core.common.errors import LeaError, warn
 from lea_core.shard_worker import Job
 from lea_core.shards import Shard
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.le_parts import Supervision, transitions
 from lea_core.params import (
     NegativeParams,

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
+from lea_core.common.progress import bar
 from lea_core.evaluation import rank_events
 from lea_core.le_parts import Supervision
 from lea_core.leaks import training_events
@@ -31,7 +32,6 @@ from lea_core.learners.sqn import Sqn
 from lea_core.learners.supervised import Supervised
 from lea_core.params import ActorParams, NegativeParams, Params, QParams, SupervisedParams, TrainParams, Variant
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
-from lea_core.progress import bar
 from lea_core.sequences import Sequences
 
 SELECTION = "NDCG@10"

@@ -1,6 +1,6 @@
 """The section on what each stage cost, and costs.csv behind it.
 
-In: what costs.py noted down, the stages that dvc.yaml names and what they read. Out: a row per stage, in the order of
+In: what stage_costs.py noted down, the stages that dvc.yaml names and what they read. Out: a row per stage, in the order of
 dvc.yaml, with whether it reads the LLM, as dvc.yaml's dependencies say.
 """
 
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lea_core import costs
+from lea_core.common import stage_costs
+from lea_core.common.progress import duration
 from lea_core.page import charts
 from lea_core.page.charts import Row
 from lea_core.page.html import figure, grid, missing, paragraph, section, table
 from lea_core.params import read_yaml
-from lea_core.progress import duration
 
 COLUMNS = ("stage", "seconds", "peak_mb", "tokens", "reads_llm")
 LLM = "data/llm"
@@ -26,7 +26,7 @@ def cost_rows(pipeline: Path) -> list[dict[str, Any]]:
 
     The report's own cost is not known yet and left out. A stage without a record has a row of its name alone.
     """
-    found = costs.read()
+    found = stage_costs.read()
     stages: dict[str, Any] = read_yaml(pipeline)["stages"] if pipeline.exists() else {}
     names = [name for name in stages if name != "report"] or sorted(found)
     rows: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lea_core.artifacts import publish_file, write_csv, write_json
+from lea_core.common.artifacts import publish_file, write_csv, write_json
 from lea_core.page.costs import COLUMNS, cost_rows, costs_section
 from lea_core.page.examples import examples, examples_section
 from lea_core.page.le import rewards, yardsticks

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.params.base import Count, CountOrZero, NotNegative, OpenShare, Positive, Section, Sha256, Share
 from lea_core.params.baselines import (
     BaselineParams,

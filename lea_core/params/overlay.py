@@ -22,8 +22,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.emitter import Emitter
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from lea_core.artifacts import publish_file
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import publish_file
+from lea_core.common.errors import LeaError
 from lea_core.params import PARAMS, assign, parse, read_yaml
 
 WHOLE = re.compile(r"train\.event_rewards|tune\.space|variants\.[^.]+\.set")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lea_core.artifacts import read_json
+from lea_core.common.artifacts import read_json
 from lea_core.params import Params
 
 SPLIT = "valid"

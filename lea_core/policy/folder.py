@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lea_core.artifacts import read_json, write_json
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import read_json, write_json
+from lea_core.common.errors import LeaError
+from lea_core.common.sources import file_sha256
+from lea_core.common.tables import Schema, read_table, to_numpy, write_table
 from lea_core.policy.ids import short
-from lea_core.sources import file_sha256
-from lea_core.tables import Schema, read_table, to_numpy, write_table
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.policy.ids import NUMBERS, id_column, id_lists, item_id, known_as, short
 
 Unknown = Literal["skip", "refuse"]

@@ -24,7 +24,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.policy_network import PolicyNetwork, without_weights
 
 Arrays = dict[str, np.ndarray]

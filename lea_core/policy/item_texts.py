@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lea_core.errors import LeaError, warn
+from lea_core.common.errors import LeaError, warn
+from lea_core.common.tables import ITEM_VECTORS, read_table, to_numpy
 from lea_core.policy.ids import id_column
 from lea_core.policy.item_path import FEWEST, fit_item_path, usable
 from lea_core.policy.new_items import ItemPath, write_item_path
 from lea_core.policy_network import PolicyNetwork
-from lea_core.tables import ITEM_VECTORS, read_table, to_numpy
 
 if TYPE_CHECKING:
     from lea_core.params import Params
@@ -33,9 +33,9 @@ READERS = (".parquet", ".csv", ".jsonl")
 
 def llm_hash(folder: Path) -> str:
     """A hash of the model that an LLM folder names: its weights and tokenizer, or the commit that pins them."""
-    from lea_core.artifacts import read_json
+    from lea_core.common.artifacts import read_json
+    from lea_core.common.sources import file_sha256
     from lea_core.llm import CARD
-    from lea_core.sources import file_sha256
 
     card = read_json(folder / CARD)
     if card["kind"] == "here":
@@ -62,7 +62,7 @@ def export_item_path(file: Path, network: PolicyNetwork, counts: np.ndarray, dat
     counts: (I,) training events.  data: where items/, item_tokens/ and llm/ lie. With too few items to fit on it warns
     and writes nothing. Raises `LeaError` as `fit_item_path` does, and where an artifact is absent.
     """
-    from lea_core.artifacts import read_tensors
+    from lea_core.common.artifacts import read_tensors
 
     vectors = to_numpy(read_table(data / "items" / "le.parquet", ITEM_VECTORS), "vector")
     statistics = read_tensors(data / "item_tokens" / "statistics.safetensors")

@@ -30,9 +30,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lea_core.artifacts import publish_folder, write_json
 from lea_core.backbones import Gru4Rec
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import publish_folder, write_json
+from lea_core.common.errors import LeaError
 from lea_core.places import FrontPlaces
 from lea_core.policy.folder import VOCABULARY, seal
 from lea_core.policy.onnx_parity import check_parity, measure_int8

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lea_core.errors import LeaError, show_causes
+from lea_core.common.errors import LeaError, show_causes
 from lea_core.policy.histories import read_histories
 from lea_core.policy.recommendations import Recommendations
 from lea_core.policy.recommender import Recommender
@@ -137,8 +137,8 @@ def ndcg(lists: np.ndarray, targets: np.ndarray) -> float:
 
 def _validation(folder: Path, item_ids: list[str]) -> tuple[list[list[str]], np.ndarray] | None:
     """Histories and next items of the validation events in a folder of interactions of these items, if it is one."""
+    from lea_core.common.tables import ITEMS, read_table
     from lea_core.sequences import read_sequences
-    from lea_core.tables import ITEMS, read_table
 
     try:
         if read_table(folder / "items.parquet", ITEMS)["item_id"].to_pylist() != item_ids:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from lea_core.artifacts import read_json
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import read_json
+from lea_core.common.errors import LeaError
 from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_vocabulary
 from lea_core.policy.histories import Histories
 from lea_core.policy.ids import short

@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lea_core.common.sources import file_sha256
 from lea_core.params import Params
-from lea_core.sources import file_sha256
 
 PACKAGES = ("lea", "torch", "numpy", "pyarrow", "safetensors", "transformers", "peft", "dvc")
 

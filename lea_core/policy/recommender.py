@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from lea_core.errors import LeaError
+from lea_core.common.errors import LeaError
 from lea_core.policy.folder import Vocabulary
 from lea_core.policy.histories import Histories, Unknown, read_histories
 from lea_core.policy.recommendations import Recommendations

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lea_core.artifacts import read_json, read_tensors
 from lea_core.backbones import BACKBONES
-from lea_core.errors import LeaError
+from lea_core.common.artifacts import read_json, read_tensors
+from lea_core.common.errors import LeaError
 from lea_core.lists import best_first
 from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_exclude_seen, read_vocabulary
 from lea_core.policy.histories import Histories

@@ -33,7 +33,7 @@ def recorded() -> Iterator[None]:
     if stage is None:
         return
     with contextlib.suppress(OSError, ValueError):
-        from lea_core.artifacts import write_json
+        from lea_core.common.artifacts import write_json
 
         cost = {"seconds": round(time.perf_counter() - started, 2), "peak_mb": peak_mb(), "tokens": _tokens}
         write_json(folder() / f"{stage}.json", cost)
@@ -58,7 +58,7 @@ def peak_mb() -> float | None:
 
 def folder() -> Path:
     """Where this repository's costs are: several may share a cache folder."""
-    from lea_core.sources import cache_folder, repository
+    from lea_core.common.sources import cache_folder, repository
 
     name = hashlib.sha256(str(repository().resolve()).encode()).hexdigest()[:16]
     return cache_folder() / "costs" / name

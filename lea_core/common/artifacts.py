@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from lea_core.errors import DISK_FULL, LeaError
+from lea_core.common.errors import DISK_FULL, LeaError
 
 
 @contextlib.contextmanager

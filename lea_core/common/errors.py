@@ -1,7 +1,7 @@
 """The one error that a user sees.
 
 Every mistake a user can make raises `LeaError` with a single line that names the file, key, column or row and the
-mend; entry.py prints it. Anything else is a bug of ours and keeps its traceback.
+mend; entrypoint.py prints it. Anything else is a bug of ours and keeps its traceback.
 
 The line is raised `from None`, for it says what a user needs. What led to it Python keeps nevertheless, and
 LEA_DEBUG=1, which `lea --debug` sets, shows it (`show_causes`).

@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lea_core.artifacts import publish_file
-from lea_core.errors import LeaError
-from lea_core.sources import file_sha256
+from lea_core.common.artifacts import publish_file
+from lea_core.common.errors import LeaError
+from lea_core.common.sources import file_sha256
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import le_seeds, systems
 from benchmarks.benchmark_inputs import BASELINE, CELL, CODE, LE_STAGE
-from lea_core import code_hash
-from lea_core.checkpoints import Checkpoint
-from lea_core.code_hash import Source, _parse, closure, computed_by, is_plumbing, module_file
+from lea_core.common import code_hash
+from lea_core.common.checkpoints import Checkpoint
+from lea_core.common.code_hash import Source, _parse, closure, computed_by, is_plumbing, module_file
 
 # Whose arguments name modules, and which arguments these are.
 KEYS = {"computed_by": slice(None), "Checkpoint": slice(1, 2), "TextCache": slice(1, 2)}
@@ -18,7 +18,7 @@ STAGES = ("stages.fetch", "stages.preprocess", "stages.tokenize_items")
 # Arguments that are no module's name as they stand, by file: the modules that they are.
 NAMED = {
     ("lea_core/shard_run.py", "type(kind).__module__"): ("lea_core.annotate", "lea_core.augment"),
-    ("lea_core/checkpoints.py", "module"): (),  # handed on
+    ("lea_core/common/checkpoints.py", "module"): (),  # handed on
     ("lea_core/text_cache.py", "module"): (),
     ("benchmarks/common.py", "*(f'stages.{stage}' for stage in stages)"): STAGES,
     ("benchmarks/systems.py", "*PEERS"): systems.PEERS,

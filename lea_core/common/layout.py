@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lea_core.common.tables import ACTIONS, ITEM_VECTORS, RANKINGS, REWARDS, STATES, Schema
 from lea_core.params import FOLDERS
-from lea_core.tables import ACTIONS, ITEM_VECTORS, RANKINGS, REWARDS, STATES, Schema
 
 SCHEMAS: dict[str, Schema] = {
     "state": STATES,

@@ -1,6 +1,6 @@
 """How a stage or command begins and ends: its arguments, its cost, and the one place where an error is printed.
 
-In: a `main` that takes the arguments. Out: what it does, and its cost noted (costs.py); or one line on stderr and exit
+In: a `main` that takes the arguments. Out: what it does, and its cost noted (stage_costs.py); or one line on stderr and exit
 status 1 where the user made a mistake, the disk is full, or somebody pressed Ctrl-C. LEA_DEBUG=1 shows before that line
 what led to it.
 """
@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from lea_core.cores import limit_threads
-from lea_core.costs import recorded
-from lea_core.errors import DISK_FULL, LeaError, show_causes
+from lea_core.common.cores import limit_threads
+from lea_core.common.errors import DISK_FULL, LeaError, show_causes
+from lea_core.common.stage_costs import recorded
 
 
 def no_arguments(argv: list[str]) -> None:

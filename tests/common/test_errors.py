@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from lea_core.common.entrypoint import run
+from lea_core.common.errors import LeaError, in_full, warn
 from lea_core.engines.local import as_answer, as_error
-from lea_core.entry import run
-from lea_core.errors import LeaError, in_full, warn
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def raised_by(error: BaseException) -> BaseException:

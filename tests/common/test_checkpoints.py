@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lea_core.checkpoints import KEPT, Checkpoint
+from lea_core.common.checkpoints import KEPT, Checkpoint
 
 MODULE = "lea_core.finetune"  # whose code computes what is kept
 
@@ -81,7 +81,7 @@ def test_a_save_that_fails_ends_no_run(cache: Path, capsys: pytest.CaptureFixtur
 # Saves 1, 2, ... for ever; after each completed save it says so.
 SAVER = """
 import numpy as np
-from lea_core.checkpoints import Checkpoint
+from lea_core.common.checkpoints import Checkpoint
 checkpoint = Checkpoint("killed", "lea_core.finetune", {})
 for number in range(1, 10**9):
     checkpoint.save({"a": np.full(1 << 18, number)}, {"number": number})
@@ -90,7 +90,7 @@ for number in range(1, 10**9):
 
 
 def test_a_kill_amid_a_save_leaves_the_former_or_the_new_one() -> None:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", SAVER], cwd=root, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while (line := process.stdout.readline()) != "5\n":

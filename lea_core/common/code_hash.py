@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent  # of the sources: the checkout, or where the package is installed
+ROOT = Path(__file__).parents[2]  # of the sources: the checkout, or where the package is installed
 PACKAGES = ("lea_core", "stages", "benchmarks")
 # Modules and packages of lea_core: what they do is not computing. tests/test_agreement.py holds them to that.
 PLUMBING = (

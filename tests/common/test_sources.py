@@ -15,8 +15,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from lea_core.errors import LeaError
-from lea_core.sources import cache_folder, extract, fetch_file
+from lea_core.common.errors import LeaError
+from lea_core.common.sources import cache_folder, extract, fetch_file
 
 WRONG = "0" * 64
 MEMBERS = {

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lea_core.cores import memory_limit, usable_cores
+from lea_core.common.cores import memory_limit, usable_cores
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 V1 = "32 31 0:29 {top} /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct"
 V1_MEMORY = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
@@ -92,7 +92,7 @@ import os, sys
 from pathlib import Path
 import pyarrow, torch
 from lea_core import entry
-from lea_core.cores import usable_cores
+from lea_core.common.cores import usable_cores
 Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
 entry.run(lambda _: print(usable_cores(), torch.get_num_threads(), pyarrow.cpu_count(), os.environ["OMP_NUM_THREADS"]))
 """

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lea_core.cores import usable_cores
-from lea_core.errors import LeaError, in_full
-from lea_core.processes import side_by_side
+from lea_core.common.cores import usable_cores
+from lea_core.common.errors import LeaError, in_full
+from lea_core.common.processes import side_by_side
 
 
 def square(number: int) -> int:
@@ -68,11 +68,11 @@ def test_a_mistake_of_one_is_told_and_a_killed_one_too() -> None:
 def start_two(folder: Path) -> subprocess.Popen[str]:
     """A process with two sleeping children, who wrote their names into `folder`."""
     code = (
-        "from lea_core.entry import run; from lea_core.processes import side_by_side; "
-        "from tests.test_processes import sleep_and_tell; "
+        "from lea_core.common.entrypoint import run; from lea_core.common.processes import side_by_side; "
+        "from tests.common.test_processes import sleep_and_tell; "
         f"run(lambda argv: print(side_by_side(sleep_and_tell, [{str(folder)!r}] * 2)))"
     )
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -24,8 +24,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from lea_core.artifacts import publish_file, publish_folder
-from lea_core.errors import DISK_FULL, LeaError, warn
+from lea_core.common.artifacts import publish_file, publish_folder
+from lea_core.common.errors import DISK_FULL, LeaError, warn
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*(?=:)")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+_-]+")

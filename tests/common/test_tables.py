@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lea_core import tables
-from lea_core.errors import LeaError
+from lea_core.common import tables
+from lea_core.common.errors import LeaError
 
 SCHEMAS = {name: schema for name, schema in vars(tables).items() if name.isupper() and isinstance(schema, dict)}
 

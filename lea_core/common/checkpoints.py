@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from lea_core.artifacts import publish_file
-from lea_core.code_hash import computed_by
-from lea_core.errors import warn
-from lea_core.sources import cache_folder
+from lea_core.common.artifacts import publish_file
+from lea_core.common.code_hash import computed_by
+from lea_core.common.errors import warn
+from lea_core.common.sources import cache_folder
 
 KEPT = 3  # checkpoints per stage: of runs with other inputs, those used last stay
 STATE = "state"

@@ -16,8 +16,8 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import TypeVar
 
-from lea_core.cores import usable_cores
-from lea_core.errors import LeaError, unhide
+from lea_core.common.cores import usable_cores
+from lea_core.common.errors import LeaError, unhide
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")

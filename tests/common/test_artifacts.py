@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lea_core import artifacts
-from lea_core.errors import LeaError
+from lea_core.common import artifacts
+from lea_core.common.errors import LeaError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def names(folder: Path) -> list[str]:
