@@ -36,10 +36,10 @@ from lea_core import environment, llm, shard_run
 from lea_core.annotate import Annotating
 from lea_core.common.artifacts import publish_file, read_json, write_json
 from lea_core.common.processes import side_by_side
+from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.environment import Environment
 from lea_core.forecast import Price, forecast
 from lea_core.llm_pass import Passed, fill
-from lea_core.sequences import Sequences, learning_steps, windows
 
 USERS = {"ml-100k": 60, "scientific": 1000}
 PARITY_USERS = 6

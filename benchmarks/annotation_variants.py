@@ -21,10 +21,10 @@ from peft.tuners.lora import LoraLayer
 
 from lea_core import environment, llm, params
 from lea_core.common.cores import usable_cores
+from lea_core.data.sequences import learning_steps, read_sequences, windows
 from lea_core.environment import Environment
 from lea_core.llm_pass import Passed
 from lea_core.packing import Packed, fitted_packs, packs
-from lea_core.sequences import learning_steps, read_sequences, windows
 
 USERS = 40
 ROUNDS = 3

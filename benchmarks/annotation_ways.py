@@ -14,7 +14,7 @@ Both sort what they read by length and pad it on the right, where no real token 
 about `batch_tokens` tokens, padding included, as far as there are so many to read together.
 
 R, the actions' states: those of the events that another event of the user follows. Axis letters as in
-lea_core/sequences.py; S events, W windows, P prefixes (Reads), E of them in a batch.
+lea_core/data/sequences.py; S events, W windows, P prefixes (Reads), E of them in a batch.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.environment import Environment
 from lea_core.packing import acting_events
-from lea_core.sequences import Sequences, learning_steps, windows
 
 
 @dataclass(frozen=True)

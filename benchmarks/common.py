@@ -24,11 +24,11 @@ from lea_core.common.artifacts import publish_file, read_json, write_json
 from lea_core.common.code_hash import computed_by
 from lea_core.common.cores import usable_cores
 from lea_core.common.sources import file_sha256
+from lea_core.data.sequences import Sequences, read_sequences
 from lea_core.item_tokens import ItemTokens
 from lea_core.llm import choose_device_and_dtype
 from lea_core.params import Params, assign, read_yaml
 from lea_core.params.overlay import assigned, leaves
-from lea_core.sequences import Sequences, read_sequences
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / "benchmarks" / ".work"

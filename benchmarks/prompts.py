@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from lea_core import environment, llm
+from lea_core.data.sequences import Sequences, Window
 from lea_core.finetune import Finetuning, events_of
 from lea_core.item_tokens import ItemTokens
 from lea_core.le_steps import Steps
 from lea_core.le_users import choose_users
 from lea_core.params import Params
-from lea_core.sequences import Sequences, Window
 
 PROMPTS = 256  # per pass of the LLM
 

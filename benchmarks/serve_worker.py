@@ -72,7 +72,7 @@ def make(job: Job) -> dict[str, float]:
 def adopt(job: Job) -> dict[str, float]:
     """A trained policy, twice more, and the test events' histories."""
     from lea_core.common.tables import ITEMS, read_table
-    from lea_core.sequences import read_sequences
+    from lea_core.data.sequences import read_sequences
 
     data, folder = Path(job.data), Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,10 +169,10 @@ def le(job: Job) -> dict[str, float]:
     import torch
 
     from lea_core import environment, llm, params
+    from lea_core.data.sequences import read_sequences
     from lea_core.evaluation import rank_events
     from lea_core.le_ranker import le_ranker
     from lea_core.policy.folder import read_exclude_seen
-    from lea_core.sequences import read_sequences
 
     torch.set_num_threads(job.threads)
     started = time.perf_counter()

@@ -24,13 +24,13 @@ from benchmarks.peers.run import run_peer
 from lea_core.common.artifacts import publish_file
 from lea_core.common.code_hash import computed_by
 from lea_core.common.sources import file_sha256
+from lea_core.data.leaks import training_events
+from lea_core.data.sequences import Sequences
 from lea_core.evaluation import rank_events
 from lea_core.le_parts import read_supervision
-from lea_core.leaks import training_events
 from lea_core.learners.loop import EVALUATION_BATCH, train_seed
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import leaves
-from lea_core.sequences import Sequences
 
 WIDTH, LAYERS, HEADS, WINDOWS, SAMPLES = 64, 1, 2, 64, 2048
 EVALUATE_EVERY = 2  # epochs, ours; the peers' script does it after each

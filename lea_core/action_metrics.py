@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from lea_core.common.errors import LeaError
-from lea_core.sequences import Sequences
+from lea_core.data.sequences import Sequences
 
 
 def taken_later_share(

@@ -20,9 +20,9 @@ import pyarrow as pa
 from lea_core.common.errors import LeaError
 from lea_core.common.sources import file_sha256
 from lea_core.common.tables import ACTIONS, STATES, Schema, read_rows, to_numpy, vectors
+from lea_core.data.sequences import learning_steps
 from lea_core.environment import Environment
 from lea_core.proposals import propose
-from lea_core.sequences import learning_steps
 from lea_core.shard_files import Arrays
 from lea_core.shards import Part, Shard
 

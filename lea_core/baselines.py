@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import Sequences, batches, count_repeats, histories, learning_steps, seen_pairs
 from lea_core.lists import best_first
-from lea_core.sequences import Sequences, batches, count_repeats, histories, learning_steps, seen_pairs
 
 Scorer = Callable[[np.ndarray], Tensor]
 

@@ -31,6 +31,7 @@ from torch import Tensor
 from lea_core.common.checkpoints import Checkpoint
 from lea_core.common.errors import LeaError
 from lea_core.common.progress import announce, bar
+from lea_core.data.sequences import Sequences, Window, count_repeats, learning_steps, windows
 from lea_core.environment import Environment
 from lea_core.le_jury import Jury, Verdict
 from lea_core.le_steps import (
@@ -46,7 +47,6 @@ from lea_core.le_steps import (
 from lea_core.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.packing import acting_events, packs
 from lea_core.params import LeParams, RewardNegatives
-from lea_core.sequences import Sequences, Window, count_repeats, learning_steps, windows
 from lea_core.team import Team
 
 STEPS_PER_BATCH = 512  # of the heads phase

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import SPLITS, Sequences, windows
 from lea_core.environment import Environment
 from lea_core.lists import best_first
 from lea_core.metrics import ranks
 from lea_core.packing import acting_events, packs
-from lea_core.sequences import SPLITS, Sequences, windows
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ from lea_core.common.tables import (
     read_table,
     to_numpy,
 )
+from lea_core.data.rewards import of_events
+from lea_core.data.sequences import Sequences
 from lea_core.params import FOLDERS, POLICY, TrainParams, Variant
-from lea_core.rewards import of_events
-from lea_core.sequences import Sequences
 
 
 @dataclass(frozen=True)

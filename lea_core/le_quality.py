@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from lea_core.common.errors import warn
+from lea_core.data.sequences import SPLITS, Sequences, windows
 from lea_core.environment import Environment
 from lea_core.le_jury import rank_next
 from lea_core.le_steps import sampled_actions
@@ -24,7 +25,6 @@ from lea_core.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.packing import packs
 from lea_core.params import LeParams, RewardNegatives
 from lea_core.reward_metrics import auc, pairwise_accuracy, popularity_correlation, reliability
-from lea_core.sequences import SPLITS, Sequences, windows
 
 KINDS = ("uniform", "popularity", "text_hard")
 EACH = 2  # negatives of each kind

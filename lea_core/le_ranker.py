@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lea_core.data.sequences import Sequences, windows
 from lea_core.environment import Environment
 from lea_core.packing import fitted_packs
-from lea_core.sequences import Sequences, windows
 
 if TYPE_CHECKING:
     from lea_core.baselines import Scorer

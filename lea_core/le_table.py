@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lea_core.sequences import SPLITS
+from lea_core.data.sequences import SPLITS
 
 
 def le_table(summary: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:

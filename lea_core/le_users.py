@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from lea_core.common.errors import LeaError
-from lea_core.sequences import Sequences
+from lea_core.data.sequences import Sequences
 
 
 def choose_users(train: Sequences, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,7 @@ import numpy as np
 
 from lea_core import baselines, environment
 from lea_core.action_metrics import taken_later_share
+from lea_core.data.sequences import SPLITS, Sequences, count_repeats, in_history, learning_steps
 from lea_core.environment import Environment
 from lea_core.evaluation import rank_events
 from lea_core.finetune import Finetuning
@@ -34,7 +35,6 @@ from lea_core.lists import diversity
 from lea_core.llm import LanguageModel
 from lea_core.params import Params
 from lea_core.proposals import propose
-from lea_core.sequences import SPLITS, Sequences, count_repeats, in_history, learning_steps
 
 CUTOFFS = (1, 5, 10)
 SMALL_LAYERS = 2

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lea_core.common.errors import LeaError
-from lea_core.sequences import batches
+from lea_core.data.sequences import batches
 
 if TYPE_CHECKING:
     from torch import Tensor

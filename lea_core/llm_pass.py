@@ -16,9 +16,9 @@ from hashlib import blake2b
 import numpy as np
 import torch
 
+from lea_core.data.sequences import Sequences, Window, learning_steps, windows
 from lea_core.environment import Environment
 from lea_core.packing import Packed, as_arrays, fitted_packs
-from lea_core.sequences import Sequences, Window, learning_steps, windows
 
 
 @dataclass(frozen=True)

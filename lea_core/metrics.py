@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lea_core.common.errors import LeaError
-from lea_core.sequences import Sequences, batches
+from lea_core.data.sequences import Sequences, batches
 
 if TYPE_CHECKING:
     from torch import Tensor

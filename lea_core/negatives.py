@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import batches, sample_actions
 from lea_core.lists import best_first
-from lea_core.sequences import batches, sample_actions
 
 ROWS = 1024  # items whose similarities with all others are in memory at once
 TEXT_NEIGHBOURS = 50  # of so many items of most similar text the hard negatives are drawn

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import Sequences, batches, seen_pairs
 from lea_core.environment import Environment
 from lea_core.lists import best_first
-from lea_core.sequences import Sequences, batches, seen_pairs
 
 SCORES = 2**22  # in memory at once, a few times over
 

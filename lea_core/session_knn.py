@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lea_core import baselines
 from lea_core.baselines import Scorer, distinct_events, parts_of, spans
-from lea_core.sequences import Sequences, batches
+from lea_core.data.sequences import Sequences, batches
 
 
 class SessionNeighbours:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from lea_core import llm_pass, shard_files, shards
 from lea_core.common.errors import LeaError, warn
 from lea_core.common.tables import Schema
-from lea_core.sequences import windows
+from lea_core.data.sequences import windows
 from lea_core.shard_files import Arrays
 from lea_core.shards import Part, Shard
 

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from lea_core.common.tables import INTERACTIONS, USERS, read_rows, to_numpy
-from lea_core.leaks import training_events
-from lea_core.sequences import Sequences, from_columns, learning_steps, split_codes, window_tokens
+from lea_core.data.leaks import training_events
+from lea_core.data.sequences import Sequences, from_columns, learning_steps, split_codes, window_tokens
 
 COLUMNS = {name: INTERACTIONS[name] for name in ("user", "item", "split")}
 

@@ -115,9 +115,9 @@ def with_values(params: Params, name: str, values: Mapping[str, Any]) -> Params:
 
 def study(params: Params, data: Path, label: str, name: str) -> list[Trial]:
     """All trials of one variant; those that an earlier run finished are read back."""
+    from lea_core.data.leaks import training_events
+    from lea_core.data.sequences import read_sequences
     from lea_core.le_parts import read_supervision
-    from lea_core.leaks import training_events
-    from lea_core.sequences import read_sequences
 
     space, settings = space_of(params, name), params.tune
     kept = _kept(params, data, name)

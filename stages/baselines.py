@@ -23,8 +23,8 @@ def main(argv: list[str]) -> None:
     from lea_core import baselines, params
     from lea_core.baseline_run import leave_out, rank_baseline, read_log
     from lea_core.common.tables import ITEM_TOKENS, read_table, to_numpy
-    from lea_core.leaks import training_events
-    from lea_core.sequences import SPLITS
+    from lea_core.data.leaks import training_events
+    from lea_core.data.sequences import SPLITS
     from lea_core.session_knn import session_neighbours
 
     no_arguments(argv)

@@ -19,9 +19,9 @@ def main(argv: list[str]) -> None:
     """Make the control named in `argv`."""
     from lea_core.controls.actions import by_history
     from lea_core.controls.tables import proposals, rankings, read_le, write
-    from lea_core.leaks import training_events
+    from lea_core.data.leaks import training_events
+    from lea_core.data.sequences import read_sequences
     from lea_core.policy_network import load_network
-    from lea_core.sequences import read_sequences
 
     params = load()
     if len(argv) != 1 or argv[0] not in params.controls.policies:

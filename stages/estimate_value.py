@@ -10,9 +10,9 @@ from pathlib import Path
 
 from lea_core.common.artifacts import publish_folder, write_csv, write_json
 from lea_core.common.entrypoint import no_arguments, run
+from lea_core.data.rewards import read_rewards
+from lea_core.data.sequences import read_sequences
 from lea_core.params import load
-from lea_core.rewards import read_rewards
-from lea_core.sequences import read_sequences
 
 DATA = Path("data")
 

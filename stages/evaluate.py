@@ -13,8 +13,8 @@ from lea_core.common.artifacts import publish_folder
 from lea_core.common.entrypoint import run
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import INTERACTIONS, read_table
+from lea_core.data.sequences import read_sequences
 from lea_core.params import load
-from lea_core.sequences import read_sequences
 
 
 def main(argv: list[str]) -> None:

@@ -21,8 +21,8 @@ def main(argv: list[str]) -> None:
     from lea_core import environment, llm, params
     from lea_core.baseline_run import leave_out, rank_baseline, read_log
     from lea_core.common.progress import bar
+    from lea_core.data.sequences import SPLITS
     from lea_core.le_ranker import le_ranker
-    from lea_core.sequences import SPLITS
 
     no_arguments(argv)
     wanted = params.load()

@@ -21,6 +21,7 @@ def main(argv: list[str]) -> None:
     """Choose and publish; takes no arguments."""
     import numpy as np
 
+    from lea_core.data.sequences import read_sequences
     from lea_core.policy.card import model_card
     from lea_core.policy.choose import choose, read_metrics, shipped_metrics
     from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
@@ -28,7 +29,6 @@ def main(argv: list[str]) -> None:
     from lea_core.policy.new_items import ITEM_PATH
     from lea_core.policy.provenance import provenance
     from lea_core.policy_network import load_network
-    from lea_core.sequences import read_sequences
 
     no_arguments(argv)
     params = load()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core import datasets
 from lea_core.common.entrypoint import no_arguments, run
 from lea_core.common.sources import cache_folder
+from lea_core.data import datasets
 from lea_core.params import load
 
 

@@ -23,11 +23,11 @@ def main(argv: list[str]) -> None:
     from lea_core.common.artifacts import write_csv
     from lea_core.common.checkpoints import Checkpoint
     from lea_core.common.sources import file_sha256
+    from lea_core.data.leaks import training_events
+    from lea_core.data.sequences import read_sequences
     from lea_core.finetune import Finetuning
     from lea_core.le_quality import quality, worse_than_start
     from lea_core.le_users import choose_users
-    from lea_core.leaks import training_events
-    from lea_core.sequences import read_sequences
 
     no_arguments(argv)
     wanted = params.load()

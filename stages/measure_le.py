@@ -24,9 +24,9 @@ def main(argv: list[str]) -> None:
     from lea_core import environment, le_plots, le_yardsticks, llm, params
     from lea_core.common import tables
     from lea_core.common.artifacts import publish_folder, read_json, write_csv, write_json
+    from lea_core.data.leaks import training_events
+    from lea_core.data.sequences import read_sequences
     from lea_core.le_users import choose_users
-    from lea_core.leaks import training_events
-    from lea_core.sequences import read_sequences
 
     no_arguments(argv)
     wanted = params.load()

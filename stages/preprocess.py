@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core import datasets
 from lea_core.common import tables
 from lea_core.common.artifacts import publish_folder, write_json
 from lea_core.common.entrypoint import no_arguments, run
 from lea_core.common.layout import SCHEMAS, table_path
-from lea_core.datasets.tables import read
-from lea_core.leaks import check_no_leak
+from lea_core.data import datasets
+from lea_core.data.datasets.tables import read
+from lea_core.data.leaks import check_no_leak
+from lea_core.data.preprocess import prepare
+from lea_core.data.sequences import read_sequences
+from lea_core.data.statistics import summary
 from lea_core.params import load
-from lea_core.preprocess import prepare
-from lea_core.quality import summary
-from lea_core.sequences import read_sequences
 
 
 def main(argv: list[str]) -> None:

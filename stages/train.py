@@ -17,9 +17,9 @@ from lea_core.common.artifacts import publish_folder, write_csv, write_json
 from lea_core.common.entrypoint import run
 from lea_core.common.errors import LeaError
 from lea_core.common.processes import side_by_side
-from lea_core.leaks import training_events
+from lea_core.data.leaks import training_events
+from lea_core.data.sequences import read_sequences
 from lea_core.params import Params, load
-from lea_core.sequences import read_sequences
 
 DATA = Path("data")
 

@@ -20,11 +20,11 @@ from lea_core.common.tables import (
     write_table,
 )
 from lea_core.common.tables import write_parts as write_made
+from lea_core.data.sequences import Sequences
 from lea_core.le_parts import transitions
 from lea_core.learners.network import CriticNetwork, target_of
 from lea_core.params import Params, assign
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
-from lea_core.sequences import Sequences
 from tests.lane import PARAMS
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from lea_core.action_metrics import taken_later_share
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import Sequences
 from lea_core.lists import diversity
-from lea_core.sequences import Sequences
 from tests.test_baselines import sequences
 
 

@@ -13,11 +13,11 @@ import pytest
 from lea_core import environment, llm
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, read_table, to_numpy
+from lea_core.data.sequences import Sequences, read_sequences
 from lea_core.evaluation import summarise
 from lea_core.le_quality import quality
 from lea_core.metrics import metrics
 from lea_core.params import load
-from lea_core.sequences import Sequences, read_sequences
 from stages import baselines, evaluate_le
 from tests.lane import change_params
 from tests.tiny_project import log, write_project

@@ -21,7 +21,7 @@ from lea_core.baselines import (
     with_repeats,
 )
 from lea_core.common.errors import LeaError
-from lea_core.sequences import Sequences
+from lea_core.data.sequences import Sequences
 
 EMPTY = np.full((1, 3), -1)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from benchmarks.cold_start import Split, hold_out, scores_of, without_cold
+from lea_core.data.sequences import Sequences
 from lea_core.item_tokens import ItemTokens, fit, whiten
-from lea_core.sequences import Sequences
 from tests.tiny_project import log
 
 

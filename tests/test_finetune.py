@@ -17,10 +17,10 @@ from lea_core import finetune
 from lea_core.common import checkpoints
 from lea_core.common.checkpoints import Checkpoint
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import Sequences
 from lea_core.finetune import Finetuning
 from lea_core.le_quality import quality, worse_than_start
 from lea_core.le_users import choose_users
-from lea_core.sequences import Sequences
 from stages import finetune_le
 from tests.edited import edit
 from tests.lane import ROOT, change_params

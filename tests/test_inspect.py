@@ -12,13 +12,13 @@ from lea_core import environment, llm
 from lea_core.cli import app
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import SPLITS, Sequences, windows
 from lea_core.environment import Environment
 from lea_core.inspect_le import choose_position, find_user, inspect
 from lea_core.le_quality import rank_next
 from lea_core.le_users import choose_users
 from lea_core.packing import packs
 from lea_core.params import load
-from lea_core.sequences import SPLITS, Sequences, windows
 from tests.lane import PARAMS
 from tests.tiny_le import ITEMS, item_tokens, make, sequences, shake
 

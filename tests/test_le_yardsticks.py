@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lea_core import le_yardsticks, llm, params
+from lea_core.data.sequences import Sequences
 from lea_core.le_quality import quality
 from lea_core.llm_pass import pass_over
-from lea_core.sequences import Sequences
 from tests import tiny_llm
 from tests.lane import PARAMS
 from tests.tiny_le import circle, item_tokens, make, settings, shake

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from lea_core import baselines, lists
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import Sequences
 from lea_core.lists import best_items, diversity, list_rows, worth
 from lea_core.proposals import propose
 from lea_core.rankings import likeliest
-from lea_core.sequences import Sequences
 
 NOBODY = torch.zeros(0, dtype=torch.int64)
 

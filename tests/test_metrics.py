@@ -12,11 +12,11 @@ import lea_core.metrics
 from lea_core import evaluation
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, check, to_numpy
+from lea_core.data.sequences import Sequences, histories
 from lea_core.evaluation import rank_events, rank_table, summarise
 from lea_core.metrics import ALL, by_name, metrics, ranks, seen_items
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.protocol import Misses
-from lea_core.sequences import Sequences, histories
 
 
 def test_ranks_by_hand() -> None:

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.packing import LEAST_ROW, Packed, fitted_packs, packs
-from lea_core.sequences import Sequences, learning_steps, windows
 from tests.tiny_le import sequences
 
 Packer = Callable[..., list[Packed]]

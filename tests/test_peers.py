@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from benchmarks.peers import ranking, run
 from lea_core import metrics
-from lea_core.sequences import SPLITS, Sequences
+from lea_core.data.sequences import SPLITS, Sequences
 
 ROOT = Path(run.HERE).parent.parent
 

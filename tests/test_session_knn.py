@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lea_core import baselines
 from lea_core.baselines import of_users
-from lea_core.sequences import Sequences, histories
+from lea_core.data.sequences import Sequences, histories
 from lea_core.session_knn import session_neighbours
 from tests.test_baselines import sequences
 

@@ -17,7 +17,7 @@ from lea_core.augment import Augmenting
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import to_numpy
-from lea_core.sequences import Sequences, drawn_actions, windows
+from lea_core.data.sequences import Sequences, drawn_actions, windows
 from lea_core.shard_worker import Job
 from tests.edited import edit
 from tests.test_shard_run import LOG, REWARDS, STATES, annotated, files, fresh, same, total

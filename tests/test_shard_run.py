@@ -21,7 +21,7 @@ from lea_core.annotate import Annotating
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import to_numpy
-from lea_core.sequences import windows
+from lea_core.data.sequences import windows
 from lea_core.shard_worker import Job, Worker
 from tests.tiny_project import change, log, start, write_log, write_project
 

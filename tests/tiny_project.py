@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from lea_core import params
 from lea_core.common import tables
+from lea_core.data.sequences import SPLITS, Sequences
 from lea_core.params import Params
-from lea_core.sequences import SPLITS, Sequences
 from tests.lane import PARAMS, ROOT, change_params
 from tests.tiny_le import ITEMS, item_tokens, make, shake
 

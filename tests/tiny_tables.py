@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from lea_core.datasets.tables import Raw, read
+from lea_core.data.datasets.tables import Raw, read
 from lea_core.params import Columns, FileSource, Tables
 
 INTERACTIONS = """\

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lea_core.sequences import SPLITS, Sequences
+from lea_core.data.sequences import SPLITS, Sequences
 
 HERE = Path(__file__).parent
 WORK = HERE.parent / ".work"

@@ -57,10 +57,10 @@ def inspect(
 
     from lea_core import environment, inspect_le, llm
     from lea_core.common import tables
+    from lea_core.data.leaks import training_events
+    from lea_core.data.sequences import SPLITS, read_sequences
     from lea_core.le_users import choose_users
-    from lea_core.leaks import training_events
     from lea_core.params import load
-    from lea_core.sequences import SPLITS, read_sequences
 
     params = load()
     p = params.finetune_le

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lea_core.baselines import Scorer, best_items, nearest_by_users, text_neighbours
-from lea_core.sequences import Sequences, batches, histories
+from lea_core.data.sequences import Sequences, batches, histories
 
 Ranker = Callable[[np.ndarray, np.ndarray], Tensor]  # users and positions (B,) -> scores (B, I) after these events
 

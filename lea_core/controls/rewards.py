@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from lea_core.data.sequences import Sequences
 from lea_core.le_parts import mean_and_deviation, preference
-from lea_core.sequences import Sequences
 
 HALF = 0.5  # what an average logged action of the LE enters as
 

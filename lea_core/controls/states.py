@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from lea_core.common.errors import LeaError
-from lea_core.sequences import Sequences, histories
+from lea_core.data.sequences import Sequences, histories
 
 BUMPS = 8  # widths of a bump that the range of values spans
 

@@ -19,9 +19,9 @@ from lea_core.common.errors import LeaError
 from lea_core.controls.actions import SCORES, Ranker, best_of, item_neighbours_of_others, ranker
 from lea_core.controls.rewards import HALF, control_rewards
 from lea_core.controls.states import control_states
+from lea_core.data.sequences import Sequences, batches, in_history, seen_pairs
 from lea_core.lists import best_first
 from lea_core.params import FOLDERS, LE_AND_NEIGHBOURS
-from lea_core.sequences import Sequences, batches, in_history, seen_pairs
 
 SCHEMAS = {FOLDERS[part]: schema for part, schema in layout.SCHEMAS.items()}
 FLOOR = 1e-5  # of an item that is nobody's neighbour: 100 such items weigh as a thousandth of all

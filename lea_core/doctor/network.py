@@ -24,7 +24,7 @@ def network(path: Path = Path("params.yaml")) -> Found:
     except ModuleNotFoundError:
         yield "warning", "not tried: this needs the pipeline", TRAIN
         return
-    from lea_core.datasets import as_tables
+    from lea_core.data.datasets import as_tables
 
     if not path.exists():
         yield "warning", f"not tried: there is no {path} that names a place", "run this in the folder that holds it"

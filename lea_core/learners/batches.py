@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import Sequences, batches, sample_actions
 from lea_core.le_parts import Supervision, transitions
 from lea_core.params import (
     NegativeParams,
@@ -33,7 +34,6 @@ from lea_core.params import (
     SupervisedParams,
     TrainParams,
 )
-from lea_core.sequences import Sequences, batches, sample_actions
 
 ITEMS = "data/interactions/items.parquet"
 

@@ -20,9 +20,10 @@ import torch
 
 from lea_core.common.errors import LeaError
 from lea_core.common.progress import bar
+from lea_core.data.leaks import training_events
+from lea_core.data.sequences import Sequences
 from lea_core.evaluation import rank_events
 from lea_core.le_parts import Supervision
-from lea_core.leaks import training_events
 from lea_core.learners.batches import Batch, TrainingData
 from lea_core.learners.network import CriticNetwork, Critics, Network, adamw, target_of
 from lea_core.learners.sa2c import Sa2c
@@ -32,7 +33,6 @@ from lea_core.learners.sqn import Sqn
 from lea_core.learners.supervised import Supervised
 from lea_core.params import ActorParams, NegativeParams, Params, QParams, SupervisedParams, TrainParams, Variant
 from lea_core.policy_network import PolicyConfig, PolicyNetwork
-from lea_core.sequences import Sequences
 
 SELECTION = "NDCG@10"
 EVALUATION_BATCH = 512  # events ranked at a time; changes no result

@@ -138,7 +138,7 @@ def ndcg(lists: np.ndarray, targets: np.ndarray) -> float:
 def _validation(folder: Path, item_ids: list[str]) -> tuple[list[list[str]], np.ndarray] | None:
     """Histories and next items of the validation events in a folder of interactions of these items, if it is one."""
     from lea_core.common.tables import ITEMS, read_table
-    from lea_core.sequences import read_sequences
+    from lea_core.data.sequences import read_sequences
 
     try:
         if read_table(folder / "items.parquet", ITEMS)["item_id"].to_pylist() != item_ids:

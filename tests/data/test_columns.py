@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lea_core.common.errors import LeaError
-from lea_core.datasets.tables import read
+from lea_core.data.datasets.tables import read
 from lea_core.policy.histories import read_histories
 from tests.tiny_tables import INTERACTIONS, ITEMS, edited, tables, write
 

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lea_core.common.errors import LeaError
-from lea_core.datasets import raw_name
-from lea_core.datasets.columns import Column, as_text, coded, has_text, plain, short, take, whole_ids
-from lea_core.datasets.times import read_times, usual_date
+from lea_core.data.datasets import raw_name
+from lea_core.data.datasets.columns import Column, as_text, coded, has_text, plain, short, take, whole_ids
+from lea_core.data.datasets.times import read_times, usual_date
+from lea_core.data.sequences import SPLITS
 from lea_core.params import Columns, Tables
-from lea_core.sequences import SPLITS
 
 
 @dataclass(frozen=True)

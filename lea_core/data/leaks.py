@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from lea_core.common.errors import LeaError
-from lea_core.sequences import SPLITS, Sequences, batches
+from lea_core.data.sequences import SPLITS, Sequences, batches
 
 # Events looked up in one go: what a check takes of memory does not grow with the log.
 CHECKED_AT_ONCE = 2**20

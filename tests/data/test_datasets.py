@@ -9,10 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lea_core import datasets, params
+from lea_core import params
 from lea_core.common.errors import LeaError
-from lea_core.datasets import raw_name
-from lea_core.datasets.tables import Raw, item_text, read
+from lea_core.data import datasets
+from lea_core.data.datasets import raw_name
+from lea_core.data.datasets.tables import Raw, item_text, read
 from lea_core.params import MovieLens
 from tests.lane import PARAMS, ROOT, environment, skipped_offline
 from tests.tiny_tables import INTERACTIONS, ITEMS, csv, edited, tables, write

@@ -19,11 +19,11 @@ import pyarrow as pa
 
 from lea_core.common.errors import LeaError, warn
 from lea_core.common.tables import INTERACTIONS, ITEMS, USERS, Schema
-from lea_core.datasets.columns import codes
-from lea_core.datasets.tables import Raw
+from lea_core.data.datasets.columns import codes
+from lea_core.data.datasets.tables import Raw
+from lea_core.data.splits import ORDER, split, user_lengths
+from lea_core.data.statistics import DROPPED, describe
 from lea_core.params import PreprocessParams
-from lea_core.quality import DROPPED, describe
-from lea_core.splits import ORDER, split, user_lengths
 
 SAME_EVENT = ("user_id", "item_id", "timestamp", "event")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lea_core.sequences import SPLITS
+from lea_core.data.sequences import SPLITS
 
 QUANTILES = {"min": 0.0, "p10": 0.1, "median": 0.5, "p90": 0.9, "max": 1.0}
 # What `preprocess.prepare` counts of the rows that it drops, in the order of its steps.

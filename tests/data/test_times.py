@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from lea_core.common.errors import LeaError
-from lea_core.datasets.columns import Column
-from lea_core.datasets.tables import read
-from lea_core.datasets.times import usual_date
+from lea_core.data.datasets.columns import Column
+from lea_core.data.datasets.tables import read
+from lea_core.data.datasets.times import usual_date
 from tests.tiny_tables import ITEMS, read_column, tables
 
 TIMES = [

@@ -21,18 +21,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from lea_core import datasets, params
+from lea_core import params
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
-from lea_core.datasets.columns import coded
-from lea_core.datasets.tables import Raw, read
+from lea_core.data import datasets
+from lea_core.data.datasets.columns import coded
+from lea_core.data.datasets.tables import Raw, read
+from lea_core.data.preprocess import SAME_EVENT, draw_users, duplicates, in_order, k_core, numbered, prepare
+from lea_core.data.sequences import read_sequences
+from lea_core.data.splits import ORDER
 from lea_core.params import Columns, FileSource, PreprocessParams, Tables, read_yaml
-from lea_core.preprocess import SAME_EVENT, draw_users, duplicates, in_order, k_core, numbered, prepare
-from lea_core.sequences import read_sequences
-from lea_core.splits import ORDER
 from tests.lane import PARAMS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def settings(**changes: Any) -> PreprocessParams:

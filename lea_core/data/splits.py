@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import SPLITS
 from lea_core.params import SplitParams
-from lea_core.sequences import SPLITS
 
 ORDER = ("user_id", "timestamp", "order", "row")
 # The fewest events of a user to evaluate: one to learn from and two to hold out; a history and an event to predict.

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lea_core import leaks
 from lea_core.common.errors import LeaError
-from lea_core.leaks import check_no_leak, check_order, check_trained_on, training_events
+from lea_core.data import leaks
+from lea_core.data.leaks import check_no_leak, check_order, check_trained_on, training_events
+from lea_core.data.sequences import SPLITS, Sequences
+from lea_core.data.splits import ORDER, global_time, split, user_lengths
 from lea_core.params import SplitParams
-from lea_core.sequences import SPLITS, Sequences
-from lea_core.splits import ORDER, global_time, split, user_lengths
 
 METHODS = ("leave_one_out", "by_user", "global_time")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from lea_core.common.artifacts import publish_folder
 from lea_core.common.errors import LeaError
 from lea_core.common.sources import fetch_file
-from lea_core.datasets import ml_100k
+from lea_core.data.datasets import ml_100k
 from lea_core.params import MovieLens, Tables
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".inter", ".item")

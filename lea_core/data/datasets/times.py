@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from lea_core.common.errors import LeaError
-from lea_core.datasets.columns import POINT_ZERO, Column, short, ticks
+from lea_core.data.datasets.columns import POINT_ZERO, Column, short, ticks
 
 MICROSECONDS = 10**6
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}

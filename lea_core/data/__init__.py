@@ -1,0 +1,1 @@
+"""Interactions and item texts: reading, filtering, splitting, sequences."""
