@@ -32,13 +32,14 @@ from benchmarks import annotation_ways
 from benchmarks.annotation_variants import shake, variants
 from benchmarks.annotation_ways import Annotation
 from benchmarks.common import LLM, ROOT, Prepared, prepare, run_stage, where
-from lea_core import environment, llm, shard_run
+from lea_core import environment, shard_run
 from lea_core.annotate import Annotating
 from lea_core.common.artifacts import publish_file, read_json, write_json
 from lea_core.common.processes import side_by_side
 from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.environment import Environment
 from lea_core.forecast import Price, forecast
+from lea_core.llm import language_model
 from lea_core.llm_pass import Passed, fill
 
 USERS = {"ml-100k": 60, "scientific": 1000}
@@ -80,7 +81,7 @@ def build(prepared: Prepared, hasten: bool = True) -> Environment:
 
     Ours is hastened; of the others, too, the adapter is in the LLM's number format.
     """
-    model = llm.load(prepared.folder / LLM, prepared.params.llm.layers)
+    model = language_model.load(prepared.folder / LLM, prepared.params.llm.layers)
     le = environment.load(prepared.folder / "data" / "le", model, prepared.tokens, hasten)
     shake(le)
     for parameter in le.llm.decoder.parameters():

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from peft.tuners.lora import LoraLayer
 
-from lea_core import environment, llm, params
+from lea_core import environment, params
 from lea_core.common.cores import usable_cores
 from lea_core.data.sequences import learning_steps, read_sequences, windows
 from lea_core.environment import Environment
+from lea_core.llm import language_model
+from lea_core.llm.packing import Packed, fitted_packs, packs
 from lea_core.llm_pass import Passed
-from lea_core.packing import Packed, fitted_packs, packs
 
 USERS = 40
 ROUNDS = 3
@@ -46,7 +47,7 @@ def variants(folder: str) -> dict[str, dict[str, float]]:
     def load(
         change: Callable[[Environment], object], dtype: torch.dtype | None = None, fast: bool = True
     ) -> Environment:
-        model = llm.load(root / "data" / "llm", wanted.llm.layers)
+        model = language_model.load(root / "data" / "llm", wanted.llm.layers)
         if dtype is not None:
             model = replace(model, dtype=dtype)
             model.causal.to(dtype)

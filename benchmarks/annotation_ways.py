@@ -30,7 +30,7 @@ from transformers import DynamicCache
 
 from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.environment import Environment
-from lea_core.packing import acting_events
+from lea_core.llm.packing import acting_events
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from lea_core.common.artifacts import read_json
 from lea_core.common.code_hash import computed_by
 from lea_core.common.layout import table_path
 from lea_core.common.sources import file_sha256
-from lea_core.llm import choose_device_and_dtype
+from lea_core.llm.language_model import choose_device_and_dtype
 from lea_core.params import Params
 
 TEXTS = ("le", "text_knn")  # baselines that read item texts

@@ -25,8 +25,8 @@ from lea_core.common.code_hash import computed_by
 from lea_core.common.cores import usable_cores
 from lea_core.common.sources import file_sha256
 from lea_core.data.sequences import Sequences, read_sequences
-from lea_core.item_tokens import ItemTokens
-from lea_core.llm import choose_device_and_dtype
+from lea_core.llm.language_model import choose_device_and_dtype
+from lea_core.llm.pooled_tokens import ItemTokens
 from lea_core.params import Params, assign, read_yaml
 from lea_core.params.overlay import assigned, leaves
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.common import DONE, LLM, ROOT, WORK, Prepared, changed, prepare, where
 from benchmarks.prompts import speed_up
-from lea_core import environment, le_yardsticks, llm
+from lea_core import environment, le_yardsticks
 from lea_core.common.artifacts import read_json, write_json
 from lea_core.common.code_hash import computed_by
 from lea_core.common.processes import side_by_side
@@ -29,6 +29,7 @@ from lea_core.environment import Environment
 from lea_core.finetune import Finetuning
 from lea_core.le_quality import KINDS, quality
 from lea_core.le_users import choose_users
+from lea_core.llm import language_model
 from lea_core.llm_pass import pass_over
 from lea_core.params import Params
 
@@ -44,7 +45,7 @@ def tune(
     """A fine-tuned LE, its subset, the other users, and what it is worth on these; on demand before training too."""
     p, sequences = wanted.finetune_le, prepared.sequences
     users, unseen = choose_users(sequences.train(), p.users_share, np.random.default_rng(p.seed))
-    le = environment.new(llm.load(prepared.folder / LLM, wanted.llm.layers), prepared.tokens, p)
+    le = environment.new(language_model.load(prepared.folder / LLM, wanted.llm.layers), prepared.tokens, p)
     training = Finetuning(le, sequences.train(), users, unseen, p)
     start = {"content_start": quality(le, sequences, unseen, p)} if start_too else {}
     training.run()
@@ -60,7 +61,7 @@ def measure(prepared: Prepared, seed: int) -> dict[str, float]:
     texts = read_table(prepared.folder / "data" / "interactions" / "items.parquet", ITEMS)["text"].to_pylist()
     twins = le_yardsticks.twins(
         ("small_transformer", "random_llm"),
-        lambda layers: llm.load(prepared.folder / LLM, layers, random_seed=seed),
+        lambda layers: language_model.load(prepared.folder / LLM, layers, random_seed=seed),
         texts,
         prepared.tokens,
         sequences,
@@ -116,7 +117,7 @@ def piece(name: str) -> dict[str, float]:
     What is done is not done again with the same data, parameters, code and device.
     """
     prepared = prepare("scientific")
-    device = [str(one) for one in llm.choose_device_and_dtype()]
+    device = [str(one) for one in language_model.choose_device_and_dtype()]
     made_of = [read_json(prepared.folder / DONE), computed_by("benchmarks.le"), device]
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     file = WORK / f"le-{digest[:12]}-{name.replace(' ', '-')}.json"

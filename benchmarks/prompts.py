@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lea_core import environment, llm
+from lea_core import environment
 from lea_core.data.sequences import Sequences, Window
 from lea_core.finetune import Finetuning, events_of
-from lea_core.item_tokens import ItemTokens
 from lea_core.le_steps import Steps
 from lea_core.le_users import choose_users
+from lea_core.llm import language_model
+from lea_core.llm.pooled_tokens import ItemTokens
 from lea_core.params import Params
 
 PROMPTS = 256  # per pass of the LLM
@@ -69,7 +70,7 @@ def speed_up(folder: Path, sequences: Sequences, tokens: ItemTokens, wanted: Par
     losses: dict[str, list[list[float]]] = {}
     seconds, steps = {}, 0
     for name, kind in (("packed", Finetuning), ("prompt", PromptFinetuning)):
-        le = environment.new(llm.load(folder, wanted.llm.layers), tokens, p)
+        le = environment.new(language_model.load(folder, wanted.llm.layers), tokens, p)
         training = kind(le, train, users, unseen, p)
         training.start(1)
         epoch = training.lora_epoch()

@@ -168,10 +168,11 @@ def le(job: Job) -> dict[str, float]:
     """The LE asked for the histories of the test events, together and one at a time, on the job's threads."""
     import torch
 
-    from lea_core import environment, llm, params
+    from lea_core import environment, params
     from lea_core.data.sequences import read_sequences
     from lea_core.evaluation import rank_events
     from lea_core.le_ranker import le_ranker
+    from lea_core.llm import language_model
     from lea_core.policy.folder import read_exclude_seen
 
     torch.set_num_threads(job.threads)
@@ -180,7 +181,7 @@ def le(job: Job) -> dict[str, float]:
     policy = Path(job.folder) / "policy"
     mask_seen = read_exclude_seen(policy, [file.name for file in policy.iterdir()])  # as the policy is asked
     tokens = environment.read_item_tokens(data / "item_tokens" / "items.parquet")
-    asked = environment.load(data / "le", llm.load(data / "llm", wanted.llm.layers), tokens)
+    asked = environment.load(data / "le", language_model.load(data / "llm", wanted.llm.layers), tokens)
     loaded = time.perf_counter() - started
     sequences = read_sequences(data / "interactions")
     users, positions = sequences.targets("test")

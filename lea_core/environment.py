@@ -25,16 +25,16 @@ import peft
 import torch
 from torch import Tensor, nn
 
-from lea_core import prefix_attention
 from lea_core.common.artifacts import publish_folder, read_json, read_tensors, write_json, write_tensors
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import ITEM_TOKENS, read_table, to_numpy
 from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.heads import Heads
-from lea_core.item_tokens import ItemTokens
-from lea_core.llm import LanguageModel
-from lea_core.packed_pass import check_apart, pass_packed, stays_apart
-from lea_core.packing import Packed, packs
+from lea_core.llm import prefix_attention
+from lea_core.llm.language_model import LanguageModel
+from lea_core.llm.packed_forward import check_apart, pass_packed, stays_apart
+from lea_core.llm.packing import Packed, packs
+from lea_core.llm.pooled_tokens import ItemTokens
 from lea_core.params import LeParams
 
 TRIAL = 8  # events of each window in the trial of the attention by prefix

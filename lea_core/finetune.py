@@ -44,8 +44,8 @@ from lea_core.le_steps import (
     sampled_actions,
     step_losses,
 )
+from lea_core.llm.packing import acting_events, packs
 from lea_core.negatives import TEXT_NEIGHBOURS, text_neighbours
-from lea_core.packing import acting_events, packs
 from lea_core.params import LeParams, RewardNegatives
 from lea_core.team import Team
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lea_core.data.sequences import Sequences, seen_pairs
-from lea_core.item_tokens import ItemTokens
+from lea_core.llm.pooled_tokens import ItemTokens
 
 HIDDEN_CLIP = 5.0  # standard deviations; a few hidden dimensions of an LLM have rare, huge values
 INPUT_NORM = 5.0  # length of each block of u_t and v_a

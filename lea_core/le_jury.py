@@ -20,8 +20,8 @@ from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches, learning_steps, windows
 from lea_core.environment import Environment
 from lea_core.le_steps import FrozenStates, Steps, read_steps, sampled_actions
+from lea_core.llm.packing import packs
 from lea_core.metrics import ndcg, ranks
-from lea_core.packing import packs
 from lea_core.params import LeParams, RewardNegatives
 from lea_core.reward_metrics import pairwise_accuracy
 

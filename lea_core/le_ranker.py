@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lea_core.data.sequences import Sequences, windows
 from lea_core.environment import Environment
-from lea_core.packing import fitted_packs
+from lea_core.llm.packing import fitted_packs
 
 if TYPE_CHECKING:
     from lea_core.baselines import Scorer

@@ -29,10 +29,10 @@ from lea_core.data.sequences import SPLITS, Sequences, count_repeats, in_history
 from lea_core.environment import Environment
 from lea_core.evaluation import rank_events
 from lea_core.finetune import Finetuning
-from lea_core.item_tokens import ItemTokens, pooled_tokens
 from lea_core.le_quality import KINDS, quality
 from lea_core.lists import diversity
-from lea_core.llm import LanguageModel
+from lea_core.llm.language_model import LanguageModel
+from lea_core.llm.pooled_tokens import ItemTokens, pooled_tokens
 from lea_core.params import Params
 from lea_core.proposals import propose
 

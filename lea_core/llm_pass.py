@@ -18,7 +18,7 @@ import torch
 
 from lea_core.data.sequences import Sequences, Window, learning_steps, windows
 from lea_core.environment import Environment
-from lea_core.packing import Packed, as_arrays, fitted_packs
+from lea_core.llm.packing import Packed, as_arrays, fitted_packs
 
 
 @dataclass(frozen=True)

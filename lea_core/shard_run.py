@@ -27,7 +27,7 @@ from lea_core.common.errors import LeaError
 from lea_core.common.sources import cache_folder, file_sha256
 from lea_core.common.stage_costs import note_tokens
 from lea_core.common.tables import ITEM_TOKENS, read_rows, write_parts
-from lea_core.llm import choose_device_and_dtype
+from lea_core.llm.language_model import choose_device_and_dtype
 from lea_core.params import Params
 from lea_core.shard_worker import KNOWN, Job, Kind
 

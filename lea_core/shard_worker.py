@@ -111,7 +111,8 @@ class Worker:
     def __init__(self, job: Job) -> None:
         import torch
 
-        from lea_core import environment, llm
+        from lea_core import environment
+        from lea_core.llm import language_model
 
         started = time.perf_counter()
         torch.set_num_threads(job.threads)
@@ -120,7 +121,7 @@ class Worker:
         data = job.root / "data"
         self.job, self.interactions = job, data / "interactions"
         tokens = environment.read_item_tokens(data / "item_tokens" / "items.parquet")
-        self.le = environment.load(data / "le", llm.load(data / "llm", job.layers), tokens)
+        self.le = environment.load(data / "le", language_model.load(data / "llm", job.layers), tokens)
         self.keys = llm_pass.item_keys(self.le)
         self.known_windows = shard_files.Known(job.run / KNOWN)
         self.seconds = time.perf_counter() - started

@@ -18,11 +18,12 @@ def main(argv: list[str]) -> None:
     """Rank every held-out event by the LE; takes no arguments."""
     import numpy as np
 
-    from lea_core import environment, llm, params
+    from lea_core import environment, params
     from lea_core.baseline_run import leave_out, rank_baseline, read_log
     from lea_core.common.progress import bar
     from lea_core.data.sequences import SPLITS
     from lea_core.le_ranker import le_ranker
+    from lea_core.llm import language_model
 
     no_arguments(argv)
     wanted = params.load()
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> None:
         return
     log = read_log(DATA / "interactions")
     tokens = environment.read_item_tokens(DATA / "item_tokens" / "items.parquet")
-    le = environment.load(DATA / "le", llm.load(DATA / "llm", wanted.llm.layers), tokens)
+    le = environment.load(DATA / "le", language_model.load(DATA / "llm", wanted.llm.layers), tokens)
     history = le.shape.history
     to_read = sum(int(np.minimum(log.sequences.targets(split)[1], history).sum()) for split in SPLITS[1:])
     with bar(to_read, "the LE ranks", "token") as progress:

@@ -16,12 +16,12 @@ from lea_core.params import load
 
 def main(argv: list[str]) -> None:
     """Fetch the data set, then the language model."""
-    from lea_core import llm
+    from lea_core.llm import language_model
 
     no_arguments(argv)
     params = load()
     datasets.fetch(params.dataset, cache_folder(), Path("data/raw"))
-    llm.fetch(params.llm.source, params.llm.sha256, cache_folder(), Path("data/llm"))
+    language_model.fetch(params.llm.source, params.llm.sha256, cache_folder(), Path("data/llm"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
     """Fine-tune the LE and measure it; takes no arguments."""
     import numpy as np
 
-    from lea_core import environment, llm, params, team
+    from lea_core import environment, params, team
     from lea_core.common.artifacts import write_csv
     from lea_core.common.checkpoints import Checkpoint
     from lea_core.common.sources import file_sha256
@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
     from lea_core.finetune import Finetuning
     from lea_core.le_quality import quality, worse_than_start
     from lea_core.le_users import choose_users
+    from lea_core.llm import language_model
 
     no_arguments(argv)
     wanted = params.load()
@@ -35,10 +36,10 @@ def main(argv: list[str]) -> None:
     sequences = read_sequences(INTERACTIONS)
     train = training_events(sequences)
     users, unseen = choose_users(train, p.users_share, np.random.default_rng(p.seed))
-    model = llm.load(LLM, wanted.llm.layers)
+    model = language_model.load(LLM, wanted.llm.layers)
     identity = {
         "params": p.model_dump(),
-        "llm": llm.fingerprint(model),
+        "llm": language_model.fingerprint(model),
         "tokens": file_sha256(TOKENS),
         "interactions": file_sha256(INTERACTIONS / "interactions.parquet"),
     }

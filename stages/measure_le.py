@@ -21,12 +21,13 @@ def main(argv: list[str]) -> None:
     """Measure the LE; takes no arguments."""
     import numpy as np
 
-    from lea_core import environment, le_plots, le_yardsticks, llm, params
+    from lea_core import environment, le_plots, le_yardsticks, params
     from lea_core.common import tables
     from lea_core.common.artifacts import publish_folder, read_json, write_csv, write_json
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
     from lea_core.le_users import choose_users
+    from lea_core.llm import language_model
 
     no_arguments(argv)
     wanted = params.load()
@@ -34,12 +35,12 @@ def main(argv: list[str]) -> None:
     sequences, tokens = read_sequences(INTERACTIONS), environment.read_item_tokens(TOKENS)
     train = training_events(sequences)
     users, unseen = choose_users(train, p.users_share, np.random.default_rng(p.seed))
-    le = environment.load(LE, llm.load(LLM, wanted.llm.layers), tokens)
+    le = environment.load(LE, language_model.load(LLM, wanted.llm.layers), tokens)
     cheap = le_yardsticks.scorers(train, users, tokens)
     texts = tables.read_table(INTERACTIONS / "items.parquet", tables.ITEMS)["text"].to_pylist()
     twins = le_yardsticks.twins(
         wanted.measure_le.twins,
-        lambda layers: llm.load(LLM, layers, random_seed=p.seed),
+        lambda layers: language_model.load(LLM, layers, random_seed=p.seed),
         texts,
         tokens,
         sequences,

@@ -22,15 +22,16 @@ def main(argv: list[str]) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from lea_core import llm, params
+    from lea_core import params
     from lea_core.common import tables
     from lea_core.common.artifacts import publish_folder, write_json, write_tensors
-    from lea_core.token_methods import tokenise
+    from lea_core.llm import language_model
+    from lea_core.llm.tokenize import tokenise
 
     no_arguments(argv)
     wanted = params.load().tokenize_items
     texts = tables.read_table(ITEMS, tables.ITEMS)["text"].to_pylist()
-    result = tokenise(lambda layers: llm.load(LLM, layers), texts, wanted)
+    result = tokenise(lambda layers: language_model.load(LLM, layers), texts, wanted)
     table = pa.table(
         {
             "item": np.arange(len(texts), dtype=np.int32),

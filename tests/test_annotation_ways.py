@@ -10,7 +10,7 @@ import torch
 from benchmarks.annotation_ways import Annotation, cut, kv_cache, naive
 from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.environment import Environment
-from lea_core.packing import packs
+from lea_core.llm.packing import packs
 from tests.tiny_le import ITEMS, circle, make, sequences, shake
 
 LOG = sequences([3, 5, 1, 8, 0, 2, 4, 3, 6, 5, 7], [2], [], [0, 7, 7, 1], [6, 4], [8, 1, 1, 2, 0, 3, 7], [5])

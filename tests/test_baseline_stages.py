@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from lea_core import environment, llm
+from lea_core import environment
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, read_table, to_numpy
 from lea_core.data.sequences import Sequences, read_sequences
 from lea_core.evaluation import summarise
 from lea_core.le_quality import quality
+from lea_core.llm import language_model
 from lea_core.metrics import metrics
 from lea_core.params import load
 from stages import baselines, evaluate_le
@@ -95,7 +96,7 @@ def test_the_le_ranks_as_it_is_measured(project: Path) -> None:
     data = project / "data"
     sequences, params = read_sequences(data / "interactions"), load()
     tokens = environment.read_item_tokens(data / "item_tokens" / "items.parquet")
-    le = environment.load(data / "le", llm.load(data / "llm", 2), tokens)
+    le = environment.load(data / "le", language_model.load(data / "llm", 2), tokens)
     p = params.finetune_le.model_copy(update={"history": le.shape.history})
     measured = quality(le, sequences, np.arange(sequences.num_users), p)
     table = read_table(data / "baselines" / "le" / "ranks.parquet", RANKS)

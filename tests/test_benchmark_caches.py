@@ -11,9 +11,9 @@ import torch
 
 from benchmarks import common, le, serve, systems, train
 from benchmarks.common import DEFAULTS
-from lea_core import llm
 from lea_core.common import code_hash
 from lea_core.common.artifacts import write_json
+from lea_core.llm import language_model
 from lea_core.params import load
 from tests.edited import edit
 from tests.tiny_project import log
@@ -87,7 +87,7 @@ def test_a_part_of_the_le_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [made_again(), made_again()] == [True, False]
     write_json(done, {"params": "b"})
     assert [made_again(), made_again()] == [True, False]
-    monkeypatch.setattr(llm, "choose_device_and_dtype", lambda: (torch.device("cuda"), torch.float16))
+    monkeypatch.setattr(language_model, "choose_device_and_dtype", lambda: (torch.device("cuda"), torch.float16))
     assert [made_again(), made_again()] == [True, False]
     monkeypatch.setattr(code_hash, "_version", lambda name: f"{name} 99")
     assert [made_again(), made_again()] == [True, False]

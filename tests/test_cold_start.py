@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.cold_start import Split, hold_out, scores_of, without_cold
 from lea_core.data.sequences import Sequences
-from lea_core.item_tokens import ItemTokens, fit, whiten
+from lea_core.llm.pooled_tokens import ItemTokens, fit, whiten
 from tests.tiny_project import log
 
 

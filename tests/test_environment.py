@@ -13,10 +13,10 @@ from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.environment import Environment, Judged
 from lea_core.heads import Heads
-from lea_core.item_tokens import ItemTokens
 from lea_core.le_losses import reward_centre, reward_loss, state_loss
 from lea_core.le_steps import Candidates, Steps, draw_candidates, step_losses
-from lea_core.packing import packs
+from lea_core.llm.packing import packs
+from lea_core.llm.pooled_tokens import ItemTokens
 from tests import tiny_llm
 from tests.tiny_le import item_tokens, make, sequences, settings, shake
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lea_core import environment, llm
+from lea_core import environment
 from lea_core.cli import app
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
@@ -17,7 +17,8 @@ from lea_core.environment import Environment
 from lea_core.inspect_le import choose_position, find_user, inspect
 from lea_core.le_quality import rank_next
 from lea_core.le_users import choose_users
-from lea_core.packing import packs
+from lea_core.llm import language_model
+from lea_core.llm.packing import packs
 from lea_core.params import load
 from tests.lane import PARAMS
 from tests.tiny_le import ITEMS, item_tokens, make, sequences, shake
@@ -152,7 +153,7 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         lea("--user", "u3")
 
     (tmp_path / "le").rename("data/le")
-    le = environment.load(Path("data/le"), llm.load(Path("data/llm"), 2), item_tokens())
+    le = environment.load(Path("data/le"), language_model.load(Path("data/llm"), 2), item_tokens())
     p = load().finetune_le
     learned, others = choose_users(log.train(), p.users_share, np.random.default_rng(p.seed))
     screen = lea("--user", f"u{others[0]}", "--actions", "3")

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lea_core import le_yardsticks, llm, params
+from lea_core import le_yardsticks, params
 from lea_core.data.sequences import Sequences
 from lea_core.le_quality import quality
+from lea_core.llm import language_model
 from lea_core.llm_pass import pass_over
 from tests import tiny_llm
 from tests.lane import PARAMS
@@ -74,7 +75,7 @@ def test_twins_learn_and_are_measured_like_the_le(tmp_path: Path) -> None:
     texts = ["alien robot", "love war", "jazz", "sea ghost", "king", "cat dog", "sea", "dog love", "war king"]
     twins = le_yardsticks.twins(
         ("small_transformer", "random_llm"),
-        lambda layers: llm.load(tmp_path / "llm", layers, random_seed=3),
+        lambda layers: language_model.load(tmp_path / "llm", layers, random_seed=3),
         texts,
         item_tokens(),
         log,

@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lea_core import llm, params
+from lea_core import params
 from lea_core.cli.new_items import add_items as command
 from lea_core.common import tables
 from lea_core.common.artifacts import write_tensors
 from lea_core.common.errors import LeaError
-from lea_core.item_tokens import pooled_tokens
+from lea_core.llm import language_model
+from lea_core.llm.pooled_tokens import pooled_tokens
 from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, check_folder, seal, write_vocabulary
 from lea_core.policy.item_path import extend, fit_item_path, rows_of
@@ -281,7 +282,9 @@ def test_from_texts_to_a_policy_that_knows_them(tmp_path: Path, capsys: pytest.C
     with pytest.raises(LeaError, match="item 'twin' is known to the policy already"):  # before the LLM is even found
         command(tmp_path / "new.csv", tmp_path / "again", tmp_path / "more", tmp_path / "nowhere")
     assert "1 items added" in capsys.readouterr().out.replace("\n", " ")
-    llm.fetch(str(tiny_llm.write(tmp_path / "other", "qwen2")), None, tmp_path / "cache", tmp_path / "data" / "llm")
+    language_model.fetch(
+        str(tiny_llm.write(tmp_path / "other", "qwen2")), None, tmp_path / "cache", tmp_path / "data" / "llm"
+    )
     with pytest.raises(LeaError, match="another LLM than the one"):
         command(tmp_path / "new.csv", tmp_path / "more", folder, tmp_path / "data" / "llm")
     export_item_path(folder / "none", network, (counts * (np.arange(30) < 9)), tmp_path / "data", params.Params(**raw))

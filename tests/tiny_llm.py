@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
-from lea_core import llm
+from lea_core.llm import language_model
 
 WORDS = ["<pad>", "alien", "robot", "love", "war", "jazz", "sea", "ghost", "king", "cat", "dog", ":", "(", ")"]
 SMALL = {
@@ -38,12 +38,12 @@ def write(folder: Path, kind: str = "llama") -> Path:
     return folder
 
 
-def load(folder: Path, layers: int = 0, kind: str = "llama") -> llm.LanguageModel:
+def load(folder: Path, layers: int = 0, kind: str = "llama") -> language_model.LanguageModel:
     """The tiny model as the pipeline loads it, in float32 so that parity can be exact."""
-    llm.fetch(str(write(folder / "model", kind)), None, folder / "cache", folder / "llm")
-    model = llm.load(folder / "llm", layers)
+    language_model.fetch(str(write(folder / "model", kind)), None, folder / "cache", folder / "llm")
+    model = language_model.load(folder / "llm", layers)
     model.causal.float()
-    return llm.LanguageModel(**{**vars(model), "dtype": torch.float32})
+    return language_model.LanguageModel(**{**vars(model), "dtype": torch.float32})
 
 
 def write_gguf(

@@ -55,11 +55,12 @@ def inspect(
     """Show what the LE makes of one history: its best actions, their rewards, and the item that came next."""
     import numpy as np
 
-    from lea_core import environment, inspect_le, llm
+    from lea_core import environment, inspect_le
     from lea_core.common import tables
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import SPLITS, read_sequences
     from lea_core.le_users import choose_users
+    from lea_core.llm import language_model
     from lea_core.params import load
 
     params = load()
@@ -70,7 +71,7 @@ def inspect(
     index = inspect_le.find_user(ids, user)
     place = inspect_le.choose_position(sequences, index, position)
     subset, _ = choose_users(training_events(sequences), p.users_share, np.random.default_rng(p.seed))
-    le = environment.load(LE, llm.load(LLM, params.llm.layers), environment.read_item_tokens(TOKENS))
+    le = environment.load(LE, language_model.load(LLM, params.llm.layers), environment.read_item_tokens(TOKENS))
     found = inspect_le.inspect(le, sequences, index, place, actions)
 
     first = sequences.offsets[index]

@@ -120,7 +120,7 @@ def _model_elsewhere() -> Found:
     """A language model that stays where it is: llm.json has the hashes of its files."""
     card = read_json(MODEL) if MODEL.exists() else {}
     if card.get("kind") == "folder":
-        from lea_core.llm import FETCHED_OTHER, RESTORE, changed_files
+        from lea_core.llm.language_model import FETCHED_OTHER, RESTORE, changed_files
 
         if wrong := changed_files(card):
             yield "problem", f"{wrong[0]} is {FETCHED_OTHER} ({len(wrong)} file(s))", RESTORE

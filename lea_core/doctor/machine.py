@@ -35,7 +35,7 @@ def torch_and_device() -> Found:
     """Which torch, where language models run and in which number format."""
     import torch
 
-    from lea_core.llm import choose_device_and_dtype
+    from lea_core.llm.language_model import choose_device_and_dtype
 
     wanted = _requirements("torch").get("torch", "")
     if wanted and torch.__version__.partition("+")[0] != wanted.removeprefix("=="):

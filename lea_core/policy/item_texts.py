@@ -35,7 +35,7 @@ def llm_hash(folder: Path) -> str:
     """A hash of the model that an LLM folder names: its weights and tokenizer, or the commit that pins them."""
     from lea_core.common.artifacts import read_json
     from lea_core.common.sources import file_sha256
-    from lea_core.llm import CARD
+    from lea_core.llm.language_model import CARD
 
     card = read_json(folder / CARD)
     if card["kind"] == "here":
@@ -78,8 +78,8 @@ def vectors_of(texts: list[str], path: ItemPath, folder: Path) -> np.ndarray:
 
     folder: the LLM's, such as data/llm. Raises `LeaError` where it is another LLM than that of training.
     """
-    from lea_core import llm
-    from lea_core.item_tokens import Statistics, pooled_tokens
+    from lea_core.llm import language_model as llm
+    from lea_core.llm.pooled_tokens import Statistics, pooled_tokens
 
     if llm_hash(folder) != path.reading["llm"]:
         raise LeaError(

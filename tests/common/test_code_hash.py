@@ -19,7 +19,7 @@ STAGES = ("stages.fetch", "stages.preprocess", "stages.tokenize_items")
 NAMED = {
     ("lea_core/shard_run.py", "type(kind).__module__"): ("lea_core.annotate", "lea_core.augment"),
     ("lea_core/common/checkpoints.py", "module"): (),  # handed on
-    ("lea_core/text_cache.py", "module"): (),
+    ("lea_core/llm/text_cache.py", "module"): (),
     ("benchmarks/common.py", "*(f'stages.{stage}' for stage in stages)"): STAGES,
     ("benchmarks/systems.py", "*PEERS"): systems.PEERS,
     ("benchmarks/le_seeds.py", "*CODE"): le_seeds.CODE,
@@ -37,8 +37,8 @@ KNOWN = {
     "lea_core.annotate": {"shards", "sequences", "leaks"},
     "lea_core.augment": {"shards", "sequences", "leaks", "proposals"},
     "lea_core.tune": {"policy_network", "places", "rewards", "sequences", "lists", "leaks", "parts", "learners/sa2c"},
-    "lea_core.item_tokens": {"llm"},
-    "lea_core.token_methods": {"item_tokens", "learned_tokens", "token_encoder"},
+    "lea_core.llm.pooled_tokens": {"llm"},
+    "lea_core.llm.tokenize": {"item_tokens", "learned_tokens", "token_encoder"},
     "stages.finetune_le": {"finetune", "le_users", "le_jury", "le_losses", "le_steps", "negatives", "environment"},
     "stages.preprocess": {"preprocess", "splits", "datasets/tables"},
     "stages.train": {"learners/loop", "le_parts", "policy_network"},

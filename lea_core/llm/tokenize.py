@@ -1,10 +1,10 @@
 """The methods of `tokenize_items`: item texts -> tokens, by the one that params.yaml names.
 
-  pooled     the mean of the text's input embeddings (item_tokens.py)
+  pooled     the mean of the text's input embeddings (pooled_tokens.py)
   learned    the paper's: each item's token trained alone, from the pooled one (learned_tokens.py)
   mixed      learned.mix of the learned token and the rest of the pooled one: pooled tokens are smooth over the items,
              learned ones say more of each
-  amortised  a small network from pooled to better tokens, trained on a sample of items (token_encoder.py)
+  amortised  a small network from pooled to better tokens, trained on a sample of items (amortised_tokens.py)
 
 In: texts, the frozen LLM. Out: the tokens, the statistics behind them, the network's weights where there is one, what
 was measured, and the checkpoint, for the stage to remove once all of this is published.
@@ -25,13 +25,13 @@ import numpy as np
 
 from lea_core.common.checkpoints import Checkpoint
 from lea_core.common.sources import cache_folder, fetch_file
-from lea_core.item_tokens import ItemTokens, Pooled, Statistics, pooled_tokens, read_statistics, text_cache
-from lea_core.learned_tokens import Learner, mean_loss, swapped_loss
-from lea_core.llm import LanguageModel, fingerprint
-from lea_core.packed_pass import check_apart
+from lea_core.llm.amortised_tokens import MEASURED_ITEMS, SEED, encode, train_encoder
+from lea_core.llm.language_model import LanguageModel, fingerprint
+from lea_core.llm.learned_tokens import Learner, mean_loss, swapped_loss
+from lea_core.llm.packed_forward import check_apart
+from lea_core.llm.pooled_tokens import ItemTokens, Pooled, Statistics, pooled_tokens, read_statistics, text_cache
+from lea_core.llm.text_cache import TextCache
 from lea_core.params import TokenParams
-from lea_core.text_cache import TextCache
-from lea_core.token_encoder import MEASURED_ITEMS, SEED, encode, train_encoder
 
 LEARNED = ("before", "after", "steps")  # of each text: losses under the pooled and the learned token, steps of training
 

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from torch.nn import functional as F
 
-from lea_core import prefix_attention
 from lea_core.data.sequences import learning_steps, windows
-from lea_core.packing import fitted_packs
-from tests.test_packing import CASES, distinct
+from lea_core.llm import prefix_attention
+from lea_core.llm.packing import fitted_packs
+from tests.llm.test_packing import CASES, distinct
 from tests.tiny_le import make, sequences, shake
 
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lea_core import prefix_attention
 from lea_core.common.errors import LeaError, reason
 from lea_core.data.sequences import Sequences, learning_steps, windows
-from lea_core.llm import LanguageModel
-from lea_core.packing import Packed, packs
+from lea_core.llm import prefix_attention
+from lea_core.llm.language_model import LanguageModel
+from lea_core.llm.packing import Packed, packs
 
 EVENTS = np.array([6, 5, 6])  # of the trial's windows
 ACTIONS = 2

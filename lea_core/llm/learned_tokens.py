@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from lea_core.common.checkpoints import Checkpoint
 from lea_core.common.errors import LeaError
 from lea_core.common.progress import announce, bar
-from lea_core.item_tokens import by_length, padded
-from lea_core.llm import LanguageModel
+from lea_core.llm.language_model import LanguageModel
+from lea_core.llm.pooled_tokens import by_length, padded
 from lea_core.params import LearnedTokens
 
 PATIENCE = 5

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lea_core import learned_tokens, token_encoder
 from lea_core.common import tables
 from lea_core.common.artifacts import read_tensors
 from lea_core.environment import read_item_tokens
-from lea_core.learned_tokens import Learner, mean_loss, text_losses
-from lea_core.llm import LanguageModel, fingerprint
+from lea_core.llm import amortised_tokens, learned_tokens
+from lea_core.llm.amortised_tokens import encode
+from lea_core.llm.language_model import LanguageModel, fingerprint
+from lea_core.llm.learned_tokens import Learner, mean_loss, text_losses
+from lea_core.llm.tokenize import Tokenised, _basis, _identity, tokenise
 from lea_core.params import AmortisedTokens, LearnedTokens, TokenParams
-from lea_core.token_encoder import encode
-from lea_core.token_methods import Tokenised, _basis, _identity, tokenise
 from stages import tokenize_items
 from tests import tiny_llm
 from tests.lane import PARAMS, change_params
@@ -48,7 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LEA_CACHE", str(tmp_path))
-    monkeypatch.setattr(token_encoder, "BATCH_ITEMS", 2)
+    monkeypatch.setattr(amortised_tokens, "BATCH_ITEMS", 2)
     return tmp_path / "resume"
 
 
@@ -106,7 +106,7 @@ def test_an_item_is_done_when_its_own_loss_stalls(model: LanguageModel) -> None:
         found = settings("learned", tolerance=tolerance, steps=60).learned
         rows = model.tokenizer(TEXTS, add_special_tokens=False)["input_ids"]
         learner = Learner(model, rows, run(model, "pooled").tokens.token, found)
-        learner.run(learned_tokens.Checkpoint("test", "lea_core.learned_tokens", {"tolerance": tolerance}))
+        learner.run(learned_tokens.Checkpoint("test", "lea_core.llm.learned_tokens", {"tolerance": tolerance}))
         learners[tolerance] = learner.of_all
     strict, lax = learners[0.0001], learners[0.05]
     assert strict["steps"][2] == lax["steps"][2] == 0
@@ -174,7 +174,7 @@ def test_mixed_tokens_lie_between(model: LanguageModel) -> None:
 
 def test_the_encoder_starts_at_the_pooled_token_and_makes_texts_likelier(model: LanguageModel) -> None:
     pooled = run(model, "pooled").tokens.token
-    start = token_encoder.first_weights(pooled, np.array([0, 1, 3]), 8, 0.1)
+    start = amortised_tokens.first_weights(pooled, np.array([0, 1, 3]), 8, 0.1)
     np.testing.assert_array_equal(encode({name: w.numpy() for name, w in start.items()}, pooled), pooled)
     result = run(model, "amortised")
     np.testing.assert_array_equal(encode(result.encoder, pooled), result.tokens.token)

@@ -1,4 +1,4 @@
-"""item_tokens.py: pooling by hand, whitening by its property, texts that the LLM cannot read."""
+"""pooled_tokens.py: pooling by hand, whitening by its property, texts that the LLM cannot read."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from transformers import AutoTokenizer
 
 from lea_core.common.artifacts import write_tensors
 from lea_core.common.errors import LeaError
-from lea_core.item_tokens import fit, pooled_tokens, read_statistics, text_ids, whiten
+from lea_core.llm.pooled_tokens import fit, pooled_tokens, read_statistics, text_ids, whiten
 from tests import tiny_llm
-from tests.test_token_methods import TEXTS
+from tests.llm.test_tokenize import TEXTS
 
 LIMITS = (3, 3)  # text_tokens, content_width
 

@@ -1,4 +1,4 @@
-"""packed_pass.py: models that keep packed windows and actions apart pass, all others are refused in one line."""
+"""packed_forward.py: models that keep packed windows and actions apart pass, all others are refused in one line."""
 
 import dataclasses
 from pathlib import Path
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from lea_core import llm, prefix_attention
 from lea_core.common.errors import LeaError
-from lea_core.llm import LanguageModel
-from lea_core.packed_pass import changed_by_others, check_apart
+from lea_core.llm import language_model, prefix_attention
+from lea_core.llm.language_model import LanguageModel
+from lea_core.llm.packed_forward import changed_by_others, check_apart
 from tests.tiny_le import item_tokens, make
 
 SMALL = {
@@ -53,7 +53,7 @@ def model(kind: str, settings: dict[str, Any], dtype: torch.dtype = torch.float3
     config = CONFIG_MAPPING[kind](**{**SMALL, **settings})
     causal = AutoModelForCausalLM.from_config(config).to(dtype).eval()
     device = torch.device("cpu")
-    return LanguageModel(causal, causal.get_decoder(), None, 16, 2, 64, llm._window(config), device, dtype)
+    return LanguageModel(causal, causal.get_decoder(), None, 16, 2, 64, language_model._window(config), device, dtype)
 
 
 @pytest.mark.parametrize("kind", APART)
@@ -112,7 +112,7 @@ def test_a_sliding_window_is_given_up_under_the_mask() -> None:
     ],
 )
 def test_the_tokens_that_a_layer_reaches(kind: str, settings: dict[str, Any], window: int | None) -> None:
-    assert llm._window(CONFIG_MAPPING[kind](**{**SMALL, **settings})) == window
+    assert language_model._window(CONFIG_MAPPING[kind](**{**SMALL, **settings})) == window
 
 
 def test_attention_by_prefix_that_leaks_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

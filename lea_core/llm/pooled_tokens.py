@@ -1,7 +1,7 @@
 """Item tokens from the frozen LLM's own vectors: pooled tokens and content vectors.
 
 In: item texts and the frozen LLM. Out: pooled tokens, what the `ITEM_TOKENS` table holds beside them, the statistics
-that scale them, and the texts' token ids, which the other methods (token_methods.py) start from.
+that scale them, and the texts' token ids, which the other methods (tokenize.py) start from.
 
 `token` stands for the item in every sequence that the LE reads (paper, figure 2: one token embedding per item); pooled,
 it is the mean of the text's input embeddings. (Measured on MovieLens-100K: heads on the frozen LLM reach more with it
@@ -22,8 +22,8 @@ import torch
 from lea_core.common.artifacts import read_tensors
 from lea_core.common.errors import LeaError, show_causes, warn
 from lea_core.common.progress import announce, bar
-from lea_core.llm import LanguageModel, fingerprint
-from lea_core.text_cache import TextCache
+from lea_core.llm.language_model import LanguageModel, fingerprint
+from lea_core.llm.text_cache import TextCache
 
 BATCH_ITEMS = 64
 

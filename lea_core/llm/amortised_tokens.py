@@ -26,9 +26,9 @@ from torch.nn import functional as F
 from lea_core.common.checkpoints import Checkpoint
 from lea_core.common.errors import LeaError, warn
 from lea_core.common.progress import announce, bar
-from lea_core.item_tokens import by_length, padded
-from lea_core.learned_tokens import SAVE_SECONDS, adam_step, embedding_scale, mean_loss, swapped_loss, text_losses
-from lea_core.llm import LanguageModel
+from lea_core.llm.language_model import LanguageModel
+from lea_core.llm.learned_tokens import SAVE_SECONDS, adam_step, embedding_scale, mean_loss, swapped_loss, text_losses
+from lea_core.llm.pooled_tokens import by_length, padded
 from lea_core.params import AmortisedTokens
 
 BATCH_ITEMS = 16

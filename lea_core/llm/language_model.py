@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lea_core import gguf_model
 from lea_core.common.artifacts import publish_folder, read_json, write_json
 from lea_core.common.errors import LeaError, reason
 from lea_core.common.sources import fetch_file, file_sha256, local_path
+from lea_core.llm import gguf_model
 
 if TYPE_CHECKING:
     import torch

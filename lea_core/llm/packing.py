@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lea_core.data.sequences import Sequences, Window
-from lea_core.prefix_attention import Prefix
+from lea_core.llm.prefix_attention import Prefix
 
 OPEN_ROWS = 32  # rows that still take windows while a batch is packed
 LEAST_ROW = 256  # tokens: attention within shorter rows costs little beside everything else

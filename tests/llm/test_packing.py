@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lea_core.data.sequences import Sequences, learning_steps, windows
-from lea_core.packing import LEAST_ROW, Packed, fitted_packs, packs
+from lea_core.llm.packing import LEAST_ROW, Packed, fitted_packs, packs
 from tests.tiny_le import sequences
 
 Packer = Callable[..., list[Packed]]

@@ -7,16 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lea_core import item_tokens, token_methods
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
 from lea_core.common.sources import file_sha256
-from lea_core.text_cache import TextCache
+from lea_core.llm import pooled_tokens, tokenize
+from lea_core.llm.text_cache import TextCache
 from stages import tokenize_items
 from tests import tiny_llm
 from tests.edited import edit
 from tests.lane import PARAMS, change_params
-from tests.test_token_methods import settings
+from tests.llm.test_tokenize import settings
 
 TEXTS = ["alien robot", "love war jazz sea", "", "ghost", "king cat dog", "sea ghost love", "ghost", "cat jazz", "dog"]
 CHANGED = 4
@@ -59,7 +59,7 @@ def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lane:
     made = Lane(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LEA_CACHE", str(tmp_path / "kept"))
-    pool, learner = item_tokens._pool, token_methods.Learner
+    pool, learner = pooled_tokens._pool, tokenize.Learner
 
     def counted_pool(llm: object, rows: list[list[int]]) -> dict[str, np.ndarray]:
         made.passed.append(len(rows))
@@ -70,8 +70,8 @@ def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lane:
             made.trained.append(len(rows))
             super().__init__(llm, rows, *others)
 
-    monkeypatch.setattr(item_tokens, "_pool", counted_pool)
-    monkeypatch.setattr(token_methods, "Learner", CountedLearner)
+    monkeypatch.setattr(pooled_tokens, "_pool", counted_pool)
+    monkeypatch.setattr(tokenize, "Learner", CountedLearner)
     tiny_llm.load(tmp_path / "data")
     shutil.copy(PARAMS, tmp_path / "params.yaml")
     return made
@@ -123,7 +123,7 @@ def test_a_broken_cache_costs_a_warning(lane: Lane, harm: str, capsys: pytest.Ca
     if harm == "cut":
         file.write_bytes(file.read_bytes()[:-9])
     else:
-        cache = TextCache("pooled", "lea_core.item_tokens", {}, {"embedded": (3,)})
+        cache = TextCache("pooled", "lea_core.llm.pooled_tokens", {}, {"embedded": (3,)})
         cache.complete([[1]], lambda new: {"embedded": np.ones((len(new), 3), dtype=np.float32)})
         (other,) = (path for path in lane.folder.glob("kept/texts/pooled-*/*") if path != file)
         other.replace(file)
@@ -155,9 +155,9 @@ def test_other_code_shares_nothing(lane: Lane, tmp_path: Path, monkeypatch: pyte
     """A pooling by the last token in the place of the mean: its vectors, not the kept ones."""
     lane.run(TEXTS)
     before = lane.vectors()
-    pool = item_tokens._pool
-    monkeypatch.setattr(item_tokens, "_pool", lambda llm, rows: pool(llm, [row[-1:] for row in rows]))
-    edit(monkeypatch, tmp_path / "code", "lea_core/item_tokens.py")
+    pool = pooled_tokens._pool
+    monkeypatch.setattr(pooled_tokens, "_pool", lambda llm, rows: pool(llm, [row[-1:] for row in rows]))
+    edit(monkeypatch, tmp_path / "code", "lea_core/llm/pooled_tokens.py")
     lane.run(TEXTS)
     assert lane.passed == [7]
     assert not np.allclose(lane.vectors()["token"][0], before["token"][0])
@@ -185,7 +185,7 @@ def test_equal_rows_are_one_text_and_come_in_order(tmp_path: Path, monkeypatch: 
             return {"length": np.array([len(rows[n]) for n in new], dtype=np.float32)}
 
         return (
-            TextCache("lengths", "lea_core.text_cache", {"of": 1}, {"length": ()})
+            TextCache("lengths", "lea_core.llm.text_cache", {"of": 1}, {"length": ()})
             .complete(rows, compute)["length"]
             .tolist()
         )  # type: ignore[no-any-return]

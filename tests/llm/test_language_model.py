@@ -1,4 +1,4 @@
-"""llm.py: any decoder-only model by folder or hub id, layers cut, mistakes named."""
+"""language_model.py: any decoder-only model by folder or hub id, layers cut, mistakes named."""
 
 import json
 from pathlib import Path
@@ -19,8 +19,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from lea_core import llm
 from lea_core.common.errors import LeaError
+from lea_core.llm import language_model
 from tests import tiny_llm
 
 
@@ -37,9 +37,9 @@ def test_first_layers_are_those_of_the_whole_model(tmp_path: Path, kind: str) ->
 
 def test_folder_is_pinned_by_content_and_not_copied(tmp_path: Path) -> None:
     model = tiny_llm.write(tmp_path / "model")
-    llm.fetch(str(model), None, tmp_path, tmp_path / "a")
+    language_model.fetch(str(model), None, tmp_path, tmp_path / "a")
     (model / "config.json").write_text((model / "config.json").read_text() + "\n")
-    llm.fetch(f"file:{model}", None, tmp_path, tmp_path / "b")
+    language_model.fetch(f"file:{model}", None, tmp_path, tmp_path / "b")
     first, second = (json.loads((tmp_path / name / "llm.json").read_text()) for name in "ab")
     changed = {name for name in first["sha256"] if first["sha256"][name] != second["sha256"][name]}
     assert changed == {"config.json"}
@@ -54,31 +54,31 @@ def test_hub_model_comes_from_the_cache_when_offline(tmp_path: Path, monkeypatch
     (repository / "refs" / "main").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    llm.fetch("hub:someone/tiny@main", None, tmp_path, tmp_path / "llm")
+    language_model.fetch("hub:someone/tiny@main", None, tmp_path, tmp_path / "llm")
     card = json.loads((tmp_path / "llm" / "llm.json").read_text())
     assert card == {"kind": "hub", "model": "someone/tiny", "revision": commit}
     with pytest.raises(LeaError, match=r"someone/other@main: not in the Hugging Face cache"):
-        llm.fetch("hub:someone/other@main", None, tmp_path, tmp_path / "other")
+        language_model.fetch("hub:someone/other@main", None, tmp_path, tmp_path / "other")
     with pytest.raises(LeaError, match="pins no revision: write hub:someone/tiny@COMMIT"):
-        llm.fetch("hub:someone/tiny", None, tmp_path, tmp_path / "other")
+        language_model.fetch("hub:someone/tiny", None, tmp_path, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
 def test_what_is_no_causal_language_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(LeaError, match=r"empty: no Hugging Face model: config.json is missing"):
-        llm.fetch(str(tmp_path / "empty"), None, tmp_path, tmp_path / "llm")
+        language_model.fetch(str(tmp_path / "empty"), None, tmp_path, tmp_path / "llm")
     (tmp_path / "notes.gguf").write_text("not a model")
     with pytest.raises(LeaError, match=r"notes.gguf: neither a folder nor a GGUF file"):
-        llm.fetch(str(tmp_path / "notes.gguf"), None, tmp_path, tmp_path / "llm")
+        language_model.fetch(str(tmp_path / "notes.gguf"), None, tmp_path, tmp_path / "llm")
     vision = tmp_path / "encoder"
     encoder = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     BertModel(encoder).save_pretrained(vision)
     config = json.loads((vision / "config.json").read_text())
     (vision / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
-    llm.fetch(str(vision), None, tmp_path, tmp_path / "llm")
+    language_model.fetch(str(vision), None, tmp_path, tmp_path / "llm")
     with pytest.raises(LeaError, match=r"encoder: cannot be loaded as a causal language model"):
-        llm.load(tmp_path / "llm", 0)
+        language_model.load(tmp_path / "llm", 0)
 
 
 @pytest.mark.parametrize(
@@ -97,29 +97,29 @@ def test_weights_that_do_not_fit_the_config_are_named(tmp_path: Path, lost: str,
     file = tiny_llm.write(tmp_path / "model") / "model.safetensors"
     weights = {name: value for name, value in load_file(file).items() if not lost or not name.startswith(lost)}
     save_file(weights | ({added: torch.ones(16)} if added else {}), file, metadata={"format": "pt"})
-    llm.fetch(str(tmp_path / "model"), None, tmp_path, tmp_path / "llm")
+    language_model.fetch(str(tmp_path / "model"), None, tmp_path, tmp_path / "llm")
     with pytest.raises(LeaError, match=message):
-        llm.load(tmp_path / "llm", 0)
+        language_model.load(tmp_path / "llm", 0)
     if lost == "model.layers.1.":  # of a layer that is not in use, nothing need be there
-        assert llm.load(tmp_path / "llm", 1).num_layers == 1
+        assert language_model.load(tmp_path / "llm", 1).num_layers == 1
 
 
 def test_the_fingerprint_knows_the_config(tmp_path: Path) -> None:
     tiny_llm.load(tmp_path)
-    first, again = (llm.fingerprint(llm.load(tmp_path / "llm", 0)) for _ in range(2))
+    first, again = (language_model.fingerprint(language_model.load(tmp_path / "llm", 0)) for _ in range(2))
     assert again == first
     file = tmp_path / "model" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 0.5}))
-    llm.fetch(str(tmp_path / "model"), None, tmp_path, tmp_path / "llm")
-    assert llm.fingerprint(llm.load(tmp_path / "llm", 0)) != first
+    language_model.fetch(str(tmp_path / "model"), None, tmp_path, tmp_path / "llm")
+    assert language_model.fingerprint(language_model.load(tmp_path / "llm", 0)) != first
 
 
 @pytest.mark.parametrize("change", ["other weights", "new", "gone"])
 def test_a_model_that_changed_since_it_was_fetched_is_refused(tmp_path: Path, change: str) -> None:
     """Else what was computed before and after would be of two models under one name."""
     folder = tiny_llm.write(tmp_path / "model")
-    llm.fetch(str(folder), None, tmp_path, tmp_path / "llm")
-    llm.load(tmp_path / "llm", 0)
+    language_model.fetch(str(folder), None, tmp_path, tmp_path / "llm")
+    language_model.load(tmp_path / "llm", 0)
     (folder / "notes.md").write_text("which transformers does not read")
     file = folder / {"other weights": "model.safetensors", "new": "a.safetensors", "gone": "tokenizer.json"}[change]
     if change == "other weights":
@@ -129,24 +129,24 @@ def test_a_model_that_changed_since_it_was_fetched_is_refused(tmp_path: Path, ch
     else:
         file.unlink()
     with pytest.raises(LeaError, match=rf"^{file}: gone, new or changed .*: restore .* `dvc repro --force fetch`$"):
-        llm.load(tmp_path / "llm", 0)
+        language_model.load(tmp_path / "llm", 0)
     if change != "gone":
-        llm.fetch(str(folder), None, tmp_path, tmp_path / "llm")
-        llm.load(tmp_path / "llm", 0)
+        language_model.fetch(str(folder), None, tmp_path, tmp_path / "llm")
+        language_model.load(tmp_path / "llm", 0)
 
 
 def test_truncated_weights_and_too_many_layers(tmp_path: Path) -> None:
     tiny_llm.load(tmp_path)
     with pytest.raises(LeaError, match="has 3 layers, fewer than 4: lower it"):
-        llm.load(tmp_path / "llm", 4)
+        language_model.load(tmp_path / "llm", 4)
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
         file = tmp_path / "model" / name
         whole = file.read_bytes()
         damaged = whole.replace(b'"hidden_size": 16', b'"hidden_size": "a"') if name == "config.json" else whole[:-100]
         file.write_bytes(damaged)
-        llm.fetch(str(tmp_path / "model"), None, tmp_path, tmp_path / "llm")
+        language_model.fetch(str(tmp_path / "model"), None, tmp_path, tmp_path / "llm")
         with pytest.raises(LeaError, match=r"model: cannot be loaded as a causal language model") as caught:
-            llm.load(tmp_path / "llm", 0)
+            language_model.load(tmp_path / "llm", 0)
         assert "\n" not in str(caught.value)
         file.write_bytes(whole)
 
@@ -157,7 +157,7 @@ def save(kind: type[PreTrainedModel], config: PretrainedConfig, folder: Path) ->
     kind(config).save_pretrained(folder / "model")
     for file in (folder / "tokenizer").glob("tokenizer*"):
         file.rename(folder / "model" / file.name)
-    llm.fetch(str(folder / "model"), None, folder, folder / "llm")
+    language_model.fetch(str(folder / "model"), None, folder, folder / "llm")
     return folder / "llm"
 
 
@@ -183,7 +183,7 @@ def test_a_model_that_cannot_be_fed_item_tokens_is_named(
 ) -> None:
     folder = save(kind, config, tmp_path)
     with pytest.raises(LeaError, match=message) as caught:
-        llm.load(folder, 0)
+        language_model.load(folder, 0)
     assert "\n" not in str(caught.value)
 
 
@@ -206,4 +206,4 @@ def test_a_model_without_the_hooks_is_named() -> None:
     for decoder, message in ((None, "m: Whole has no decoder"), (whole, "has no decoder"), (Part(), "has no table of")):
         whole.decoder = decoder
         with pytest.raises(LeaError, match=message):
-            llm._decoder(whole, 8, "m")
+            language_model._decoder(whole, 8, "m")

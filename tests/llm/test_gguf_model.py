@@ -11,8 +11,8 @@ import torch
 from gguf import GGUFWriter
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from lea_core import llm
 from lea_core.common.errors import LeaError
+from lea_core.llm import language_model
 from tests import tiny_llm
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -58,12 +58,14 @@ def states(kind: str, causal: Any) -> Callable[[GGUFWriter], None]:
 def test_the_same_model_as_from_safetensors(tmp_path: Path, kind: str) -> None:
     causal = llama(SCALINGS[kind])
     file = tiny_llm.write_gguf(tmp_path / "m.gguf", causal, states(kind, causal))
-    llm.fetch(str(file), None, tmp_path, tmp_path / "from_gguf")
+    language_model.fetch(str(file), None, tmp_path, tmp_path / "from_gguf")
     tiny_llm.write(tmp_path / "model")
     causal.save_pretrained(tmp_path / "model")
-    llm.fetch(str(tmp_path / "model"), None, tmp_path, tmp_path / "from_folder")
+    language_model.fetch(str(tmp_path / "model"), None, tmp_path, tmp_path / "from_folder")
     ids = torch.arange(100)[None] % 14
-    found, expected = (llm.load(tmp_path / name, 0).causal.float()(ids).logits for name in ("from_gguf", "from_folder"))
+    found, expected = (
+        language_model.load(tmp_path / name, 0).causal.float()(ids).logits for name in ("from_gguf", "from_folder")
+    )
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0.0)
     unscaled = llama(SCALINGS["default"])(ids).logits
     assert kind == "default" or float((found - unscaled).norm() / unscaled.norm()) > 0.1
@@ -71,7 +73,7 @@ def test_the_same_model_as_from_safetensors(tmp_path: Path, kind: str) -> None:
 
 def refused(file: Path, folder: Path) -> str:
     with pytest.raises(LeaError) as caught:
-        llm.fetch(str(file), None, folder, folder / "llm")
+        language_model.fetch(str(file), None, folder, folder / "llm")
     assert not (folder / "llm").exists()
     assert "\n" not in str(caught.value)
     return str(caught.value)

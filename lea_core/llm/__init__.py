@@ -1,0 +1,1 @@
+"""The language model: loading, item tokens, packed inference."""
