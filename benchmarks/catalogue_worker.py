@@ -29,8 +29,8 @@ from lea_core.le_parts import Supervision, transitions
 from lea_core.learners.batches import TrainingData
 from lea_core.learners.loop import EVALUATION_BATCH, Learner, build_learner
 from lea_core.learners.network import ITEM_TABLES
+from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import Params, assign, load
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
 
 ROOT = Path(__file__).parent.parent  # not from common.py, whose imports take half a process of memory
 USER_EVENTS = 20

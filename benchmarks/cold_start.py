@@ -35,9 +35,9 @@ from lea_core.evaluation import rank_events
 from lea_core.le_parts import Supervision, transitions
 from lea_core.learners.loop import train_seed
 from lea_core.llm.pooled_tokens import ItemTokens, fit, whiten
+from lea_core.models.policy_network import PolicyNetwork, load_network
 from lea_core.params import Params, read_yaml
 from lea_core.policy.item_path import ACTOR, ACTOR_BIAS, EMBEDDING, extend, fit_item_path, with_rows
-from lea_core.policy_network import PolicyNetwork, load_network
 
 RESULTS = ROOT / "benchmarks" / "results"
 JSON = RESULTS / "cold_start.json"

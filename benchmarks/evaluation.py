@@ -19,8 +19,8 @@ from benchmarks.common import DEFAULTS, ROOT, where
 from lea_core.common.artifacts import write_json
 from lea_core.data.sequences import Sequences
 from lea_core.evaluation import rank_events
+from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import load
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
 
 USERS, ITEMS, LONGEST = 100_000, 100_000, 50
 OUT = ROOT / "benchmarks" / "results" / "evaluation.json"

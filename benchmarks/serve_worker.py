@@ -49,9 +49,9 @@ def make(job: Job) -> dict[str, float]:
     """An untrained policy, three times."""
     import torch
 
+    from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
     from lea_core.params import load
     from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
-    from lea_core.policy_network import PolicyConfig, PolicyNetwork
 
     chosen = load(ROOT / "settings" / "default.yaml")
     torch.manual_seed(0)

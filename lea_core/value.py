@@ -24,8 +24,8 @@ from lea_core.common.errors import LeaError
 from lea_core.data.rewards import Rewards, shrunken_means
 from lea_core.data.sequences import SPLITS, Sequences, batches, histories
 from lea_core.metrics import seen_items
+from lea_core.models.policy_network import PolicyNetwork
 from lea_core.off_policy import Estimate
-from lea_core.policy_network import PolicyNetwork
 
 PROBABILITIES_AT_ONCE = 2**22  # 32 MiB as float64, of which a few copies exist
 COLUMNS = ("variant", "estimator", "value", "low", "high", "effective_sample_size", "clipped_share")

@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     from lea_core.controls.tables import proposals, rankings, read_le, write
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
-    from lea_core.policy_network import load_network
+    from lea_core.models.policy_network import load_network
 
     params = load()
     if len(argv) != 1 or argv[0] not in params.controls.policies:

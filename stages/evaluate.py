@@ -20,7 +20,7 @@ from lea_core.params import load
 def main(argv: list[str]) -> None:
     """Evaluate the variant named in `argv`."""
     from lea_core.evaluation import rank_table, write_evaluation
-    from lea_core.policy_network import load_network
+    from lea_core.models.policy_network import load_network
     from lea_core.protocol import warn_of
 
     params = load()

@@ -22,13 +22,13 @@ def main(argv: list[str]) -> None:
     import numpy as np
 
     from lea_core.data.sequences import read_sequences
+    from lea_core.models.policy_network import load_network
     from lea_core.policy.card import model_card
     from lea_core.policy.choose import choose, read_metrics, shipped_metrics
     from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
     from lea_core.policy.item_texts import export_item_path
     from lea_core.policy.new_items import ITEM_PATH
     from lea_core.policy.provenance import provenance
-    from lea_core.policy_network import load_network
 
     no_arguments(argv)
     params = load()

@@ -23,8 +23,8 @@ from lea_core.common.tables import write_parts as write_made
 from lea_core.data.sequences import Sequences
 from lea_core.le_parts import transitions
 from lea_core.learners.network import CriticNetwork, target_of
+from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import Params, assign
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from tests.lane import PARAMS
 
 CPU = torch.device("cpu")

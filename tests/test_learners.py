@@ -17,7 +17,7 @@ from lea_core.learners.loop import Guard, build_learner, train_seed
 from lea_core.learners.sa2c import Sa2c
 from lea_core.learners.sac import Sac
 from lea_core.learners.sqn import Sqn
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
+from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from tests.circle import CPU, RNG, WORLD, params, sequences, write_parts
 
 

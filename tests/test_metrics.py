@@ -15,7 +15,7 @@ from lea_core.common.tables import RANKS, check, to_numpy
 from lea_core.data.sequences import Sequences, histories
 from lea_core.evaluation import rank_events, rank_table, summarise
 from lea_core.metrics import ALL, by_name, metrics, ranks, seen_items
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
+from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.protocol import Misses
 
 

@@ -18,15 +18,15 @@ from lea_core.common.artifacts import write_tensors
 from lea_core.common.errors import LeaError
 from lea_core.llm import language_model
 from lea_core.llm.pooled_tokens import pooled_tokens
+from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, check_folder, seal, write_vocabulary
 from lea_core.policy.item_path import extend, fit_item_path, rows_of
 from lea_core.policy.item_texts import export_item_path, read_new_items, vectors_of
 from lea_core.policy.new_items import ITEM_PATH, add_items, check_ids, read_item_path, write_item_path
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from tests import tiny_llm
 from tests.lane import PARAMS
-from tests.test_policy_network import SETTINGS
+from tests.models.test_policy_network import SETTINGS
 from tests.tiny_project import log, write_log
 
 ITEMS, WIDTH, COLUMNS = 60, 8, 12

@@ -16,14 +16,14 @@ import torch
 
 from lea_core.common.artifacts import write_json
 from lea_core.common.errors import DEBUG, LeaError
+from lea_core.models.policy_network import PolicyNetwork
 from lea_core.policy import Policy, onnx_export
 from lea_core.policy.folder import seal
 from lea_core.policy.onnx_export import export, export_folder, quiet
 from lea_core.policy.onnx_parity import check_parity, ndcg
 from lea_core.policy.onnx_policy import GRAPH, OnnxPolicy
 from lea_core.policy.recommender import Recommender
-from lea_core.policy_network import PolicyNetwork
-from tests.test_policy_network import SETTINGS
+from tests.models.test_policy_network import SETTINGS
 from tests.tiny_policy import write_policy
 
 ITEMS, HISTORY = 40, 6

@@ -20,7 +20,7 @@ from lea_core.common.artifacts import write_json
 from lea_core.common.errors import LeaError
 from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
-from tests.test_policy_network import SETTINGS
+from tests.models.test_policy_network import SETTINGS
 from tests.tiny_policy import COUNTS, IDS, INDEX, write_policy
 
 ROOT = Path(__file__).parent.parent

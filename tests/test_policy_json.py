@@ -13,7 +13,7 @@ from lea_core.policy import onnx_policy
 from lea_core.policy.folder import MANIFEST, PROVENANCE, check_folder, read_exclude_seen
 from lea_core.policy.onnx_policy import DESCRIPTION, GRAPH, OnnxPolicy
 from lea_core.policy.torch_policy import read_config, read_network
-from tests.test_policy_network import SETTINGS
+from tests.models.test_policy_network import SETTINGS
 from tests.tiny_policy import write_policy
 
 WRONG: list[Any] = [None, 3, "x", [1], {}]

@@ -17,9 +17,9 @@ import torch
 from lea_core.cli import app, command
 from lea_core.common.artifacts import write_json
 from lea_core.common.errors import DEBUG, LeaError
+from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.policy import Policy
 from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
 
 ROOT = Path(__file__).parent.parent
 ITEMS = 7

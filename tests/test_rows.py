@@ -13,8 +13,8 @@ from lea_core.learners.batches import TrainingData
 from lea_core.learners.loop import build_learner
 from lea_core.learners.network import ITEM_TABLES, polyak
 from lea_core.learners.rows import RowAdamW, RowPolyak, clip_gradients
+from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import Params
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
 from tests.circle import CPU, params, sequences
 
 SAMPLED = {"train.loss": {"name": "sampled_softmax", "negatives": 9, "popularity": 0.5}, "train.greedy_items": 9}

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
-from tests.test_policy_network import SETTINGS
+from tests.models.test_policy_network import SETTINGS
 
 IDS = ["a", "b", "c", "10", "11", "12"]
 COUNTS = np.array([3, 9, 1, 9, 0, 2])

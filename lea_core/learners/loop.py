@@ -31,8 +31,8 @@ from lea_core.learners.sac import Sac
 from lea_core.learners.snqn import Snqn
 from lea_core.learners.sqn import Sqn
 from lea_core.learners.supervised import Supervised
+from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import ActorParams, NegativeParams, Params, QParams, SupervisedParams, TrainParams, Variant
-from lea_core.policy_network import PolicyConfig, PolicyNetwork
 
 SELECTION = "NDCG@10"
 EVALUATION_BATCH = 512  # events ranked at a time; changes no result

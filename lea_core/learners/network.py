@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from lea_core.learners.batches import Batch
 from lea_core.learners.rows import RowAdamW, RowPolyak, clip_gradients
+from lea_core.models.policy_network import PolicyNetwork, table_rows
 from lea_core.params import QParams, TrainParams
-from lea_core.policy_network import PolicyNetwork, table_rows
 
 ITEM_TABLES = (
     "policy.backbone.item_embedding.weight",

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from lea_core.common.errors import LeaError
-from lea_core.policy_network import PolicyNetwork, without_weights
+from lea_core.models.policy_network import PolicyNetwork, without_weights
 
 Arrays = dict[str, np.ndarray]
 PENALTIES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

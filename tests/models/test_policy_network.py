@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lea_core.common.errors import LeaError
-from lea_core.policy_network import REPEAT_STEP, PolicyConfig, PolicyNetwork, load_network, read_items
+from lea_core.models.policy_network import REPEAT_STEP, PolicyConfig, PolicyNetwork, load_network, read_items
 
 SETTINGS = {
     "sasrec": {"width": 8, "layers": 1, "heads": 2, "dropout": 0.5},
@@ -68,7 +68,7 @@ def test_broken_folders(tmp_path: Path) -> None:
 
 def test_it_needs_no_language_model() -> None:
     code = (
-        "import sys, lea_core.policy_network; "
+        "import sys, lea_core.models.policy_network; "
         "print(sorted({'transformers', 'peft', 'lea_core.environment', 'lea_core.llm.language_model'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,6 +1,6 @@
 """Backbones: item ids in, one state per position out.
 
-One contract, tested for each (tests/test_backbones.py): `forward(items)` takes (B, T) int64 item indices, with -1 where
+One contract, tested for each (tests/models/test_backbones.py): `forward(items)` takes (B, T) int64 item indices, with -1 where
 there is none, and returns (B, T, D) states. The state at t depends on the items up to t alone; padding, wherever it
 stands, changes nothing and has state 0. `item_embedding` is its (I, D) table.
 
@@ -9,7 +9,7 @@ row.
 
 Inside, what concerns one position alone (embeddings, linear layers, dropout) sees the R items that there are, and no
 padding; what mixes positions sees each row's items moved to its front, so that position 0 is the first item read and a
-causal network cannot see padding (places.py).
+causal network cannot see padding (ragged.py).
 
 SASRec (Kang & McAuley, ICDM'18, arXiv 1808.09781) departs from its source: both sub-layers normalise before, keys and
 values too (the original the query alone), and add to what was not normalised (the original adds to the normalised
@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lea_core.places import Places
+from lea_core.models.ragged import Places
 
 EMBEDDING_DEVIATION = 0.02
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lea_core.backbones import BACKBONES
 from lea_core.common.artifacts import read_tensors, write_tensors
-from lea_core.places import FrontPlaces, Places
+from lea_core.models.backbones import BACKBONES
+from lea_core.models.ragged import FrontPlaces, Places
 
 ITEMS, HISTORY, WIDTH = 30, 8, 16
 SETTINGS = {

@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lea_core.backbones import BACKBONES
 from lea_core.common.artifacts import read_json, read_tensors, write_json, write_tensors
 from lea_core.common.errors import LeaError
-from lea_core.places import Places
+from lea_core.models.backbones import BACKBONES
+from lea_core.models.ragged import Places
 
 
 @dataclass(frozen=True)
