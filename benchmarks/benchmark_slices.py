@@ -24,7 +24,7 @@ from lea_core.common.artifacts import read_json, write_json
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import Schema, read_table, to_numpy, write_table
 from lea_core.evidence import read_log, scores_by_user
-from lea_core.metrics import by_name
+from lea_core.metrics.ranking import by_name
 from lea_core.params import Params
 from lea_core.significance import over_users_and_seeds
 from lea_core.slices import FEW, TITLES, Slices, slices

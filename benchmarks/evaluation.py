@@ -18,7 +18,7 @@ import torch
 from benchmarks.common import DEFAULTS, ROOT, where
 from lea_core.common.artifacts import write_json
 from lea_core.data.sequences import Sequences
-from lea_core.evaluation import rank_events
+from lea_core.metrics.full_ranking import rank_events
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import load
 

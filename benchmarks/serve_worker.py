@@ -170,9 +170,9 @@ def le(job: Job) -> dict[str, float]:
 
     from lea_core import environment, params
     from lea_core.data.sequences import read_sequences
-    from lea_core.evaluation import rank_events
     from lea_core.le_ranker import le_ranker
     from lea_core.llm import language_model
+    from lea_core.metrics.full_ranking import rank_events
     from lea_core.policy.folder import read_exclude_seen
 
     torch.set_num_threads(job.threads)

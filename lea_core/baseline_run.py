@@ -19,9 +19,9 @@ import pyarrow as pa
 from lea_core.common.artifacts import publish_folder, write_json
 from lea_core.common.tables import INTERACTIONS, read_table, to_numpy
 from lea_core.data.sequences import Sequences, read_sequences
-from lea_core.evaluation import rank_table, write_evaluation
+from lea_core.metrics.full_ranking import rank_table, write_evaluation
+from lea_core.metrics.protocol import warn_of
 from lea_core.params import Params
-from lea_core.protocol import warn_of
 
 if TYPE_CHECKING:
     from lea_core.baselines import Scorer

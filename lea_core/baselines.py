@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches, count_repeats, histories, learning_steps, seen_pairs
-from lea_core.lists import best_first
+from lea_core.metrics.top_k import best_first
 
 Scorer = Callable[[np.ndarray], Tensor]
 
@@ -126,7 +126,7 @@ def nearest_by_users(train: Sequences, shrinkage: float, neighbours: int) -> tup
     """For every item its most similar other items and their similarity, strongest first: int64 and float32, (I, K).
 
     K = min(neighbours, I - 1). Where fewer items are similar at all, the rest of the row has similarity zero. Of equals
-    the lower item comes first (lists.py).
+    the lower item comes first (top_k.py).
     """
     size, kept = train.num_items, min(neighbours, train.num_items - 1)
     user, item = distinct_events(train)
@@ -196,7 +196,7 @@ def propose(
     """The `count` unseen items that a scorer puts first after the events 0..position, best first: (N, A) int64.
 
     users, positions: (N,), positions in `train`. The items of the history are left out, with `skip_next` the next one
-    too, as among the LE's proposals. Of equal scores the lower item comes first (lists.py). Raises `LeaError` where
+    too, as among the LE's proposals. Of equal scores the lower item comes first (top_k.py). Raises `LeaError` where
     too few items are left.
     """
     proposed = np.empty((len(users), count), dtype=np.int64)

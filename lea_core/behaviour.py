@@ -19,7 +19,7 @@ import numpy as np
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches
-from lea_core.metrics import seen_items
+from lea_core.metrics.ranking import seen_items
 
 MIXTURES = np.arange(100) / 100.0  # lambda; not 1, where what never followed an item would have probability 0
 PAIRS_AT_ONCE = 2**21  # of an event and an item of its history

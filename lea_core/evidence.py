@@ -23,8 +23,8 @@ from lea_core.common.tables import ITEM_TOKENS, ITEMS, RANKS, read_table, to_num
 from lea_core.data.leaks import training_events
 from lea_core.data.sequences import Sequences, read_sequences
 from lea_core.le_users import choose_users
-from lea_core.lists import list_rows
-from lea_core.metrics import by_name
+from lea_core.metrics.ranking import by_name
+from lea_core.metrics.top_k import list_rows
 from lea_core.results import Result, best_baseline, twin
 from lea_core.significance import Comparison, compare, holm, user_means
 from lea_core.slices import slice_rows, slices

@@ -19,9 +19,9 @@ import torch
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import SPLITS, Sequences, windows
 from lea_core.environment import Environment
-from lea_core.lists import best_first
 from lea_core.llm.packing import acting_events, packs
-from lea_core.metrics import ranks
+from lea_core.metrics.ranking import ranks
+from lea_core.metrics.top_k import best_first
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from lea_core.data.sequences import Sequences, batches, learning_steps, windows
 from lea_core.environment import Environment
 from lea_core.le_steps import FrozenStates, Steps, read_steps, sampled_actions
 from lea_core.llm.packing import packs
-from lea_core.metrics import ndcg, ranks
+from lea_core.metrics.ranking import ndcg, ranks
+from lea_core.metrics.reward import pairwise_accuracy
 from lea_core.params import LeParams, RewardNegatives
-from lea_core.reward_metrics import pairwise_accuracy
 
 NEGATIVES = RewardNegatives(uniform=1, popular=1, text=0)
 ROWS = 2048  # steps whose rewards are in memory at once

@@ -21,10 +21,10 @@ from lea_core.environment import Environment
 from lea_core.le_jury import rank_next
 from lea_core.le_steps import sampled_actions
 from lea_core.llm.packing import packs
-from lea_core.metrics import metrics
+from lea_core.metrics.ranking import metrics
+from lea_core.metrics.reward import auc, pairwise_accuracy, popularity_correlation, reliability
 from lea_core.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.params import LeParams, RewardNegatives
-from lea_core.reward_metrics import auc, pairwise_accuracy, popularity_correlation, reliability
 
 KINDS = ("uniform", "popularity", "text_hard")
 EACH = 2  # negatives of each kind

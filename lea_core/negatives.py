@@ -15,7 +15,7 @@ import torch
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import batches, sample_actions
-from lea_core.lists import best_first
+from lea_core.metrics.top_k import best_first
 
 ROWS = 1024  # items whose similarities with all others are in memory at once
 TEXT_NEIGHBOURS = 50  # of so many items of most similar text the hard negatives are drawn

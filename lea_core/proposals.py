@@ -13,7 +13,7 @@ import torch
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches, seen_pairs
 from lea_core.environment import Environment
-from lea_core.lists import best_first
+from lea_core.metrics.top_k import best_first
 
 SCORES = 2**22  # in memory at once, a few times over
 
@@ -31,7 +31,7 @@ def propose(
     """The `count` likeliest items after each event (N,) from its state (N, C + K), and log P(a | s); both (N, A).
 
     Left out are the items of the history with `skip_seen` and the logged next one with `skip_next`. Of equally likely
-    items the lower comes first (lists.py). Raises `LeaError` where too few are left.
+    items the lower comes first (top_k.py). Raises `LeaError` where too few are left.
     """
     longest = int(np.diff(train.offsets).max(initial=0)) if skip_seen else 0
     if train.num_items - longest - skip_next < count:

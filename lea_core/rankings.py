@@ -20,7 +20,7 @@ from lea_core.common.errors import LeaError
 from lea_core.common.tables import STATES, read_rows, to_numpy, vectors
 from lea_core.data.sequences import Sequences, batches, learning_steps
 from lea_core.heads import Heads
-from lea_core.lists import best_first
+from lea_core.metrics.top_k import best_first
 
 SCORES = 2**22  # in memory at once, a few times over
 ROWS = 2**15  # states read at a time

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lea_core.common.errors import LeaError
 from lea_core.common.palette import COLOURS
 from lea_core.le_table import le_table
-from lea_core.protocol import Protocol
+from lea_core.metrics.protocol import Protocol
 from lea_core.results import SELECTION, SHOWN, Result, change, interval, twin
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from lea_core.common.artifacts import read_json
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, read_table, to_numpy
 from lea_core.convergence import WARMED_UP, cautions
-from lea_core.protocol import Protocol, read_protocol
+from lea_core.metrics.protocol import Protocol, read_protocol
 
 if TYPE_CHECKING:
     from lea_core.params import Variant

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lea_core.data.sequences import Sequences
-from lea_core.metrics import by_name
+from lea_core.metrics.ranking import by_name
 
 HISTORY_BANDS = ((1, 4), (5, 9), (10, 19), (20, 49), (50, None))
 SHARES = {"head": 1 / 3, "middle": 2 / 3, "tail": np.inf}

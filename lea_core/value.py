@@ -4,7 +4,7 @@ In: the policies of every seed, the sequences, the rewards of all events, a beha
 value.csv, and what a reader must know to judge them, as numbers and in words (behaviour.json).
 
 The target policy draws its item from the softmax of the policy's scores over the candidates, items of the history left
-out as in `evaluation.py`; but where users repeat items, the logged one is no exception: the policy never takes it, so
+out as in `full_ranking.py`; but where users repeat items, the logged one is no exception: the policy never takes it, so
 its weight is 0. What ships shows the best few items instead, so this is the value of a softer policy than that.
 """
 
@@ -23,7 +23,7 @@ from lea_core.behaviour import Behaviour, log_likelihoods
 from lea_core.common.errors import LeaError
 from lea_core.data.rewards import Rewards, shrunken_means
 from lea_core.data.sequences import SPLITS, Sequences, batches, histories
-from lea_core.metrics import seen_items
+from lea_core.metrics.ranking import seen_items
 from lea_core.models.policy_network import PolicyNetwork
 from lea_core.off_policy import Estimate
 

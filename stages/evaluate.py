@@ -19,9 +19,9 @@ from lea_core.params import load
 
 def main(argv: list[str]) -> None:
     """Evaluate the variant named in `argv`."""
-    from lea_core.evaluation import rank_table, write_evaluation
+    from lea_core.metrics.full_ranking import rank_table, write_evaluation
+    from lea_core.metrics.protocol import warn_of
     from lea_core.models.policy_network import load_network
-    from lea_core.protocol import warn_of
 
     params = load()
     if len(argv) != 1:

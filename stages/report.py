@@ -27,8 +27,8 @@ def main(argv: list[str]) -> None:
     from lea_core import what_bought_what
     from lea_core.evidence import COMPARISON, gather, read_log, user_scores
     from lea_core.le_table import le_note
+    from lea_core.metrics.protocol import mixed
     from lea_core.page.page import page
-    from lea_core.protocol import mixed
     from lea_core.report import draw, markdown, table_rows
     from lea_core.results import SELECTION, read_results
     from lea_core.verdicts import conclude

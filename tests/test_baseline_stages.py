@@ -14,10 +14,10 @@ from lea_core import environment
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, read_table, to_numpy
 from lea_core.data.sequences import Sequences, read_sequences
-from lea_core.evaluation import summarise
 from lea_core.le_quality import quality
 from lea_core.llm import language_model
-from lea_core.metrics import metrics
+from lea_core.metrics.full_ranking import summarise
+from lea_core.metrics.ranking import metrics
 from lea_core.params import load
 from stages import baselines, evaluate_le
 from tests.lane import change_params

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.peers import ranking, run
-from lea_core import metrics
 from lea_core.data.sequences import SPLITS, Sequences
+from lea_core.metrics import ranking as metrics
 
 ROOT = Path(run.HERE).parent.parent
 

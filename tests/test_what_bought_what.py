@@ -8,9 +8,9 @@ import pytest
 
 from lea_core.common.tables import RANKS, vectors, write_table
 from lea_core.evidence import UserScores, compare_users, comparison_rows, twin_pairs, user_scores
-from lea_core.metrics import ALL
+from lea_core.metrics.protocol import Protocol
+from lea_core.metrics.ranking import ALL
 from lea_core.params import Variant
-from lea_core.protocol import Protocol
 from lea_core.results import Result, Score, shown
 from lea_core.significance import holm
 from lea_core.verdicts import conclude

@@ -14,8 +14,8 @@ from benchmarks.benchmark_store import keep
 from lea_core.common.artifacts import write_csv, write_json
 from lea_core.common.tables import RANKS, vectors
 from lea_core.data.sequences import Sequences
-from lea_core.evaluation import write_evaluation
-from lea_core.metrics import ALL
+from lea_core.metrics.full_ranking import write_evaluation
+from lea_core.metrics.ranking import ALL
 from lea_core.params import Params
 from tests.tiny_project import log, write_log, write_tokens
 

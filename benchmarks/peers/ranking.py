@@ -1,4 +1,4 @@
-"""The ranks and metrics of lea_core/metrics.py in numpy alone, for scripts in environments that lack lea_core.
+"""The ranks and metrics of lea_core/metrics/ranking.py in numpy alone, for scripts in environments that lack lea_core.
 
 In: scores of all items for each event. Out: one rank and number of candidates per event; NDCG and HR at a cutoff.
 """

@@ -17,8 +17,8 @@ from lea_core.cli.printing import pipeline, print_table, say
 def check() -> None:
     """Validate params.yaml and say what each variant uses; warn where what is ranked is not what the data allow."""
     from lea_core.common.errors import warn
+    from lea_core.metrics.protocol import mixed
     from lea_core.params import FOLDERS, load
-    from lea_core.protocol import mixed
 
     params = load()
     cells = [

@@ -20,7 +20,7 @@ from lea_core.controls.actions import SCORES, Ranker, best_of, item_neighbours_o
 from lea_core.controls.rewards import HALF, control_rewards
 from lea_core.controls.states import control_states
 from lea_core.data.sequences import Sequences, batches, in_history, seen_pairs
-from lea_core.lists import best_first
+from lea_core.metrics.top_k import best_first
 from lea_core.params import FOLDERS, LE_AND_NEIGHBOURS
 
 SCHEMAS = {FOLDERS[part]: schema for part, schema in layout.SCHEMAS.items()}
@@ -130,7 +130,7 @@ def with_neighbours(le: pa.Table, rank: Ranker, train: Sequences) -> pa.Table:
         listed = torch.from_numpy(items[part]).long()  # (B, K)
         share = F.normalize(scores, p=1, dim=1).gather(1, listed)
         both = (torch.from_numpy(log_probabilities[part]) + (share + FLOOR).log()).log_softmax(dim=1)
-        by_item = listed.argsort(dim=1)  # so of equals the lower item comes first (lists.py)
+        by_item = listed.argsort(dim=1)  # so of equals the lower item comes first (top_k.py)
         best = by_item.gather(1, best_first(both.gather(1, by_item), both.shape[1]))
         items[part], log_probabilities[part] = listed.gather(1, best).numpy(), both.gather(1, best).numpy()
     return _with(le, {"items": tables.vectors(items), "log_probabilities": tables.vectors(log_probabilities)})

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from lea_core.common.artifacts import read_json
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, read_table, to_numpy
-from lea_core.metrics import by_name
+from lea_core.metrics.ranking import by_name
 
 Value = str | float | None
 WITH_SEEDS = ("low_with_seeds", "high_with_seeds")  # of a difference: its 95 % interval over users and seeds

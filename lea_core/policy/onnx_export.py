@@ -12,7 +12,7 @@ behind them; `seen` (B, S), what shall not be in the answer, in any order, -1 fo
 beyond those that the network reads can be excluded; `k` (1,), which may be left out. Outputs: `best` (B, k) int64 and
 `scores` (B, k) float32, higher scores first, of equal ones the lower item; where fewer items are left, -1 and minus
 infinity. A row without items is for the caller, who answers with popularity; here it has state 0, the same answer for
-all. The order among equals is ONNX TopK's, and the one of lists.py.
+all. The order among equals is ONNX TopK's, and the one of top_k.py.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import torch
 
 from lea_core.common.artifacts import read_json, read_tensors
 from lea_core.common.errors import LeaError
-from lea_core.lists import best_first
+from lea_core.metrics.top_k import best_first
 from lea_core.models.backbones import BACKBONES
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork, without_weights
 from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_exclude_seen, read_vocabulary

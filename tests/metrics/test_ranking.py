@@ -8,15 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import lea_core.metrics
-from lea_core import evaluation
+import lea_core.metrics.ranking
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, check, to_numpy
 from lea_core.data.sequences import Sequences, histories
-from lea_core.evaluation import rank_events, rank_table, summarise
-from lea_core.metrics import ALL, by_name, metrics, ranks, seen_items
+from lea_core.metrics import full_ranking
+from lea_core.metrics.full_ranking import rank_events, rank_table, summarise
+from lea_core.metrics.protocol import Misses
+from lea_core.metrics.ranking import ALL, by_name, metrics, ranks, seen_items
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
-from lea_core.protocol import Misses
 
 
 def test_ranks_by_hand() -> None:
@@ -192,8 +192,8 @@ def test_ranking_in_pieces_changes_no_rank(data: st.DataObject) -> None:
     whole[seen.gather(1, targets[:, None])[:, 0]] = math.inf
     assert ranks(scores, targets, seen).tolist() == whole.tolist()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "SCORES_AT_ONCE", most)
-        patch.setattr(lea_core.metrics, "COUNTED_AT_ONCE", most // 2)
+        patch.setattr(full_ranking, "SCORES_AT_ONCE", most)
+        patch.setattr(lea_core.metrics.ranking, "COUNTED_AT_ONCE", most // 2)
         found = rank_events(scorer, sequences, users, positions, 3, mask_seen=True, batch=100, listed=4)
         unmasked = rank_events(scorer, sequences, users, positions, history=3, mask_seen=False, batch=100)
     assert found.rank.tolist() == whole.tolist()

@@ -1,4 +1,4 @@
-"""lists.py: by hand, and against loops; the tie rule against Python's own sort."""
+"""top_k.py: by hand, and against loops; the tie rule against Python's own sort."""
 
 import math
 from types import SimpleNamespace
@@ -9,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core import baselines, lists
+from lea_core import baselines
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
-from lea_core.lists import best_items, diversity, list_rows, worth
+from lea_core.metrics import top_k
+from lea_core.metrics.top_k import best_items, diversity, list_rows, worth
 from lea_core.proposals import propose
 from lea_core.rankings import likeliest
 
@@ -43,7 +44,7 @@ def test_best_items_against_a_sort(data: st.DataObject) -> None:
     seen = rng.random((rows, items)) < 0.4
     owner, left_out = (torch.from_numpy(np.ascontiguousarray(part)) for part in np.nonzero(seen))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lists, "SCORES", data.draw(st.integers(1, 60)))
+        patch.setattr(top_k, "SCORES", data.draw(st.integers(1, 60)))
         found = best_items(torch.from_numpy(scores), owner, left_out, count)
     for row in range(rows):
         candidates = [item for item in range(items) if not seen[row, item]]

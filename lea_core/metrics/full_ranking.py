@@ -25,8 +25,8 @@ from lea_core.common.artifacts import write_json
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, to_numpy, vectors, write_table
 from lea_core.data.sequences import SPLITS, Sequences, batches, histories
-from lea_core.lists import best_items
-from lea_core.metrics import ALL, metrics, ranks_among_unseen, seen_items, too_few
+from lea_core.metrics.ranking import ALL, metrics, ranks_among_unseen, seen_items, too_few
+from lea_core.metrics.top_k import best_items
 
 if TYPE_CHECKING:
     from torch import Tensor

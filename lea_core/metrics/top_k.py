@@ -4,7 +4,7 @@ In: scores of all items; lists (N, K) of items, best first, -1 where a list has 
 content vectors. Out: lists; coverage, Gini, novelty, popularity and distance of lists.
 
 Tie rule: a higher score first, of equal scores the lower item index. It depends on nothing but the scores, so CPU and
-GPU agree. (Ranks know no such order: a target shares the mean rank among its equals, see metrics.py.) An item that
+GPU agree. (Ranks know no such order: a target shares the mean rank among its equals, see ranking.py.) An item that
 scores minus infinity is on no list.
 
 Coverage, Gini and distance are the usual ones (Castells, Hurley and Vargas: Novelty and Diversity in Recommender

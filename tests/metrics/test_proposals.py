@@ -1,14 +1,14 @@
-"""action_metrics.py: by hand, and against loops over the events."""
+"""proposals.py: by hand, and against loops over the events."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core.action_metrics import taken_later_share
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
-from lea_core.lists import diversity
+from lea_core.metrics.proposals import taken_later_share
+from lea_core.metrics.top_k import diversity
 from tests.test_baselines import sequences
 
 

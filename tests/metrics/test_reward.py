@@ -1,4 +1,4 @@
-"""reward_metrics.py: pairs and AUC against every comparison, Spearman and the curve by hand, a curve that must fit."""
+"""reward.py: pairs and AUC against every comparison, Spearman and the curve by hand, a curve that must fit."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lea_core.common.errors import LeaError
-from lea_core.reward_metrics import auc, average_ranks, pairwise_accuracy, popularity_correlation, reliability
+from lea_core.metrics.reward import auc, average_ranks, pairwise_accuracy, popularity_correlation, reliability
 
 
 def win(logged: float, negative: float) -> float:

@@ -1,0 +1,1 @@
+"""Ranking, reward and proposal metrics."""
