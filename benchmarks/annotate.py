@@ -32,12 +32,13 @@ from benchmarks import annotation_ways
 from benchmarks.annotation_variants import shake, variants
 from benchmarks.annotation_ways import Annotation
 from benchmarks.common import LLM, ROOT, Prepared, prepare, run_stage, where
-from lea_core import environment, shard_run
+from lea_core import shard_run
 from lea_core.annotate import Annotating
 from lea_core.common.artifacts import publish_file, read_json, write_json
 from lea_core.common.processes import side_by_side
 from lea_core.data.sequences import Sequences, learning_steps, windows
-from lea_core.environment import Environment
+from lea_core.environment import model as environment
+from lea_core.environment.model import Environment
 from lea_core.forecast import Price, forecast
 from lea_core.llm import language_model
 from lea_core.llm_pass import Passed, fill

@@ -29,7 +29,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lea_core.data.sequences import Sequences, learning_steps, windows
-from lea_core.environment import Environment
+from lea_core.environment.model import Environment
 from lea_core.llm.packing import acting_events
 
 

@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 
-from lea_core import environment, params
+from lea_core import params
 from lea_core.common.artifacts import publish_file, read_json, write_json
 from lea_core.common.code_hash import computed_by
 from lea_core.common.cores import usable_cores
 from lea_core.common.sources import file_sha256
 from lea_core.data.sequences import Sequences, read_sequences
+from lea_core.environment import model as environment
 from lea_core.llm.language_model import choose_device_and_dtype
 from lea_core.llm.pooled_tokens import ItemTokens
 from lea_core.params import Params, assign, read_yaml

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lea_core import environment
 from lea_core.data.sequences import Sequences, Window
-from lea_core.finetune import Finetuning, events_of
-from lea_core.le_steps import Steps
-from lea_core.le_users import choose_users
+from lea_core.environment import model as environment
+from lea_core.environment.batches import Steps
+from lea_core.environment.finetune import Finetuning, events_of
+from lea_core.environment.user_split import choose_users
 from lea_core.llm import language_model
 from lea_core.llm.pooled_tokens import ItemTokens
 from lea_core.params import Params

@@ -168,8 +168,9 @@ def le(job: Job) -> dict[str, float]:
     """The LE asked for the histories of the test events, together and one at a time, on the job's threads."""
     import torch
 
-    from lea_core import environment, params
+    from lea_core import params
     from lea_core.data.sequences import read_sequences
+    from lea_core.environment import model as environment
     from lea_core.le_ranker import le_ranker
     from lea_core.llm import language_model
     from lea_core.metrics.full_ranking import rank_events

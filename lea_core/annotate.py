@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from lea_core.common.tables import REWARDS, STATES, Schema, vectors
 from lea_core.data.sequences import drawn_actions, learning_steps
-from lea_core.environment import Environment
+from lea_core.environment.model import Environment
 from lea_core.shard_files import Arrays
 from lea_core.shards import Part, Shard
 

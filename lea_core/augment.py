@@ -3,7 +3,7 @@
 In: the training events of a shard, their states (of annotate) and a trained LE. Out: shard arrays, and of all shards
 the `ACTIONS` table.
 
-What is proposed (proposals.py) leaves out the logged next item and, where a user takes no item twice, the history;
+What is proposed (top_items.py) leaves out the logged next item and, where a user takes no item twice, the history;
 where users repeat, its items are proposed as they do. The states are known from annotation, so the LLM passes over each
 sequence once, with the proposals appended, to give their rewards. The paper's rule and number we could not read.
 """
@@ -21,8 +21,8 @@ from lea_core.common.errors import LeaError
 from lea_core.common.sources import file_sha256
 from lea_core.common.tables import ACTIONS, STATES, Schema, read_rows, to_numpy, vectors
 from lea_core.data.sequences import learning_steps
-from lea_core.environment import Environment
-from lea_core.proposals import propose
+from lea_core.environment.model import Environment
+from lea_core.environment.top_items import propose
 from lea_core.shard_files import Arrays
 from lea_core.shards import Part, Shard
 

@@ -22,7 +22,7 @@ from lea_core.common.errors import LeaError
 from lea_core.common.tables import ITEM_TOKENS, ITEMS, RANKS, read_table, to_numpy
 from lea_core.data.leaks import training_events
 from lea_core.data.sequences import Sequences, read_sequences
-from lea_core.le_users import choose_users
+from lea_core.environment.user_split import choose_users
 from lea_core.metrics.ranking import by_name
 from lea_core.metrics.top_k import list_rows
 from lea_core.results import Result, best_baseline, twin

@@ -18,8 +18,8 @@ from lea_core.annotate import Annotating
 from lea_core.augment import STATES_FILE, Augmenting
 from lea_core.data.sequences import learning_steps, windows
 from lea_core.engines import local
+from lea_core.environment.top_items import propose
 from lea_core.params import Params
-from lea_core.proposals import propose
 from lea_core.shard_worker import Job, Worker
 from lea_core.shards import Shard
 

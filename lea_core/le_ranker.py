@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lea_core.data.sequences import Sequences, windows
-from lea_core.environment import Environment
+from lea_core.environment.model import Environment
 from lea_core.llm.packing import fitted_packs
 
 if TYPE_CHECKING:

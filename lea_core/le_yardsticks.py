@@ -23,18 +23,19 @@ from typing import Any
 
 import numpy as np
 
-from lea_core import baselines, environment
+from lea_core import baselines
 from lea_core.data.sequences import SPLITS, Sequences, count_repeats, in_history, learning_steps
-from lea_core.environment import Environment
-from lea_core.finetune import Finetuning
-from lea_core.le_quality import KINDS, quality
+from lea_core.environment import model as environment
+from lea_core.environment.finetune import Finetuning
+from lea_core.environment.model import Environment
+from lea_core.environment.quality import KINDS, quality
+from lea_core.environment.top_items import propose
 from lea_core.llm.language_model import LanguageModel
 from lea_core.llm.pooled_tokens import ItemTokens, pooled_tokens
 from lea_core.metrics.full_ranking import rank_events
 from lea_core.metrics.proposals import taken_later_share
 from lea_core.metrics.top_k import diversity
 from lea_core.params import Params
-from lea_core.proposals import propose
 
 CUTOFFS = (1, 5, 10)
 SMALL_LAYERS = 2

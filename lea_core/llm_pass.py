@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lea_core.data.sequences import Sequences, Window, learning_steps, windows
-from lea_core.environment import Environment
+from lea_core.environment.model import Environment
 from lea_core.llm.packing import Packed, as_arrays, fitted_packs
 
 

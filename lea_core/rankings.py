@@ -19,7 +19,7 @@ import torch
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import STATES, read_rows, to_numpy, vectors
 from lea_core.data.sequences import Sequences, batches, learning_steps
-from lea_core.heads import Heads
+from lea_core.environment.heads import Heads
 from lea_core.metrics.top_k import best_first
 
 SCORES = 2**22  # in memory at once, a few times over

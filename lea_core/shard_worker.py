@@ -26,7 +26,7 @@ from lea_core.shard_files import Arrays
 from lea_core.shards import Part, Shard
 
 if TYPE_CHECKING:
-    from lea_core.environment import Environment
+    from lea_core.environment.model import Environment
 
 KNOWN = "known.sqlite"
 WARM_UP_PACKS = 3  # beside the first, which is not counted
@@ -111,7 +111,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         import torch
 
-        from lea_core import environment
+        from lea_core.environment import model as environment
         from lea_core.llm import language_model
 
         started = time.perf_counter()

@@ -18,10 +18,11 @@ def main(argv: list[str]) -> None:
     """Rank every held-out event by the LE; takes no arguments."""
     import numpy as np
 
-    from lea_core import environment, params
+    from lea_core import params
     from lea_core.baseline_run import leave_out, rank_baseline, read_log
     from lea_core.common.progress import bar
     from lea_core.data.sequences import SPLITS
+    from lea_core.environment import model as environment
     from lea_core.le_ranker import le_ranker
     from lea_core.llm import language_model
 

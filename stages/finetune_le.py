@@ -19,20 +19,22 @@ def main(argv: list[str]) -> None:
     """Fine-tune the LE and measure it; takes no arguments."""
     import numpy as np
 
-    from lea_core import environment, params, team
+    from lea_core import params
     from lea_core.common.artifacts import write_csv
     from lea_core.common.checkpoints import Checkpoint
     from lea_core.common.sources import file_sha256
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
-    from lea_core.finetune import Finetuning
-    from lea_core.le_quality import quality, worse_than_start
-    from lea_core.le_users import choose_users
+    from lea_core.environment import distributed
+    from lea_core.environment import model as environment
+    from lea_core.environment.finetune import Finetuning
+    from lea_core.environment.quality import quality, worse_than_start
+    from lea_core.environment.user_split import choose_users
     from lea_core.llm import language_model
 
     no_arguments(argv)
     wanted = params.load()
-    p, together = wanted.finetune_le, team.assemble()
+    p, together = wanted.finetune_le, distributed.assemble()
     sequences = read_sequences(INTERACTIONS)
     train = training_events(sequences)
     users, unseen = choose_users(train, p.users_share, np.random.default_rng(p.seed))

@@ -21,12 +21,13 @@ def main(argv: list[str]) -> None:
     """Measure the LE; takes no arguments."""
     import numpy as np
 
-    from lea_core import environment, le_plots, le_yardsticks, params
+    from lea_core import le_plots, le_yardsticks, params
     from lea_core.common import tables
     from lea_core.common.artifacts import publish_folder, read_json, write_csv, write_json
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
-    from lea_core.le_users import choose_users
+    from lea_core.environment import model as environment
+    from lea_core.environment.user_split import choose_users
     from lea_core.llm import language_model
 
     no_arguments(argv)

@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
     from lea_core.common.tables import RANKINGS, write_parts
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
-    from lea_core.environment import load_heads, read_item_tokens
+    from lea_core.environment.model import load_heads, read_item_tokens
     from lea_core.rankings import rankings
 
     no_arguments(argv)

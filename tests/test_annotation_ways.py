@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.annotation_ways import Annotation, cut, kv_cache, naive
 from lea_core.data.sequences import Sequences, learning_steps, windows
-from lea_core.environment import Environment
+from lea_core.environment.model import Environment
 from lea_core.llm.packing import packs
 from tests.tiny_le import ITEMS, circle, make, sequences, shake
 

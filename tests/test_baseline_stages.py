@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from lea_core import environment
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, read_table, to_numpy
 from lea_core.data.sequences import Sequences, read_sequences
-from lea_core.le_quality import quality
+from lea_core.environment import model as environment
+from lea_core.environment.quality import quality
 from lea_core.llm import language_model
 from lea_core.metrics.full_ranking import summarise
 from lea_core.metrics.ranking import metrics

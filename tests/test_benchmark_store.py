@@ -147,7 +147,7 @@ def test_what_trained_an_le_is_noted_and_told(
         assert not (place.folder / "data" / "le_code.json").exists()
         benchmark_stage.run_stage(place.folder, stage)
     trained = computed_by("stages.finetune_le")
-    edit(monkeypatch, tmp_path / "code", "lea_core/finetune.py")
+    edit(monkeypatch, tmp_path / "code", "lea_core/environment/finetune.py")
     for name, noted in ((CELL, trained), (PLAIN, None)):
         place.make_again(name)
         assert read_json(place.store / f"{name}.json").get("le_trained_by") == noted

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lea_core.le_quality import quality
+from lea_core.environment.quality import quality
 from lea_core.le_ranker import le_ranker
 from lea_core.metrics.full_ranking import rank_events
 from tests.tiny_le import circle, make, settings, shake

@@ -84,7 +84,7 @@ def test_the_folder_of_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert stages_after(lambda: (source / "params.yaml").write_text(shorter)) == []
     assert stages_after(lambda: (source / "data" / "item_tokens" / "c").write_text("other")) == []
     assert (folder / "data" / "item_tokens" / "c").read_text() == "other"
-    assert stages_after(lambda: edit(monkeypatch, tmp_path / "code", "lea_core/heads.py")) == []
+    assert stages_after(lambda: edit(monkeypatch, tmp_path / "code", "lea_core/environment/heads.py")) == []
 
 
 def keep_made_up(params: Params, folder: Path, store: Path, shares: dict[str, float]) -> None:

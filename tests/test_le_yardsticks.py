@@ -7,7 +7,7 @@ import pytest
 
 from lea_core import le_yardsticks, params
 from lea_core.data.sequences import Sequences
-from lea_core.le_quality import quality
+from lea_core.environment.quality import quality
 from lea_core.llm import language_model
 from lea_core.llm_pass import pass_over
 from tests import tiny_llm

@@ -10,7 +10,7 @@ import torch
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKINGS, STATES, check, to_numpy, vectors, write_table
 from lea_core.data.sequences import Sequences
-from lea_core.environment import load_heads
+from lea_core.environment.model import load_heads
 from lea_core.rankings import rankings
 from tests import tiny_le
 

@@ -217,14 +217,14 @@ def test_other_code_of_the_proposals_proposes_anew(
         return np.where(proposed[:, :1] == 1, proposed[:, ::-1], proposed), scores
 
     monkeypatch.setattr(augment, "propose", turned)
-    edit(monkeypatch, tmp_path / "code", "lea_core/proposals.py")
+    edit(monkeypatch, tmp_path / "code", "lea_core/environment/top_items.py")
     after, turned_actions = augmented()
     ones = actions[:, 0] == 1
     np.testing.assert_array_equal(turned_actions[ones], actions[ones, ::-1])
     np.testing.assert_array_equal(turned_actions[~ones], actions[~ones])
     assert 0 < ones.sum() < len(ones)
     assert 0 < total(after)["windows_known"] < total(after)["windows"]
-    edit(monkeypatch, tmp_path / "more", "lea_core/heads.py")
+    edit(monkeypatch, tmp_path / "more", "lea_core/environment/heads.py")
     assert augmented()[0].run.parent != before.run.parent
     assert annotated(again, monkeypatch).run.parent != before.run.parent
 

@@ -8,12 +8,12 @@ import torch
 
 from lea_core.common.checkpoints import Checkpoint
 from lea_core.data.sequences import Sequences
-from lea_core.environment import Environment, Shape
-from lea_core.finetune import Finetuning
-from lea_core.le_users import choose_users
+from lea_core.environment.distributed import Team
+from lea_core.environment.finetune import Finetuning
+from lea_core.environment.model import Environment, Shape
+from lea_core.environment.user_split import choose_users
 from lea_core.llm.pooled_tokens import ItemTokens
 from lea_core.params import LeParams
-from lea_core.team import Team
 from tests import tiny_llm
 
 ITEMS = 9

@@ -16,7 +16,7 @@ from lea_core.cli.printing import one_line, pipeline, print_table, say
 from lea_core.common.progress import amount, duration
 
 if TYPE_CHECKING:
-    from lea_core.inspect_le import Action
+    from lea_core.environment.inspect import Action
 
 INTERACTIONS, LLM, TOKENS, LE = (
     Path(f"data/{name}") for name in ("interactions", "llm", "item_tokens/items.parquet", "le")
@@ -55,11 +55,12 @@ def inspect(
     """Show what the LE makes of one history: its best actions, their rewards, and the item that came next."""
     import numpy as np
 
-    from lea_core import environment, inspect_le
     from lea_core.common import tables
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import SPLITS, read_sequences
-    from lea_core.le_users import choose_users
+    from lea_core.environment import inspect
+    from lea_core.environment import model as environment
+    from lea_core.environment.user_split import choose_users
     from lea_core.llm import language_model
     from lea_core.params import load
 
@@ -68,11 +69,11 @@ def inspect(
     sequences = read_sequences(INTERACTIONS)
     ids = tables.read_table(INTERACTIONS / "users.parquet", tables.USERS)["user_id"].to_pylist()
     texts = tables.read_table(INTERACTIONS / "items.parquet", tables.ITEMS)["text"].to_pylist()
-    index = inspect_le.find_user(ids, user)
-    place = inspect_le.choose_position(sequences, index, position)
+    index = inspect.find_user(ids, user)
+    place = inspect.choose_position(sequences, index, position)
     subset, _ = choose_users(training_events(sequences), p.users_share, np.random.default_rng(p.seed))
     le = environment.load(LE, language_model.load(LLM, params.llm.layers), environment.read_item_tokens(TOKENS))
-    found = inspect_le.inspect(le, sequences, index, place, actions)
+    found = inspect.inspect(le, sequences, index, place, actions)
 
     first = sequences.offsets[index]
     splits = [SPLITS[code] for code in sequences.split[first : first + place + 1]]

@@ -11,7 +11,7 @@ import pytest
 
 from lea_core.common.checkpoints import KEPT, Checkpoint
 
-MODULE = "lea_core.finetune"  # whose code computes what is kept
+MODULE = "lea_core.environment.finetune"  # whose code computes what is kept
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def test_a_save_that_fails_ends_no_run(cache: Path, capsys: pytest.CaptureFixtur
 SAVER = """
 import numpy as np
 from lea_core.common.checkpoints import Checkpoint
-checkpoint = Checkpoint("killed", "lea_core.finetune", {})
+checkpoint = Checkpoint("killed", "lea_core.environment.finetune", {})
 for number in range(1, 10**9):
     checkpoint.save({"a": np.full(1 << 18, number)}, {"number": number})
     print(number, flush=True)

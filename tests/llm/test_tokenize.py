@@ -13,7 +13,7 @@ import torch
 
 from lea_core.common import tables
 from lea_core.common.artifacts import read_tensors
-from lea_core.environment import read_item_tokens
+from lea_core.environment.model import read_item_tokens
 from lea_core.llm import amortised_tokens, learned_tokens
 from lea_core.llm.amortised_tokens import encode
 from lea_core.llm.language_model import LanguageModel, fingerprint

@@ -1,4 +1,4 @@
-"""proposals.py: by hand, and against loops over the events."""
+"""top_items.py: by hand, and against loops over the events."""
 
 import numpy as np
 import pytest

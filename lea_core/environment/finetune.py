@@ -7,10 +7,10 @@ In: an untrained LE, the training events. Out: the LE at its best epoch, a learn
   lora   Adapter and heads together: packed windows through the LLM, state and reward in one pass, fresh sampled
          actions in each epoch.
 
-Both minimise, over all steps into a training event (le_steps.py),
+Both minimise, over all steps into a training event (batches.py),
     L = L_sm + reward_weight * (L_rm + reward_centring * centre)
 
-An epoch is judged by NDCG@10 times reward accuracy on training events of users outside the subset (le_jury.py). The
+An epoch is judged by NDCG@10 times reward accuracy on training events of users outside the subset (epoch_selection.py). The
 start counts as epoch 0, so the LE never ends below the content similarity there.
 
 Every draw depends on the seed and its place in the training alone. So a run that was killed goes on from its checkpoint
@@ -32,9 +32,7 @@ from lea_core.common.checkpoints import Checkpoint
 from lea_core.common.errors import LeaError
 from lea_core.common.progress import announce, bar
 from lea_core.data.sequences import Sequences, Window, count_repeats, learning_steps, windows
-from lea_core.environment import Environment
-from lea_core.le_jury import Jury, Verdict
-from lea_core.le_steps import (
+from lea_core.environment.batches import (
     Candidates,
     FrozenStates,
     Steps,
@@ -44,10 +42,12 @@ from lea_core.le_steps import (
     sampled_actions,
     step_losses,
 )
+from lea_core.environment.distributed import Team
+from lea_core.environment.epoch_selection import Jury, Verdict
+from lea_core.environment.model import Environment
+from lea_core.environment.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.llm.packing import acting_events, packs
-from lea_core.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.params import LeParams, RewardNegatives
-from lea_core.team import Team
 
 STEPS_PER_BATCH = 512  # of the heads phase
 FREE_NEGATIVES = 4  # times as many sampled actions in the heads phase, where they cost no tokens

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from lea_core import finetune
 from lea_core.common import checkpoints
 from lea_core.common.checkpoints import Checkpoint
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
-from lea_core.finetune import Finetuning
-from lea_core.le_quality import quality, worse_than_start
-from lea_core.le_users import choose_users
+from lea_core.environment import finetune
+from lea_core.environment.finetune import Finetuning
+from lea_core.environment.quality import quality, worse_than_start
+from lea_core.environment.user_split import choose_users
 from stages import finetune_le
 from tests.edited import edit
 from tests.lane import ROOT, change_params
@@ -104,7 +104,9 @@ def resumable(folder: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tenso
     """A short fine-tuning with a checkpoint: its curve and what it leaves the LE with."""
     p = settings(heads_dropout=0.3, state_negatives=4, batch_tokens=48, weight_decay=0.1, **SHORT)
     le = make(folder, dropout=0.3)
-    return finetuning(le, uneven(), p, Checkpoint("finetune_le", "lea_core.finetune", {})).run(), le.snapshot()
+    return finetuning(
+        le, uneven(), p, Checkpoint("finetune_le", "lea_core.environment.finetune", {})
+    ).run(), le.snapshot()
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers(tmp_path: Path, monkeypatch:
     assert (0, 2, 1) in places
     assert (1, 1, 2) in places
     assert len(set(places)) == len(places)  # no step was made twice
-    Checkpoint("finetune_le", "lea_core.finetune", {}).remove()
+    Checkpoint("finetune_le", "lea_core.environment.finetune", {}).remove()
     unbroken_curve, unbroken_weights = resumable(tmp_path)
     assert curve == unbroken_curve
     assert weights.keys() == unbroken_weights.keys()
@@ -191,11 +193,11 @@ def test_a_real_kill(tmp_path: Path) -> None:
         assert process.stdout.readline() == "saved\n"
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    found = Checkpoint("finetune_le", "lea_core.finetune", {}).load()
+    found = Checkpoint("finetune_le", "lea_core.environment.finetune", {}).load()
     assert found is not None
     assert (found[1]["phase"], found[1]["step"]) == (1, 2)
     curve, weights = resumable(tmp_path / "resumed")
-    Checkpoint("finetune_le", "lea_core.finetune", {}).remove()
+    Checkpoint("finetune_le", "lea_core.environment.finetune", {}).remove()
     unbroken_curve, unbroken_weights = resumable(tmp_path / "unbroken")
     assert curve == unbroken_curve
     assert all(torch.equal(value, unbroken_weights[name]) for name, value in weights.items())
@@ -203,7 +205,7 @@ def test_a_real_kill(tmp_path: Path) -> None:
 
 def together(folder: Path) -> None:
     """The work of one of several processes; the first one writes what came out."""
-    from lea_core.team import assemble
+    from lea_core.environment.distributed import assemble
 
     le = make(folder / os.environ.get("RANK", "alone"))  # first, for of a team but one process writes a model
     team = assemble()
@@ -218,7 +220,7 @@ def together(folder: Path) -> None:
 def test_two_processes_reach_what_one_does(tmp_path: Path) -> None:
     script = tmp_path / "together.py"
     script.write_text(
-        "import pathlib, sys; from tests.test_finetune import together; together(pathlib.Path(sys.argv[1]))"
+        "import pathlib, sys; from tests.environment.test_finetune import together; together(pathlib.Path(sys.argv[1]))"
     )
     both, alone = tmp_path / "both", tmp_path / "alone"
     alone.mkdir()

@@ -1,4 +1,4 @@
-"""environment.py, heads.py, le_losses.py: the LE starts as content similarity; what is added to it, by hand."""
+"""model.py, heads.py, losses.py: the LE starts as content similarity; what is added to it, by hand."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from lea_core import environment
 from lea_core.common.artifacts import write_json
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, learning_steps, windows
-from lea_core.environment import Environment, Judged
-from lea_core.heads import Heads
-from lea_core.le_losses import reward_centre, reward_loss, state_loss
-from lea_core.le_steps import Candidates, Steps, draw_candidates, step_losses
+from lea_core.environment import model as environment
+from lea_core.environment.batches import Candidates, Steps, draw_candidates, step_losses
+from lea_core.environment.heads import Heads
+from lea_core.environment.losses import reward_centre, reward_loss, state_loss
+from lea_core.environment.model import Environment, Judged
 from lea_core.llm.packing import packs
 from lea_core.llm.pooled_tokens import ItemTokens
 from tests import tiny_llm

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lea_core.common.errors import LeaError
-from lea_core.negatives import log_popularity, popularity_matched, text_hard, text_neighbours
+from lea_core.environment.negatives import log_popularity, popularity_matched, text_hard, text_neighbours
 
 
 @given(

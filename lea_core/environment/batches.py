@@ -17,10 +17,10 @@ from torch import Tensor
 
 from lea_core.common.progress import bar
 from lea_core.data.sequences import Sequences, Window, sample_actions, seen_pairs
-from lea_core.environment import Environment
-from lea_core.le_losses import reward_centre, reward_loss, state_loss
+from lea_core.environment.losses import reward_centre, reward_loss, state_loss
+from lea_core.environment.model import Environment
+from lea_core.environment.negatives import log_popularity, popularity_matched, text_hard
 from lea_core.llm.packing import Packed, packs
-from lea_core.negatives import log_popularity, popularity_matched, text_hard
 from lea_core.params import RewardNegatives
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches, learning_steps, windows
-from lea_core.environment import Environment
-from lea_core.le_steps import FrozenStates, Steps, read_steps, sampled_actions
+from lea_core.environment.batches import FrozenStates, Steps, read_steps, sampled_actions
+from lea_core.environment.model import Environment
 from lea_core.llm.packing import packs
 from lea_core.metrics.ranking import ndcg, ranks
 from lea_core.metrics.reward import pairwise_accuracy

@@ -12,7 +12,7 @@ import torch
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches, seen_pairs
-from lea_core.environment import Environment
+from lea_core.environment.model import Environment
 from lea_core.metrics.top_k import best_first
 
 SCORES = 2**22  # in memory at once, a few times over

@@ -4,7 +4,7 @@ In: an LE, the sequences, a user and the position of the event to predict. Out: 
 actions and the logged next item, each with its rank, its probability exp(`Heads.ranking`) and its reward.
 
 The LLM passes twice over this one history: the state says which actions rank highest, and their rewards need the LLM's
-hidden state at each of them, appended (packing.py). It reads the window that le_quality.py measures this event in, so
+hidden state at each of them, appended (packing.py). It reads the window that quality.py measures this event in, so
 the rank is the one counted there.
 """
 
@@ -18,7 +18,7 @@ import torch
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import SPLITS, Sequences, windows
-from lea_core.environment import Environment
+from lea_core.environment.model import Environment
 from lea_core.llm.packing import acting_events, packs
 from lea_core.metrics.ranking import ranks
 from lea_core.metrics.top_k import best_first

@@ -17,13 +17,13 @@ import torch
 
 from lea_core.common.errors import warn
 from lea_core.data.sequences import SPLITS, Sequences, windows
-from lea_core.environment import Environment
-from lea_core.le_jury import rank_next
-from lea_core.le_steps import sampled_actions
+from lea_core.environment.batches import sampled_actions
+from lea_core.environment.epoch_selection import rank_next
+from lea_core.environment.model import Environment
+from lea_core.environment.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.llm.packing import packs
 from lea_core.metrics.ranking import metrics
 from lea_core.metrics.reward import auc, pairwise_accuracy, popularity_correlation, reliability
-from lea_core.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.params import LeParams, RewardNegatives
 
 KINDS = ("uniform", "popularity", "text_hard")

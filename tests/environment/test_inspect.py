@@ -1,4 +1,4 @@
-"""inspect_le.py and `lea inspect`: ranks, probabilities and rewards by hand, one prompt each; the user's mistakes."""
+"""inspect.py and `lea inspect`: ranks, probabilities and rewards by hand, one prompt each; the user's mistakes."""
 
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,15 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lea_core import environment
 from lea_core.cli import app
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import SPLITS, Sequences, windows
-from lea_core.environment import Environment
-from lea_core.inspect_le import choose_position, find_user, inspect
-from lea_core.le_quality import rank_next
-from lea_core.le_users import choose_users
+from lea_core.environment import model as environment
+from lea_core.environment.inspect import choose_position, find_user, inspect
+from lea_core.environment.model import Environment
+from lea_core.environment.quality import rank_next
+from lea_core.environment.user_split import choose_users
 from lea_core.llm import language_model
 from lea_core.llm.packing import packs
 from lea_core.params import load

@@ -29,7 +29,7 @@ from lea_core.common.artifacts import publish_folder, read_json, read_tensors, w
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import ITEM_TOKENS, read_table, to_numpy
 from lea_core.data.sequences import Sequences, learning_steps, windows
-from lea_core.heads import Heads
+from lea_core.environment.heads import Heads
 from lea_core.llm import prefix_attention
 from lea_core.llm.language_model import LanguageModel
 from lea_core.llm.packed_forward import check_apart, pass_packed, stays_apart

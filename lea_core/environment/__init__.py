@@ -1,0 +1,1 @@
+"""The language model as environment (the LE): state, reward and positive actions; its fine-tuning."""
