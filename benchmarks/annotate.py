@@ -32,16 +32,16 @@ from benchmarks import annotation_ways
 from benchmarks.annotation_variants import shake, variants
 from benchmarks.annotation_ways import Annotation
 from benchmarks.common import LLM, ROOT, Prepared, prepare, run_stage, where
-from lea_core import shard_run
-from lea_core.annotate import Annotating
+from lea_core.annotation import run
+from lea_core.annotation.annotate import Annotating
+from lea_core.annotation.cost_estimate import Price, forecast
+from lea_core.annotation.forward_pass import Passed, fill
 from lea_core.common.artifacts import publish_file, read_json, write_json
 from lea_core.common.processes import side_by_side
 from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.environment import model as environment
 from lea_core.environment.model import Environment
-from lea_core.forecast import Price, forecast
 from lea_core.llm import language_model
-from lea_core.llm_pass import Passed, fill
 
 USERS = {"ml-100k": 60, "scientific": 1000}
 PARITY_USERS = 6
@@ -170,7 +170,7 @@ def engine(name: str) -> dict[str, float]:
     """The stage on the whole data set, all workers, from a cold cache."""
     prepared = ready(name)
     kind = Annotating(prepared.params.annotate.sampled_actions, prepared.params.annotate.seed)
-    job = shard_run.prepare(kind, prepared.folder, prepared.params)
+    job = run.prepare(kind, prepared.folder, prepared.params)
     shutil.rmtree(job.run.parent, ignore_errors=True)
     price = side_by_side(priced, [name])[0]
     started = time.perf_counter()

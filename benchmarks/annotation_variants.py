@@ -20,13 +20,13 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from lea_core import params
+from lea_core.annotation.forward_pass import Passed
 from lea_core.common.cores import usable_cores
 from lea_core.data.sequences import learning_steps, read_sequences, windows
 from lea_core.environment import model as environment
 from lea_core.environment.model import Environment
 from lea_core.llm import language_model
 from lea_core.llm.packing import Packed, fitted_packs, packs
-from lea_core.llm_pass import Passed
 
 USERS = 40
 ROUNDS = 3

@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.common import DONE, LLM, ROOT, WORK, Prepared, changed, prepare, where
 from benchmarks.prompts import speed_up
 from lea_core import le_yardsticks
+from lea_core.annotation.forward_pass import pass_over
 from lea_core.common.artifacts import read_json, write_json
 from lea_core.common.code_hash import computed_by
 from lea_core.common.processes import side_by_side
@@ -31,7 +32,6 @@ from lea_core.environment.model import Environment
 from lea_core.environment.quality import KINDS, quality
 from lea_core.environment.user_split import choose_users
 from lea_core.llm import language_model
-from lea_core.llm_pass import pass_over
 from lea_core.params import Params
 
 SEEDS = (0, 1, 2)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lea_core import params, shards
+from lea_core import params
+from lea_core.annotation import shards
 
 HISTORY = 50
 

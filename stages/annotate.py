@@ -1,7 +1,7 @@
 """LE + training events -> data/states/le.parquet and data/rewards/le.parquet.
 
 In: data/interactions, data/llm, data/item_tokens, data/le. A killed run goes on where it was, and a window that this LE
-has passed before is not passed again (shard_run.py). Run alone: python -m stages.annotate
+has passed before is not passed again (run.py). Run alone: python -m stages.annotate
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from lea_core.common.entrypoint import no_arguments, run
 
 def main(argv: list[str]) -> None:
     """Annotate every training position; takes no arguments."""
-    from lea_core import params, shard_run
-    from lea_core.annotate import Annotating
+    from lea_core import params
+    from lea_core.annotation import run as shard_run
+    from lea_core.annotation.annotate import Annotating
 
     no_arguments(argv)
     wanted = params.load()

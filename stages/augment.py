@@ -13,8 +13,9 @@ from lea_core.common.entrypoint import no_arguments, run
 
 def main(argv: list[str]) -> None:
     """Propose actions at every training position; takes no arguments."""
-    from lea_core import params, shard_run
-    from lea_core.augment import Augmenting
+    from lea_core import params
+    from lea_core.annotation import run as shard_run
+    from lea_core.annotation.augment import Augmenting
 
     no_arguments(argv)
     wanted = params.load()

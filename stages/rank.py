@@ -16,11 +16,11 @@ DATA = Path("data")
 def main(argv: list[str]) -> None:
     """Rank at every training position; takes no arguments."""
     from lea_core import params
+    from lea_core.annotation.rank import rankings
     from lea_core.common.tables import RANKINGS, write_parts
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
     from lea_core.environment.model import load_heads, read_item_tokens
-    from lea_core.rankings import rankings
 
     no_arguments(argv)
     count = params.load().rank.items

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from lea_core import le_yardsticks, params
+from lea_core.annotation.forward_pass import pass_over
 from lea_core.data.sequences import Sequences
 from lea_core.environment.quality import quality
 from lea_core.llm import language_model
-from lea_core.llm_pass import pass_over
 from tests import tiny_llm
 from tests.lane import PARAMS
 from tests.tiny_le import circle, item_tokens, make, settings, shake

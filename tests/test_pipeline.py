@@ -285,7 +285,7 @@ def test_a_killed_repro_goes_on(lane: Lane, tmp_path: Path, monkeypatch: pytest.
 
 def test_changes_above_training(lane: Lane) -> None:
     forced, changed, above = lane.background.result()
-    # The same seed gives the same bytes of the LE. What annotates with it: tests/test_shard_run.py.
+    # The same seed gives the same bytes of the LE. What annotates with it: tests/annotation/test_run.py.
     assert (forced, changed) == ({"finetune_le"}, "")
     assert above == expected(ABOVE_TRAINING)
     now = annotations(lane.clone)

@@ -29,7 +29,7 @@ def forecast() -> None:
     """Say what annotate and augment will cost, from a short trial: tokens, seconds, bytes."""
     import psutil
 
-    from lea_core.forecast import forecast as price
+    from lea_core.annotation.cost_estimate import forecast as price
     from lea_core.params import load
 
     params = load()

@@ -1,6 +1,6 @@
 """What a kept number was computed by: the code of a module with all that it imports, and the libraries' versions.
 
-In: names of modules, such as `lea_core.annotate`. Out: a hash of the syntax trees of its import closure, and versions.
+In: names of modules, such as `lea_core.annotation.annotate`. Out: a hash of the syntax trees of its import closure, and versions.
 Every cache has both in its key, so that what other code computed is never taken for what this code would compute.
 
 The closure is the module and every file of this project that it imports, directly or through another, inside functions

@@ -17,7 +17,10 @@ KEYS = {"computed_by": slice(None), "Checkpoint": slice(1, 2), "TextCache": slic
 STAGES = ("stages.fetch", "stages.preprocess", "stages.tokenize_items")
 # Arguments that are no module's name as they stand, by file: the modules that they are.
 NAMED = {
-    ("lea_core/shard_run.py", "type(kind).__module__"): ("lea_core.annotate", "lea_core.augment"),
+    ("lea_core/annotation/run.py", "type(kind).__module__"): (
+        "lea_core.annotation.annotate",
+        "lea_core.annotation.augment",
+    ),
     ("lea_core/common/checkpoints.py", "module"): (),  # handed on
     ("lea_core/llm/text_cache.py", "module"): (),
     ("benchmarks/common.py", "*(f'stages.{stage}' for stage in stages)"): STAGES,
@@ -33,9 +36,9 @@ NAMED = {
 }
 # What the closures of some hold among others.
 KNOWN = {
-    "lea_core.shard_worker": {"llm_pass", "environment", "heads", "packing", "prefix_attention", "item_tokens"},
-    "lea_core.annotate": {"shards", "sequences", "leaks"},
-    "lea_core.augment": {"shards", "sequences", "leaks", "proposals"},
+    "lea_core.annotation.worker": {"llm_pass", "environment", "heads", "packing", "prefix_attention", "item_tokens"},
+    "lea_core.annotation.annotate": {"shards", "sequences", "leaks"},
+    "lea_core.annotation.augment": {"shards", "sequences", "leaks", "proposals"},
     "lea_core.tune": {"policy_network", "places", "rewards", "sequences", "lists", "leaks", "parts", "learners/sa2c"},
     "lea_core.llm.pooled_tokens": {"llm"},
     "lea_core.llm.tokenize": {"item_tokens", "learned_tokens", "token_encoder"},

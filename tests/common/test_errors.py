@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lea_core.annotation.engines.local import as_answer, as_error
 from lea_core.common.entrypoint import run
 from lea_core.common.errors import LeaError, in_full, warn
-from lea_core.engines.local import as_answer, as_error
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lea_core import baselines
+from lea_core.annotation.rank import likeliest
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
 from lea_core.environment.top_items import propose
 from lea_core.metrics import top_k
 from lea_core.metrics.top_k import best_items, diversity, list_rows, worth
-from lea_core.rankings import likeliest
 
 NOBODY = torch.zeros(0, dtype=torch.int64)
 

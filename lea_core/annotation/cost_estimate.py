@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lea_core import engines, llm_pass, shard_run, shards
-from lea_core.annotate import Annotating
-from lea_core.augment import STATES_FILE, Augmenting
+from lea_core.annotation import engines, forward_pass, run, shards
+from lea_core.annotation.annotate import Annotating
+from lea_core.annotation.augment import STATES_FILE, Augmenting
+from lea_core.annotation.engines import local
+from lea_core.annotation.shards import Shard
+from lea_core.annotation.worker import Job, Worker
 from lea_core.data.sequences import learning_steps, windows
-from lea_core.engines import local
 from lea_core.environment.top_items import propose
 from lea_core.params import Params
-from lea_core.shard_worker import Job, Worker
-from lea_core.shards import Shard
 
 SAMPLE = 32  # shards of which it is looked up what is known
 TRIED_STATES = 512  # events of which proposals are tried
@@ -55,7 +55,7 @@ class Trial(Worker):
         part = shards.read(self.interactions, shard, self.le.num_items)
         cut = windows(part.train, np.arange(part.train.num_users), self.le.shape.history)
         asked = self.job.kind.actions(self.job.root, self.le, part, shard)
-        keys, _ = llm_pass.window_keys(self.le, part.train, cut, asked["actions"], self.keys)
+        keys, _ = forward_pass.window_keys(self.le, part.train, cut, asked["actions"], self.keys)
         return sum(place is not None for place in self.known_windows.find(keys)), len(cut)
 
     def proposing(self, shard: Shard) -> float:
@@ -74,9 +74,9 @@ def forecast(root: Path, wanted: Params, since: float | None = None) -> Forecast
     since: when this process began, in seconds since 1970: a stage takes as long from there to its first token.
     """
     began = time.time() if since is None else since
-    job = shard_run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), root, wanted)
-    with shard_run.turn(job):
-        shard_run.begin(job)
+    job = run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), root, wanted)
+    with run.turn(job):
+        run.begin(job)
     missing = [shard for shard in job.shards if job.record(shard) is None]
     workers = engines.count_workers(job.workers, len(job.shards))
     with local.start(job, workers, Trial) as pool:
@@ -90,7 +90,7 @@ def forecast(root: Path, wanted: Params, since: float | None = None) -> Forecast
     tokens = sum(shard.passed(augmenting.count) for shard in job.shards)
     proposals = proposing * sum(shard.steps for shard in job.shards) / workers
     sizes = [job.bytes(job.shards), sum(augmenting.bytes(shard, job.state_width) for shard in job.shards)]
-    behind = 0 if not (root / STATES_FILE).exists() else _done(shard_run.prepare(augmenting, root, wanted))
+    behind = 0 if not (root / STATES_FILE).exists() else _done(run.prepare(augmenting, root, wanted))
     prices = [
         Price(job.kind.name, sum(map(job.tokens, job.shards)), left, setup + left / rate, sizes[0]),
         # what of its windows is known shows only when the proposals are there: all of them are priced

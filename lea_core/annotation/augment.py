@@ -17,14 +17,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from lea_core.annotation.shard_store import Arrays
+from lea_core.annotation.shards import Part, Shard
 from lea_core.common.errors import LeaError
 from lea_core.common.sources import file_sha256
 from lea_core.common.tables import ACTIONS, STATES, Schema, read_rows, to_numpy, vectors
 from lea_core.data.sequences import learning_steps
 from lea_core.environment.model import Environment
 from lea_core.environment.top_items import propose
-from lea_core.shard_files import Arrays
-from lea_core.shards import Part, Shard
 
 STATES_FILE = Path("data/states/le.parquet")
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from lea_core.annotation.shards import Shard
 from lea_core.common.cores import usable_cores
-from lea_core.shards import Shard
 
 if TYPE_CHECKING:
-    from lea_core.shard_worker import Job
+    from lea_core.annotation.worker import Job
 
 
 def count_workers(wanted: int | None, shards: int) -> int:
@@ -34,15 +34,15 @@ def run(job: Job, shards: list[Shard]) -> None:
         return
     workers = count_workers(job.workers, len(shards))
     if job.engine == "local":
-        from lea_core.engines import local
+        from lea_core.annotation.engines import local
 
         local.run(job, shards, workers)
     elif job.engine == "torchrun":
-        from lea_core.engines import torchrun
+        from lea_core.annotation.engines import torchrun
 
         torchrun.run(job, shards, workers)
     else:
-        from lea_core.engines import ray_data
+        from lea_core.annotation.engines import ray_data
 
         ray_data.run(job, shards, workers)
 
@@ -54,7 +54,7 @@ def is_member() -> bool:
 
 def work(job: Job) -> None:
     """Do this process's share of the shards that are missing."""
-    from lea_core.shard_worker import Worker
+    from lea_core.annotation.worker import Worker
 
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     mine = [shard for shard in job.shards if shard.number % size == rank and job.record(shard) is None]

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import pyarrow as pa
 
-from lea_core import llm_pass, shard_files, shards
+from lea_core.annotation import forward_pass, shard_store, shards
+from lea_core.annotation.shard_store import Arrays
+from lea_core.annotation.shards import Part, Shard
 from lea_core.common.errors import LeaError, warn
 from lea_core.common.tables import Schema
 from lea_core.data.sequences import windows
-from lea_core.shard_files import Arrays
-from lea_core.shards import Part, Shard
 
 if TYPE_CHECKING:
     from lea_core.environment.model import Environment
@@ -93,7 +93,7 @@ class Job:
 
     def read(self, shard: Shard, names: Iterable[str] = ()) -> tuple[Arrays, dict[str, Any]] | None:
         """A shard's file as `shard_files.read` gives it; None, with a warning, where it is of another run."""
-        found = shard_files.read(self.file(shard), names)
+        found = shard_store.read(self.file(shard), names)
         if found is not None and (found[1].get("run"), found[1].get("shard")) != (self.name, asdict(shard)):
             warn(f"{self.file(shard)}: the work of another LE or of other data: it is made again")
             return None
@@ -101,7 +101,7 @@ class Job:
 
     def record(self, shard: Shard) -> dict[str, Any] | None:
         """The record of a shard that is done, its content unread; None where it is not."""
-        found = self.read(shard, [shard_files.KEYS])
+        found = self.read(shard, [shard_store.KEYS])
         return found and found[1]
 
 
@@ -122,8 +122,8 @@ class Worker:
         self.job, self.interactions = job, data / "interactions"
         tokens = environment.read_item_tokens(data / "item_tokens" / "items.parquet")
         self.le = environment.load(data / "le", language_model.load(data / "llm", job.layers), tokens)
-        self.keys = llm_pass.item_keys(self.le)
-        self.known_windows = shard_files.Known(job.run / KNOWN)
+        self.keys = forward_pass.item_keys(self.le)
+        self.known_windows = shard_store.Known(job.run / KNOWN)
         self.seconds = time.perf_counter() - started
 
     def do(self, shard: Shard) -> dict[str, Any]:
@@ -140,13 +140,13 @@ class Worker:
         asked = kind.actions(job.root, self.le, part, shard)
         actions = asked["actions"]
         cut = windows(train, np.arange(train.num_users), self.le.shape.history)
-        keys, ranges = llm_pass.window_keys(self.le, train, cut, actions, self.keys)
-        passed = llm_pass.Passed.empty(self.le, shard.events, kind.count)
+        keys, ranges = forward_pass.window_keys(self.le, train, cut, actions, self.keys)
+        passed = forward_pass.Passed.empty(self.le, shard.events, kind.count)
         judged = {name: getattr(passed, name) for name in kind.kept}
         filled = self.known_windows.fill(self.known_windows.find(keys), ranges, judged)
         missing = [window for window, known in zip(cut, filled, strict=True) if not known]
         tokens = 0
-        for packed in llm_pass.fill(self.le, train, missing, actions, job.batch_tokens, passed):
+        for packed in forward_pass.fill(self.le, train, missing, actions, job.batch_tokens, passed):
             tokens += packed.tokens
         # what is kept of the LE's is not the kind's to change: another code of the kind reads it as known windows
         arrays = {**kind.arrays(part, asked), **judged}
@@ -160,7 +160,7 @@ class Worker:
             "tokens": tokens,
             "seconds": time.perf_counter() - started,
         }
-        shard_files.write(job.file(shard), {**arrays, shard_files.KEYS: keys, shard_files.RANGES: ranges}, record)
+        shard_store.write(job.file(shard), {**arrays, shard_store.KEYS: keys, shard_store.RANGES: ranges}, record)
         return record
 
     def warm_up(self, shard: Shard) -> tuple[int, float]:
@@ -169,9 +169,9 @@ class Worker:
         cut = windows(part.train, np.arange(part.train.num_users), self.le.shape.history)
         cut = cut[:: max(self.job.tokens(shard) // ((WARM_UP_PACKS + 2) * self.job.batch_tokens), 1)]
         actions = np.zeros((shard.events, self.job.kind.count), dtype=np.int64)
-        passed = llm_pass.Passed.empty(self.le, shard.events, self.job.kind.count)
+        passed = forward_pass.Passed.empty(self.le, shard.events, self.job.kind.count)
         tokens, seconds, started = 0, 0.0, time.perf_counter()
-        batches = llm_pass.fill(self.le, part.train, cut, actions, self.job.batch_tokens, passed)
+        batches = forward_pass.fill(self.le, part.train, cut, actions, self.job.batch_tokens, passed)
         for number, packed in enumerate(batches):
             now = time.perf_counter()
             if number == 1:  # the first batch is slow: it counts only where it is alone

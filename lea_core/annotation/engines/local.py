@@ -15,10 +15,10 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
+from lea_core.annotation.shards import Shard
+from lea_core.annotation.worker import Job, Worker
 from lea_core.common.errors import DISK_FULL, LeaError, in_full
 from lea_core.common.progress import announce, bar
-from lea_core.shard_worker import Job, Worker
-from lea_core.shards import Shard
 
 ATTEMPTS = 3  # at a shard, before its killer is believed to strike again
 

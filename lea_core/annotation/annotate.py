@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from lea_core.annotation.shard_store import Arrays
+from lea_core.annotation.shards import Part, Shard
 from lea_core.common.tables import REWARDS, STATES, Schema, vectors
 from lea_core.data.sequences import drawn_actions, learning_steps
 from lea_core.environment.model import Environment
-from lea_core.shard_files import Arrays
-from lea_core.shards import Part, Shard
 
 
 def logged_items(part: Part) -> np.ndarray:

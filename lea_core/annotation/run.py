@@ -20,7 +20,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from lea_core import engines, shard_files, shards
+from lea_core.annotation import engines, shard_store, shards
+from lea_core.annotation.worker import KNOWN, Job, Kind
 from lea_core.common.artifacts import read_json, read_tensors, write_json
 from lea_core.common.code_hash import computed_by
 from lea_core.common.errors import LeaError
@@ -29,7 +30,6 @@ from lea_core.common.stage_costs import note_tokens
 from lea_core.common.tables import ITEM_TOKENS, read_rows, write_parts
 from lea_core.llm.language_model import choose_device_and_dtype
 from lea_core.params import Params
-from lea_core.shard_worker import KNOWN, Job, Kind
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
 KEPT = 3  # runs of an LE and a pass, and LEs: the newest stay
@@ -83,7 +83,7 @@ def le_identity(root: Path, wanted: Params) -> str:
             "heads": {name: hashlib.sha256(part.tobytes()).hexdigest() for name, part in heads.items()},
             "shape": read_json(le / "le.json"),
             "number": [device.type, str(dtype), wanted.annotate.threads],
-            **computed_by("lea_core.shard_worker"),
+            **computed_by("lea_core.annotation.worker"),
         }
     )
 
@@ -121,7 +121,7 @@ def begin(job: Job) -> None:
     if not (job.run / PLAN).exists():
         earlier = _runs(job.run.parent, job.kind.name, but=job.run)
         if earlier:
-            shard_files.write_known(job.run / KNOWN, earlier)
+            shard_store.write_known(job.run / KNOWN, earlier)
         write_json(job.run / PLAN, {"run": job.name, "shards": [asdict(shard) for shard in job.shards]})
 
 
@@ -129,7 +129,7 @@ class MissingShardError(Exception):
     """A shard's file broke after it was written."""
 
 
-def _arrays(job: Job) -> Iterator[shard_files.Arrays]:
+def _arrays(job: Job) -> Iterator[shard_store.Arrays]:
     for shard in job.shards:
         found = job.read(shard)
         if found is None:

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lea_core.annotation.forward_pass import pass_over
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import drawn_actions, learning_steps, sample_actions, windows
 from lea_core.environment.model import Environment
 from lea_core.environment.top_items import propose
-from lea_core.llm_pass import pass_over
 from tests.tiny_le import circle, make, sequences, shake
 
 CLOSE = {"atol": 2e-3, "rtol": 2e-3}  # of states, which are stored as float16

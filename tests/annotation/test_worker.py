@@ -11,16 +11,16 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from lea_core import augment, engines, shard_files, shard_run
-from lea_core.annotate import Annotating
-from lea_core.augment import Augmenting
+from lea_core.annotation import augment, engines, run, shard_store
+from lea_core.annotation.annotate import Annotating
+from lea_core.annotation.augment import Augmenting
+from lea_core.annotation.worker import Job
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import to_numpy
 from lea_core.data.sequences import Sequences, drawn_actions, windows
-from lea_core.shard_worker import Job
+from tests.annotation.test_run import LOG, REWARDS, STATES, annotated, files, fresh, same, total
 from tests.edited import edit
-from tests.test_shard_run import LOG, REWARDS, STATES, annotated, files, fresh, same, total
 from tests.tiny_le import item_tokens, make, shake
 from tests.tiny_project import change, log, start, write_log, write_project, write_tokens
 
@@ -125,8 +125,8 @@ def test_a_harmed_shard_is_made_again(
     elif harm == "of another shard":
         shutil.copyfile(other, victim)
     elif harm == "of another LE":
-        arrays, record = shard_files.read(victim) or ({}, {})
-        shard_files.write(victim, arrays, {**record, "run": f"0123456789abcdef/{victim.parent.name}"})
+        arrays, record = shard_store.read(victim) or ({}, {})
+        shard_store.write(victim, arrays, {**record, "run": f"0123456789abcdef/{victim.parent.name}"})
     else:
         victim.unlink()
     untouched = {path: when for path, when in files(again).items() if path != victim}
@@ -142,7 +142,7 @@ def test_a_manifest_names_every_shard(again: Path, monkeypatch: pytest.MonkeyPat
     manifest = json.loads((job.run / "manifest.json").read_text())
     assert [shard["shard"]["number"] for shard in manifest["shards"]] == list(range(len(job.shards)))
     for shard, record in zip(job.shards, manifest["shards"], strict=True):
-        arrays, header = shard_files.read(job.file(shard)) or ({}, {})
+        arrays, header = shard_store.read(job.file(shard)) or ({}, {})
         assert header["sha256"] == record["sha256"]
         assert len(arrays["user"]) == record["shard"]["end_event"] - record["shard"]["first_event"]
 
@@ -203,8 +203,8 @@ def test_other_code_of_the_proposals_proposes_anew(
 
     def augmented() -> tuple[Job, np.ndarray]:
         wanted = change(again)
-        job = shard_run.prepare(Augmenting(wanted.augment.actions, wanted.preprocess.repeats), again, wanted)
-        shard_run.perform(job)
+        job = run.prepare(Augmenting(wanted.augment.actions, wanted.preprocess.repeats), again, wanted)
+        run.perform(job)
         return job, to_numpy(tables.read_table(again / "data/actions/le.parquet", tables.ACTIONS), "actions")
 
     annotated(again, monkeypatch)
@@ -233,7 +233,7 @@ def test_augment_reads_the_states_of_its_shard(again: Path, monkeypatch: pytest.
     annotated(again, monkeypatch)
     wanted = change(again)
     kind = Augmenting(wanted.augment.actions, wanted.preprocess.repeats)
-    shard_run.perform(shard_run.prepare(kind, again, wanted))
+    run.perform(run.prepare(kind, again, wanted))
     found = tables.read_table(again / "data/actions/le.parquet", tables.ACTIONS)
     rewards = tables.read_table(again / REWARDS, tables.REWARDS)
     for name in ("user", "position"):
@@ -244,4 +244,4 @@ def test_augment_reads_the_states_of_its_shard(again: Path, monkeypatch: pytest.
     with pytest.raises(
         LeaError, match=r"states/le\.parquet: has \d+ rows, not \d+|its rows are not the training events"
     ):
-        shard_run.perform(shard_run.prepare(kind, again, wanted))
+        run.perform(run.prepare(kind, again, wanted))

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core import shard_run, shards
-from lea_core.annotate import Annotating
+from lea_core.annotation import run, shards
+from lea_core.annotation.annotate import Annotating
+from lea_core.annotation.worker import Job, Worker
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import to_numpy
 from lea_core.data.sequences import windows
-from lea_core.shard_worker import Job, Worker
 from tests.tiny_project import change, log, start, write_log, write_project
 
 STATES, REWARDS = Path("data/states/le.parquet"), Path("data/rewards/le.parquet")
@@ -33,8 +33,8 @@ def annotated(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) 
     """Annotate the project in this process."""
     monkeypatch.setenv("LEA_CACHE", str(folder / "cache"))
     wanted = change(folder, **changes)
-    job = shard_run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), folder, wanted)
-    shard_run.perform(job)
+    job = run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), folder, wanted)
+    run.perform(job)
     return job
 
 

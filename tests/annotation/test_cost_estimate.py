@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from lea_core import shard_run
-from lea_core.annotate import Annotating
-from lea_core.augment import Augmenting
+from lea_core.annotation import run
+from lea_core.annotation.annotate import Annotating
+from lea_core.annotation.augment import Augmenting
+from lea_core.annotation.cost_estimate import forecast
 from lea_core.cli import le
 from lea_core.common.errors import LeaError
-from lea_core.forecast import forecast
-from tests.test_shard_rows import window_count, with_users
-from tests.test_shard_run import LOG, STATES, annotated, total
+from tests.annotation.test_run import LOG, STATES, annotated, total
+from tests.annotation.test_worker import window_count, with_users
 from tests.tiny_project import change, log, write_log, write_project
 
 
@@ -25,8 +25,8 @@ def test_what_is_forecast_is_what_happens(tmp_path: Path, monkeypatch: pytest.Mo
     assert first.tokens == first.left == total(job)["tokens"]
     assert first.seconds > first.left / before.tokens_per_second
     kind = Augmenting(wanted.augment.actions, wanted.preprocess.repeats)
-    augmenting = shard_run.prepare(kind, tmp_path, wanted)
-    shard_run.perform(augmenting)
+    augmenting = run.prepare(kind, tmp_path, wanted)
+    run.perform(augmenting)
     assert second.tokens == total(augmenting)["tokens"]
     written = [sum((tmp_path / path).stat().st_size for path in one.outs) for one in (job.kind, kind)]
     for price, size in zip(before.prices, written, strict=True):
@@ -45,7 +45,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     wanted = write_project(tmp_path, LOG)
     le.forecast()
     shown = capsys.readouterr().out
-    job = shard_run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), tmp_path, wanted)
+    job = run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), tmp_path, wanted)
     assert f"{sum(map(job.tokens, job.shards)):,}" in shown
     assert "tried with 1 worker of this machine" in shown
     assert not (tmp_path / STATES).exists()

@@ -13,9 +13,9 @@ import os
 import subprocess
 import sys
 
+from lea_core.annotation.shards import Shard
+from lea_core.annotation.worker import Job
 from lea_core.common.errors import LeaError, warn
-from lea_core.shard_worker import Job
-from lea_core.shards import Shard
 
 RESTARTS = 2
 

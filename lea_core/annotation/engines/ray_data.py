@@ -12,10 +12,10 @@ import os
 from dataclasses import asdict, replace
 from typing import Any
 
+from lea_core.annotation.engines.local import as_answer, as_error
+from lea_core.annotation.shards import Shard
+from lea_core.annotation.worker import Job, Worker
 from lea_core.common.errors import LeaError
-from lea_core.engines.local import as_answer, as_error
-from lea_core.shard_worker import Job, Worker
-from lea_core.shards import Shard
 
 
 class Actor:

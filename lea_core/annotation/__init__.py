@@ -1,0 +1,1 @@
+"""The LE's signals for every training event, computed once and cached."""
