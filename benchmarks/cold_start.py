@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import DEFAULT, ROOT, SETTINGS, WORK, absent_source, changed, prepare, where
-from lea_core.baselines import Scorer, popularity, text_neighbours
+from lea_core.baselines.neighbours import Scorer, popularity, text_neighbours
 from lea_core.common.artifacts import publish_file, read_tensors
 from lea_core.common.processes import side_by_side
 from lea_core.data.leaks import training_events

@@ -169,9 +169,9 @@ def le(job: Job) -> dict[str, float]:
     import torch
 
     from lea_core import params
+    from lea_core.baselines.environment import le_ranker
     from lea_core.data.sequences import read_sequences
     from lea_core.environment import model as environment
-    from lea_core.le_ranker import le_ranker
     from lea_core.llm import language_model
     from lea_core.metrics.full_ranking import rank_events
     from lea_core.policy.folder import read_exclude_seen

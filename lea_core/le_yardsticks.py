@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from lea_core import baselines
+from lea_core.baselines import neighbours
 from lea_core.data.sequences import SPLITS, Sequences, count_repeats, in_history, learning_steps
 from lea_core.environment import model as environment
 from lea_core.environment.finetune import Finetuning
@@ -43,19 +43,19 @@ BATCH = 512  # events whose scores of all items are in memory at once
 Quality = dict[str, Any]
 
 
-def scorers(train: Sequences, subset: np.ndarray, tokens: ItemTokens) -> dict[str, baselines.Scorer]:
+def scorers(train: Sequences, subset: np.ndarray, tokens: ItemTokens) -> dict[str, neighbours.Scorer]:
     """What needs no training, by name."""
     return {
-        "popularity": baselines.popularity(np.bincount(train.items, minlength=train.num_items)),
-        "text_raw": baselines.text_neighbours(tokens.pooled),
-        "text_whitened": baselines.text_neighbours(tokens.content),
-        "item_neighbours_subset": baselines.item_neighbours(baselines.of_users(train, subset)),
-        "item_neighbours": baselines.item_neighbours(train),
+        "popularity": neighbours.popularity(np.bincount(train.items, minlength=train.num_items)),
+        "text_raw": neighbours.text_neighbours(tokens.pooled),
+        "text_whitened": neighbours.text_neighbours(tokens.content),
+        "item_neighbours_subset": neighbours.item_neighbours(neighbours.of_users(train, subset)),
+        "item_neighbours": neighbours.item_neighbours(train),
     }
 
 
 def states(
-    sequences: Sequences, users: np.ndarray, known: Mapping[str, baselines.Scorer], history: int
+    sequences: Sequences, users: np.ndarray, known: Mapping[str, neighbours.Scorer], history: int
 ) -> dict[str, dict[str, dict[str, float]]]:
     """{split: {method: {"ndcg10", "hr10"}}} of the scorers on the held-out events of `users`."""
     result: dict[str, dict[str, dict[str, float]]] = {}
@@ -79,7 +79,7 @@ def actions(
     train: Sequences,
     users: np.ndarray,
     le_states: np.ndarray,
-    known: Mapping[str, baselines.Scorer],
+    known: Mapping[str, neighbours.Scorer],
     content: np.ndarray,
     repeats: bool,
 ) -> dict[str, dict[str, float]]:
@@ -100,7 +100,7 @@ def actions(
             if name == "le":
                 proposed, _ = propose(le, train, events, le_states[events], count, not repeats, skip_next)
             else:
-                proposed = baselines.propose(known[name], train, users, positions, le.shape.history, count, skip_next)
+                proposed = neighbours.propose(known[name], train, users, positions, le.shape.history, count, skip_next)
             shares = taken_later_share(proposed, train, users, positions, CUTOFFS, skip_next)
             result[name] |= {f"share{cutoff}{ending}": share for cutoff, share in shares.items()}
             if not skip_next:

@@ -1,8 +1,8 @@
 """interactions + content vectors -> data/baselines/NAME: what needs no training and no LLM, ranked as policies are.
 
 In: data/interactions, data/item_tokens. Out: for each of them a folder with ranks.parquet, metrics.json and cost.json
-(baseline_run.py), empty for one that `baselines.names` leaves out. With `evaluate.mask_seen: false` each knows how
-often users repeat (baselines.with_repeats). Run alone: python -m stages.baselines
+(run.py), empty for one that `baselines.names` leaves out. With `evaluate.mask_seen: false` each knows how
+often users repeat (neighbours.with_repeats). Run alone: python -m stages.baselines
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ def main(argv: list[str]) -> None:
     """Rank every held-out event by every cheap baseline; takes no arguments."""
     import numpy as np
 
-    from lea_core import baselines, params
-    from lea_core.baseline_run import leave_out, rank_baseline, read_log
+    from lea_core import params
+    from lea_core.baselines import neighbours
+    from lea_core.baselines.run import leave_out, rank_baseline, read_log
+    from lea_core.baselines.session_knn import session_neighbours
     from lea_core.common.tables import ITEM_TOKENS, read_table, to_numpy
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import SPLITS
-    from lea_core.session_knn import session_neighbours
 
     no_arguments(argv)
     wanted = params.load()
@@ -37,13 +38,13 @@ def main(argv: list[str]) -> None:
     content = to_numpy(read_table(DATA / "item_tokens" / "items.parquet", ITEM_TOKENS, columns=("content",)), "content")
     knn, session = p.item_knn, p.session_knn
     cheap = {
-        "popularity": lambda: (baselines.popularity(counts), 1),
+        "popularity": lambda: (neighbours.popularity(counts), 1),
         "recent_popularity": lambda: (
-            baselines.popularity(baselines.recent_counts(train, times, p.recent_popularity.share)),
+            neighbours.popularity(neighbours.recent_counts(train, times, p.recent_popularity.share)),
             1,
         ),
         "item_knn": lambda: (
-            baselines.item_neighbours(train, knn.recent, knn.decay, knn.shrinkage, knn.neighbours),
+            neighbours.item_neighbours(train, knn.recent, knn.decay, knn.shrinkage, knn.neighbours),
             knn.recent,
         ),
         # The whole history: by it the user's own sequence is known and left out.
@@ -51,11 +52,11 @@ def main(argv: list[str]) -> None:
             session_neighbours(train, times, session.recent, session.neighbours, session.idf),
             log.longest,
         ),
-        "text_knn": lambda: (baselines.text_neighbours(content), 1),
+        "text_knn": lambda: (neighbours.text_neighbours(content), 1),
     }
 
-    def repeating(make: Callable[[], tuple[baselines.Scorer, int]]) -> tuple[baselines.Scorer, int]:
-        return baselines.with_repeats(make()[0], train), log.longest
+    def repeating(make: Callable[[], tuple[neighbours.Scorer, int]]) -> tuple[neighbours.Scorer, int]:
+        return neighbours.with_repeats(make()[0], train), log.longest
 
     for name, make in cheap.items():
         if name in p.names:

@@ -1,7 +1,7 @@
 """LE -> data/baselines/le: the LE itself as a recommender, ranked as policies are.
 
 In: data/interactions, data/llm, data/item_tokens, data/le. Out: ranks.parquet, metrics.json and cost.json, the seconds
-of the LLM in it (baseline_run.py); an empty folder where `baselines.names` leaves `le` out. Run alone:
+of the LLM in it (run.py); an empty folder where `baselines.names` leaves `le` out. Run alone:
 python -m stages.evaluate_le
 """
 
@@ -19,11 +19,11 @@ def main(argv: list[str]) -> None:
     import numpy as np
 
     from lea_core import params
-    from lea_core.baseline_run import leave_out, rank_baseline, read_log
+    from lea_core.baselines.environment import le_ranker
+    from lea_core.baselines.run import leave_out, rank_baseline, read_log
     from lea_core.common.progress import bar
     from lea_core.data.sequences import SPLITS
     from lea_core.environment import model as environment
-    from lea_core.le_ranker import le_ranker
     from lea_core.llm import language_model
 
     no_arguments(argv)

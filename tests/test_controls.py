@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core.baselines import item_neighbours, of_users
+from lea_core.baselines.neighbours import item_neighbours, of_users
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
 from lea_core.controls.actions import best_of, item_neighbours_of_others, popularity_of_others, ranker
@@ -20,8 +20,8 @@ from lea_core.controls.tables import KEYS, World, control_table, proposals, read
 from lea_core.data.sequences import Sequences, histories, in_history
 from lea_core.le_parts import read_supervision
 from lea_core.params import CONTROLS, LE_AND_NEIGHBOURS, POLICY
+from tests.baselines.test_neighbours import sequences as of_lists
 from tests.circle import sequences, write_parts
-from tests.test_baselines import sequences as of_lists
 
 RNG = np.random.default_rng
 MADE = [(part, one) for part, names in CONTROLS.items() for one in names if one not in (POLICY, LE_AND_NEIGHBOURS)]

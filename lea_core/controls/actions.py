@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lea_core.baselines import Scorer, best_items, nearest_by_users, text_neighbours
+from lea_core.baselines.neighbours import Scorer, best_items, nearest_by_users, text_neighbours
 from lea_core.data.sequences import Sequences, batches, histories
 
 Ranker = Callable[[np.ndarray, np.ndarray], Tensor]  # users and positions (B,) -> scores (B, I) after these events
 
-RECENT, DECAY, SHRINKAGE, NEIGHBOURS = 10, 0.8, 50.0, 200  # of item neighbours, as in baselines.py
+RECENT, DECAY, SHRINKAGE, NEIGHBOURS = 10, 0.8, 50.0, 200  # of item neighbours, as in neighbours.py
 SCORES = 2**24  # in memory at once
 
 

@@ -22,7 +22,7 @@ class RecentPopularityParams(Section):
 
 
 class ItemNeighbourParams(Section):
-    """Items taken by the same users as the last ones (lea_core/baselines.py)."""
+    """Items taken by the same users as the last ones (lea_core/baselines/neighbours.py)."""
 
     recent: Count  # last items of a history that count
     decay: Positive  # weight of each older one against the next newer
@@ -31,7 +31,7 @@ class ItemNeighbourParams(Section):
 
 
 class SessionNeighbourParams(Section):
-    """Items of the training sequences most like the history (lea_core/session_knn.py)."""
+    """Items of the training sequences most like the history (lea_core/baselines/session_knn.py)."""
 
     recent: Count  # last items of a history that count, with weights that fall linearly
     neighbours: Count  # training sequences

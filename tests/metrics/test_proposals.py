@@ -9,7 +9,7 @@ from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
 from lea_core.metrics.proposals import taken_later_share
 from lea_core.metrics.top_k import diversity
-from tests.test_baselines import sequences
+from tests.baselines.test_neighbours import sequences
 
 
 def test_taken_later_by_hand() -> None:

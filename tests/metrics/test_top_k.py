@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core import baselines
 from lea_core.annotation.rank import likeliest
+from lea_core.baselines import neighbours
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
 from lea_core.environment.top_items import propose
@@ -68,7 +68,7 @@ def makers(scores: torch.Tensor, count: int) -> dict[str, np.ndarray]:
     return {
         "proposals": propose(le, train, events, states, count, skip_seen=False, skip_next=False)[0],  # type: ignore[arg-type]
         "rankings": likeliest(heads, train, events, states, count)[0],  # type: ignore[arg-type]
-        "baselines": baselines.propose(lambda _: scores, train, users, first, 1, count, skip_next=False),
+        "baselines": neighbours.propose(lambda _: scores, train, users, first, 1, count, skip_next=False),
     }
 
 

@@ -1,6 +1,6 @@
 """Session neighbours: what those took whose training sequences are most like the end of a history.
 
-In: training events and their times. Out: a `Scorer` (baselines.py).
+In: training events and their times. Out: a `Scorer` (neighbours.py).
 
 It is V-SKNN (Ludewig and Jannach, User Modeling and User-Adapted Interaction 28, 2018): the `recent` last items of the
 history are a vector of weights that fall linearly with their age, a training sequence is the set of its items, their
@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lea_core import baselines
-from lea_core.baselines import Scorer, distinct_events, parts_of, spans
+from lea_core.baselines import neighbours as baselines
+from lea_core.baselines.neighbours import Scorer, distinct_events, parts_of, spans
 from lea_core.data.sequences import Sequences, batches
 
 

@@ -1,4 +1,4 @@
-"""le_ranker.py: scores against one prompt per history, ranks against those of the LE's own measurement."""
+"""environment.py: scores against one prompt per history, ranks against those of the LE's own measurement."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from lea_core.baselines.environment import le_ranker
 from lea_core.environment.quality import quality
-from lea_core.le_ranker import le_ranker
 from lea_core.metrics.full_ranking import rank_events
 from tests.tiny_le import circle, make, settings, shake
 

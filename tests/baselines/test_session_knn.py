@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core import baselines
-from lea_core.baselines import of_users
+from lea_core.baselines import neighbours as baselines
+from lea_core.baselines.neighbours import of_users
+from lea_core.baselines.session_knn import session_neighbours
 from lea_core.data.sequences import Sequences, histories
-from lea_core.session_knn import session_neighbours
-from tests.test_baselines import sequences
+from tests.baselines.test_neighbours import sequences
 
 ITEMS = 6
 LISTS = st.lists(st.lists(st.integers(0, ITEMS - 1), max_size=6), min_size=1, max_size=8)

@@ -1,6 +1,6 @@
 """The LE as a recommender of its own: log P(a | s) of all items for any history (paper: s^e_t; heads.py: `ranking`).
 
-In: a trained LE. Out: a `Scorer` (baselines.py) that asks the LLM for every history, one pass over those of a call
+In: a trained LE. Out: a `Scorer` (neighbours.py) that asks the LLM for every history, one pass over those of a call
 together.
 
 Every history is a window of its own, its last `history` items, so its state is that of the whole window however long
@@ -22,7 +22,7 @@ from lea_core.environment.model import Environment
 from lea_core.llm.packing import fitted_packs
 
 if TYPE_CHECKING:
-    from lea_core.baselines import Scorer
+    from lea_core.baselines.neighbours import Scorer
 
 
 def le_ranker(le: Environment, batch_tokens: int, read: Callable[[int], object] = lambda tokens: tokens) -> Scorer:

@@ -1,4 +1,4 @@
-"""baselines.py: every scorer by hand, item neighbours against a loop over users, proposals against what they leave."""
+"""neighbours.py: every scorer by hand, item neighbours against a loop over users, proposals against what they leave."""
 
 from collections import Counter
 from itertools import permutations
@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core import baselines
-from lea_core.baselines import (
+from lea_core.baselines import neighbours
+from lea_core.baselines.neighbours import (
     item_neighbours,
     nearest_by_users,
     of_users,
@@ -74,7 +74,7 @@ def test_similarities_against_a_loop_in_blocks_of_any_size(lists: list[list[int]
     for (a, b), count in together.items():
         expected[a, b] = count / ((takers[a] * takers[b]) ** 0.5 + 0.5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines, "BLOCK", block)
+        patch.setattr(neighbours, "BLOCK", block)
         index, similarity = nearest_by_users(sequences(lists, 6), shrinkage=0.5, neighbours=99)
         best, strongest = nearest_by_users(sequences(lists, 6), shrinkage=0.5, neighbours=2)
     found = torch.zeros(6, 6).scatter_add_(1, index, similarity)
