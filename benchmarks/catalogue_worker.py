@@ -24,10 +24,10 @@ import torch
 from torch import nn
 
 from lea_core.data.sequences import Sequences
-from lea_core.le_parts import Supervision, transitions
 from lea_core.learners.batches import TrainingData
+from lea_core.learners.critics import ITEM_TABLES
 from lea_core.learners.loop import EVALUATION_BATCH, Learner, build_learner
-from lea_core.learners.network import ITEM_TABLES
+from lea_core.learners.supervision import Supervision, transitions
 from lea_core.metrics.full_ranking import rank_events
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import Params, assign, load

@@ -31,8 +31,8 @@ from lea_core.common.artifacts import publish_file, read_tensors
 from lea_core.common.processes import side_by_side
 from lea_core.data.leaks import training_events
 from lea_core.data.sequences import Sequences
-from lea_core.le_parts import Supervision, transitions
 from lea_core.learners.loop import train_seed
+from lea_core.learners.supervision import Supervision, transitions
 from lea_core.llm.pooled_tokens import ItemTokens, fit, whiten
 from lea_core.metrics.full_ranking import rank_events
 from lea_core.models.policy_network import PolicyNetwork, load_network

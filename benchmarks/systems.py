@@ -26,8 +26,8 @@ from lea_core.common.code_hash import computed_by
 from lea_core.common.sources import file_sha256
 from lea_core.data.leaks import training_events
 from lea_core.data.sequences import Sequences
-from lea_core.le_parts import read_supervision
 from lea_core.learners.loop import EVALUATION_BATCH, train_seed
+from lea_core.learners.supervision import read_supervision
 from lea_core.metrics.full_ranking import rank_events
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import leaves

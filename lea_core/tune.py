@@ -117,7 +117,7 @@ def study(params: Params, data: Path, label: str, name: str) -> list[Trial]:
     """All trials of one variant; those that an earlier run finished are read back."""
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
-    from lea_core.le_parts import read_supervision
+    from lea_core.learners.supervision import read_supervision
 
     space, settings = space_of(params, name), params.tune
     kept = _kept(params, data, name)

@@ -54,8 +54,8 @@ def train_one(name: str, folder: Path, seed: int) -> tuple[list[dict[str, float]
     """Train the variant from one seed and save its policy into `folder`; returns its curve and summary."""
     import torch
 
-    from lea_core.le_parts import read_supervision
     from lea_core.learners.loop import train_seed
+    from lea_core.learners.supervision import read_supervision
 
     params = load()
     sequences = read_sequences(DATA / "interactions")

@@ -21,8 +21,8 @@ from lea_core.common.tables import (
 )
 from lea_core.common.tables import write_parts as write_made
 from lea_core.data.sequences import Sequences
-from lea_core.le_parts import transitions
-from lea_core.learners.network import CriticNetwork, target_of
+from lea_core.learners.critics import CriticNetwork, target_of
+from lea_core.learners.supervision import transitions
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import Params, assign
 from tests.lane import PARAMS

@@ -18,7 +18,7 @@ from lea_core.controls.rewards import control_rewards
 from lea_core.controls.states import bumps, control_states, recent_content
 from lea_core.controls.tables import KEYS, World, control_table, proposals, read_le, with_neighbours, write
 from lea_core.data.sequences import Sequences, histories, in_history
-from lea_core.le_parts import read_supervision
+from lea_core.learners.supervision import read_supervision
 from lea_core.params import CONTROLS, LE_AND_NEIGHBOURS, POLICY
 from tests.baselines.test_neighbours import sequences as of_lists
 from tests.circle import sequences, write_parts

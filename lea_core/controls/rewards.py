@@ -1,7 +1,7 @@
 """Rewards in the place of the LE's, for the same logged and sampled actions.
 
 In: the LE's rewards of M logged actions and of A sampled ones each. Out: rewards of the same shapes, float32, as
-le_parts.py reads them: standardised over the logged ones and through the sigmoid, or as they are where the logged ones
+supervision.py reads them: standardised over the logged ones and through the sigmoid, or as they are where the logged ones
 are equal.
 
 - shuffled: the LE's, permuted among all pairs of state and action, logged and sampled: nothing is left but their
@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from lea_core.data.sequences import Sequences
-from lea_core.le_parts import mean_and_deviation, preference
+from lea_core.learners.supervision import mean_and_deviation, preference
 
 HALF = 0.5  # what an average logged action of the LE enters as
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lea_core.learners.batches import Batch
-from lea_core.losses import cross_entropy, gbce, gbce_beta, sampled_cross_entropy, sampled_log_partition
+from lea_core.learners.losses import cross_entropy, gbce, gbce_beta, sampled_cross_entropy, sampled_log_partition
 from lea_core.models.policy_network import PolicyNetwork, table_rows
 from lea_core.params import GbceLoss, Loss, SoftmaxLoss
 

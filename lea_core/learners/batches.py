@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches, sample_actions
-from lea_core.le_parts import Supervision, transitions
+from lea_core.learners.supervision import Supervision, transitions
 from lea_core.params import (
     NegativeParams,
     QParams,

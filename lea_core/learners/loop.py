@@ -22,14 +22,14 @@ from lea_core.common.errors import LeaError
 from lea_core.common.progress import bar
 from lea_core.data.leaks import training_events
 from lea_core.data.sequences import Sequences
-from lea_core.le_parts import Supervision
 from lea_core.learners.batches import Batch, TrainingData
-from lea_core.learners.network import CriticNetwork, Critics, Network, adamw, target_of
+from lea_core.learners.critics import CriticNetwork, Critics, Network, adamw, target_of
 from lea_core.learners.sa2c import Sa2c
 from lea_core.learners.sac import Sac
 from lea_core.learners.snqn import Snqn
 from lea_core.learners.sqn import Sqn
 from lea_core.learners.supervised import Supervised
+from lea_core.learners.supervision import Supervision
 from lea_core.metrics.full_ranking import rank_events
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import ActorParams, NegativeParams, Params, QParams, SupervisedParams, TrainParams, Variant

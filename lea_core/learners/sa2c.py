@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lea_core.learners.actor import ActorTerms, actor_terms
+from lea_core.learners.actor_phase import SecondPhase
 from lea_core.learners.batches import Batch
-from lea_core.learners.network import Critics
-from lea_core.learners.second_phase import SecondPhase
-from lea_core.learners.terms import TdTerms, le_terms, means, td_terms
-from lea_core.losses import advantage, importance_ratio
+from lea_core.learners.critics import Critics
+from lea_core.learners.losses import advantage, importance_ratio
+from lea_core.learners.td import TdTerms, le_terms, means, td_terms
 from lea_core.params import Sa2cParams, TrainParams
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from lea_core.learners.actor import actor_terms
 from lea_core.learners.batches import Batch
-from lea_core.learners.network import Critics
-from lea_core.learners.terms import le_terms, means, td_terms
+from lea_core.learners.critics import Critics
+from lea_core.learners.td import le_terms, means, td_terms
 from lea_core.params import QParams, TrainParams
 
 

@@ -12,8 +12,8 @@ import torch
 
 from lea_core.learners.actor import actor_terms
 from lea_core.learners.batches import Batch
-from lea_core.learners.network import Network, descend
-from lea_core.learners.terms import le_terms
+from lea_core.learners.critics import Network, descend
+from lea_core.learners.td import le_terms
 from lea_core.params import SupervisedParams, TrainParams
 
 

@@ -8,11 +8,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from lea_core.le_parts import Supervision, transitions
 from lea_core.learners.batches import TrainingData
+from lea_core.learners.critics import ITEM_TABLES, polyak
 from lea_core.learners.loop import build_learner
-from lea_core.learners.network import ITEM_TABLES, polyak
-from lea_core.learners.rows import RowAdamW, RowPolyak, clip_gradients
+from lea_core.learners.sparse import RowAdamW, RowPolyak, clip_gradients
+from lea_core.learners.supervision import Supervision, transitions
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import Params
 from tests.circle import CPU, params, sequences

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lea_core.learners.batches import Batch
-from lea_core.learners.rows import RowAdamW, RowPolyak, clip_gradients
+from lea_core.learners.sparse import RowAdamW, RowPolyak, clip_gradients
 from lea_core.models.policy_network import PolicyNetwork, table_rows
 from lea_core.params import QParams, TrainParams
 

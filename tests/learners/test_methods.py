@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from lea_core.common.errors import LeaError
-from lea_core.le_parts import Supervision, read_supervision, transitions
 from lea_core.learners.batches import TrainingData
 from lea_core.learners.loop import Guard, build_learner, train_seed
 from lea_core.learners.sa2c import Sa2c
 from lea_core.learners.sac import Sac
 from lea_core.learners.sqn import Sqn
+from lea_core.learners.supervision import Supervision, read_supervision, transitions
 from lea_core.metrics.full_ranking import rank_table, summarise
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from tests.circle import CPU, RNG, WORLD, params, sequences, write_parts

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
-from lea_core.le_parts import Supervision, transitions
 from lea_core.learners.batches import TrainingData, training_windows
+from lea_core.learners.supervision import Supervision, transitions
 from tests.circle import CPU, RNG, WORLD, networks, params, sequences
 
 

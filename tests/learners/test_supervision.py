@@ -9,10 +9,10 @@ import torch
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
-from lea_core.le_parts import Supervision, read_supervision, transitions
 from lea_core.learners.batches import TrainingData
-from lea_core.learners.network import CriticNetwork, polyak
-from lea_core.learners.terms import td_terms
+from lea_core.learners.critics import CriticNetwork, polyak
+from lea_core.learners.supervision import Supervision, read_supervision, transitions
+from lea_core.learners.td import td_terms
 from tests.circle import CPU, RNG, networks, params, sequences, write_parts
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lea_core import losses
+from lea_core.learners import losses
 
 
 def close(found: Tensor, wanted: list[float]) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lea_core.learners.actor import ActorTerms
 from lea_core.learners.batches import Batch
-from lea_core.learners.network import CriticNetwork, Network
-from lea_core.losses import alignment, proposed, ranked, td_logged, td_same_state
+from lea_core.learners.critics import CriticNetwork, Network
+from lea_core.learners.losses import alignment, proposed, ranked, td_logged, td_same_state
 from lea_core.params import LeUseParams, QParams
 
 

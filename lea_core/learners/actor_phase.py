@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lea_core.learners.network import Critics
-from lea_core.losses import of_mean
+from lea_core.learners.critics import Critics
+from lea_core.learners.losses import of_mean
 from lea_core.params import ActorParams
 
 
