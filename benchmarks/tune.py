@@ -19,9 +19,9 @@ from typing import Any
 
 from benchmarks.common import DEFAULTS, ROOT, SETTINGS, absent_source, changed, prepare_stages
 from lea_core.common.artifacts import publish_file, write_csv
+from lea_core.experiments.tuning import SCORE, Trial, best, rows, tune, words
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import round_trip, styled
-from lea_core.tune import SCORE, Trial, best, rows, tune, words
 
 RESULTS = ROOT / "benchmarks" / "results"
 FIXED = ("dataset", "variant", "trial", "proposed", SCORE, "sd", "best_epoch", "seconds")

@@ -20,8 +20,8 @@ from benchmarks.common import changed
 from benchmarks.tune import keep_rows, space_for, write_summary
 from lea_core.common.entrypoint import run
 from lea_core.common.errors import LeaError
+from lea_core.experiments.tuning import best, rows, tune, words
 from lea_core.params import Params
-from lea_core.tune import best, rows, tune, words
 
 
 def asked(benchmark: Mapping[str, Any], data: str, cells: Sequence[str], trials: int) -> Params:

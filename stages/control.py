@@ -18,9 +18,9 @@ DATA = Path("data")
 
 def main(argv: list[str]) -> None:
     """Make the control named in `argv`."""
-    from lea_core.controls.tables import World, control_table, read_le, write
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
+    from lea_core.experiments.controls.tables import World, control_table, read_le, write
 
     params = load()
     if len(argv) != 1 or argv[0] not in params.controls.sources:

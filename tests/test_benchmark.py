@@ -15,9 +15,9 @@ from benchmarks.benchmark_inputs import differences, note_of, own_parameters
 from benchmarks.benchmark_params import CELLS, HOME, cells_of, params_of, read_benchmark, variants_of
 from benchmarks.benchmark_run import drop_broken_lock, targets
 from benchmarks.benchmark_stage import lives
-from lea_core import tune
 from lea_core.common.artifacts import read_json
 from lea_core.common.errors import LeaError
+from lea_core.experiments import tuning
 from lea_core.params import FOLDERS, load, read_yaml
 
 BENCHMARK = read_benchmark()

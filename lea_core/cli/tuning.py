@@ -20,7 +20,7 @@ def tune(
     out: Annotated[Path, typer.Option(help="Folder for tuning.csv and tuned.yaml.")] = Path("tuning"),
 ) -> None:
     """Try settings of the variants on validation, the same number for each, as params.yaml's section tune says."""
-    from lea_core import tune as tuning
+    from lea_core.experiments import tuning
     from lea_core.params import load
 
     params = load()

@@ -1,7 +1,7 @@
 """What a learner gets for each training event: rewards, and the LE's parts that its variant names.
 
 In: `interactions.parquet` (events) and, by variant, `states`, `rewards` and `actions` of the LE, or of a control in the
-LE's place (lea_core/controls/). Out: `Supervision`,
+LE's place (lea_core/experiments/controls/). Out: `Supervision`,
 tensors by training event or by transition, checked against the training sequences row by row.
 
 A transition is a training event that another training event of its user follows: its state is the one after the event,

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from lea_core.baselines.neighbours import item_neighbours, of_users
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
-from lea_core.controls.actions import best_of, item_neighbours_of_others, popularity_of_others, ranker
-from lea_core.controls.rewards import control_rewards
-from lea_core.controls.states import bumps, control_states, recent_content
-from lea_core.controls.tables import KEYS, World, control_table, proposals, read_le, with_neighbours, write
 from lea_core.data.sequences import Sequences, histories, in_history
+from lea_core.experiments.controls.actions import best_of, item_neighbours_of_others, popularity_of_others, ranker
+from lea_core.experiments.controls.rewards import control_rewards
+from lea_core.experiments.controls.states import bumps, control_states, recent_content
+from lea_core.experiments.controls.tables import KEYS, World, control_table, proposals, read_le, with_neighbours, write
 from lea_core.learners.supervision import read_supervision
 from lea_core.params import CONTROLS, LE_AND_NEIGHBOURS, POLICY
 from tests.baselines.test_neighbours import sequences as of_lists

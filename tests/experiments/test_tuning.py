@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from lea_core import tune as tuning
 from lea_core.cli import app
 from lea_core.common import code_hash
 from lea_core.common.errors import LeaError
+from lea_core.experiments import tuning
 from lea_core.learners import loop
 from lea_core.params import Params, load
 from lea_core.params.overlay import use

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 
 from lea_core.common import layout, tables
 from lea_core.common.errors import LeaError
-from lea_core.controls.actions import SCORES, Ranker, best_of, item_neighbours_of_others, ranker
-from lea_core.controls.rewards import HALF, control_rewards
-from lea_core.controls.states import control_states
 from lea_core.data.sequences import Sequences, batches, in_history, seen_pairs
+from lea_core.experiments.controls.actions import SCORES, Ranker, best_of, item_neighbours_of_others, ranker
+from lea_core.experiments.controls.rewards import HALF, control_rewards
+from lea_core.experiments.controls.states import control_states
 from lea_core.metrics.top_k import best_first
 from lea_core.params import FOLDERS, LE_AND_NEIGHBOURS
 

@@ -1,0 +1,1 @@
+"""Controls in the place of the LE's signals, and tuning."""
