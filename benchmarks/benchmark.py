@@ -11,8 +11,8 @@ In: the cells that have run with the present parameters, here (benchmarks/.work/
 and their picture, docs/benchmark.png (benchmark_plot.py). The same cells give the same text on any machine.
 
 Differences are of means over the test events; one interval is over users, of the mean over the seeds, the other over
-users and seeds (lea_core/significance.py). p is that of the paired randomisation test over users, corrected by Holm
-over all variants of the data set that have a twin (lea_core/evidence.py). Any two kept results are compared by
+users and seeds (lea_core/evaluation/significance.py). p is that of the paired randomisation test over users, corrected by Holm
+over all variants of the data set that have a twin (lea_core/evaluation/comparisons.py). Any two kept results are compared by
 
     python -m benchmarks.benchmark scientific sasrec-snqn-ranking-items sasrec-supervised-ranking-items
 """
@@ -33,9 +33,9 @@ from benchmarks.common import ROOT
 from lea_core.common.artifacts import publish_file, write_csv
 from lea_core.common.entrypoint import run
 from lea_core.common.errors import LeaError
-from lea_core.evidence import compare_users
-from lea_core.results import best_baseline, doubts, interval
-from lea_core.what_bought_what import WORDS, section
+from lea_core.evaluation.ablation import WORDS, section
+from lea_core.evaluation.comparisons import compare_users
+from lea_core.evaluation.results import best_baseline, doubts, interval
 
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURE = ROOT / "docs" / "benchmark.png"

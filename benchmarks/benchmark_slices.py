@@ -1,4 +1,4 @@
-"""On which test events of the benchmark a system is good: NDCG@10 by bands of users and items (lea_core/slices.py).
+"""On which test events of the benchmark a system is good: NDCG@10 by bands of users and items (lea_core/evaluation/slices.py).
 
 In: the folder of a data set, once its items have tokens; kept results (benchmark_store.py). Out: the bands of its test
 events, events.parquet beside the results (EVENTS: a row for each event, in the order of theirs, with the place of its
@@ -23,11 +23,11 @@ from benchmarks.benchmark_store import KEPT, Kept
 from lea_core.common.artifacts import read_json, write_json
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import Schema, read_table, to_numpy, write_table
-from lea_core.evidence import read_log, scores_by_user
+from lea_core.evaluation.comparisons import read_log, scores_by_user
+from lea_core.evaluation.significance import over_users_and_seeds
+from lea_core.evaluation.slices import FEW, TITLES, Slices, slices
 from lea_core.metrics.ranking import by_name
 from lea_core.params import Params
-from lea_core.significance import over_users_and_seeds
-from lea_core.slices import FEW, TITLES, Slices, slices
 
 METRIC = "NDCG@10"
 EVENTS: Schema = {"user": pa.int32(), **dict.fromkeys(TITLES, pa.int8())}

@@ -24,11 +24,11 @@ from benchmarks.benchmark_stage import NOTE
 from benchmarks.common import ROOT
 from lea_core.common.artifacts import read_json, write_json
 from lea_core.common.tables import Schema, Vector, read_table, to_numpy, vectors, write_table
-from lea_core.evidence import UserScores, ranked_tests, scores_by_user
+from lea_core.evaluation.comparisons import UserScores, ranked_tests, scores_by_user
+from lea_core.evaluation.results import BASELINE_SEEDS, SELECTION, Cost, Result, Score, read_results
 from lea_core.metrics.protocol import Protocol
 from lea_core.metrics.ranking import by_name, too_few
 from lea_core.params import Params
-from lea_core.results import BASELINE_SEEDS, SELECTION, Cost, Result, Score, read_results
 
 STORE = ROOT / "benchmarks" / "results" / "cells"
 KEPT: Schema = {"user": pa.int32(), "ranks": Vector(pa.float32())}

@@ -15,10 +15,10 @@ from typing import Any
 
 from benchmarks.benchmark_slices import Events, read_events
 from benchmarks.benchmark_store import Kept, read_kept, stage_seconds
-from lea_core.evidence import Scores, compare_users, comparison_rows, twin_pairs
+from lea_core.evaluation.ablation import rows, verdicts
+from lea_core.evaluation.comparisons import Scores, compare_users, comparison_rows, twin_pairs
+from lea_core.evaluation.results import Result, best_baseline, best_with_le, change, with_le
 from lea_core.params import FOLDERS, Params
-from lea_core.results import Result, best_baseline, best_with_le, change, with_le
-from lea_core.what_bought_what import rows, verdicts
 
 HR, NDCG = "HR@10", "NDCG@10"
 PAIR = ("variant", "other", "difference", "low", "high", "low_with_seeds", "high_with_seeds", "p_holm")

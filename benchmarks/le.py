@@ -20,7 +20,6 @@ import numpy as np
 
 from benchmarks.common import DONE, LLM, ROOT, WORK, Prepared, changed, prepare, where
 from benchmarks.prompts import speed_up
-from lea_core import le_yardsticks
 from lea_core.annotation.forward_pass import pass_over
 from lea_core.common.artifacts import read_json, write_json
 from lea_core.common.code_hash import computed_by
@@ -31,6 +30,7 @@ from lea_core.environment.finetune import Finetuning
 from lea_core.environment.model import Environment
 from lea_core.environment.quality import KINDS, quality
 from lea_core.environment.user_split import choose_users
+from lea_core.evaluation.environment import yardsticks
 from lea_core.llm import language_model
 from lea_core.params import Params
 
@@ -58,9 +58,9 @@ def measure(prepared: Prepared, seed: int) -> dict[str, float]:
     wanted = changed(prepared.params, {"finetune_le.seed": seed})
     sequences, train, history = prepared.sequences, prepared.sequences.train(), wanted.finetune_le.history
     le, users, unseen, own = tune(prepared, wanted, start_too=True)
-    cheap = le_yardsticks.scorers(train, users, prepared.tokens)
+    cheap = yardsticks.scorers(train, users, prepared.tokens)
     texts = read_table(prepared.folder / "data" / "interactions" / "items.parquet", ITEMS)["text"].to_pylist()
-    twins = le_yardsticks.twins(
+    twins = yardsticks.twins(
         ("small_transformer", "random_llm"),
         lambda layers: language_model.load(prepared.folder / LLM, layers, random_seed=seed),
         texts,
@@ -70,12 +70,12 @@ def measure(prepared: Prepared, seed: int) -> dict[str, float]:
         unseen,
         wanted,
     )
-    found = le_yardsticks.assemble(own, twins, le_yardsticks.states(sequences, unseen, cheap, history))
+    found = yardsticks.assemble(own, twins, yardsticks.states(sequences, unseen, cheap, history))
     le.hasten()
     states = pass_over(le, train, np.zeros((len(train.items), 1), np.int64), wanted.annotate.batch_tokens).states
     fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}
     repeats = wanted.preprocess.repeats
-    actions = le_yardsticks.actions(le, train, unseen, states, fair, prepared.tokens.content, repeats)
+    actions = yardsticks.actions(le, train, unseen, states, fair, prepared.tokens.content, repeats)
     return flat(found["test"], actions)
 
 

@@ -30,11 +30,11 @@ from lea_core.common.artifacts import publish_file, read_json, write_json
 from lea_core.common.code_hash import computed_by
 from lea_core.common.entrypoint import run
 from lea_core.common.errors import LeaError
-from lea_core.evidence import compare_users
+from lea_core.evaluation.comparisons import compare_users
+from lea_core.evaluation.results import interval
 from lea_core.params import FOLDERS, Params
 from lea_core.params.overlay import change_params
 from lea_core.report import markdown_table
-from lea_core.results import interval
 
 RESULT = STORE.parent / "le_seeds.md"
 TABLES = ("state", "reward", "actions", "ranking")  # parts that an LE makes; the first two are of `annotate`

@@ -25,9 +25,9 @@ from benchmarks.common import ROOT, absent_source, prepare_stages, where
 from benchmarks.systems import FAITHFUL, PATIENCE, Data, Run, train
 from lea_core.common.artifacts import publish_file
 from lea_core.data.sequences import read_sequences
+from lea_core.evaluation.significance import Comparison, compare, user_means
 from lea_core.metrics.protocol import Protocol
 from lea_core.metrics.ranking import by_name
-from lea_core.significance import Comparison, compare, user_means
 
 RESULTS = ROOT / "benchmarks" / "results"
 HISTORY = {"ml-100k": 50, "ml-100k-by-user": 50, "scientific": 20, "lastfm": 50}  # scientific: 7 events in the mean

@@ -1,6 +1,6 @@
 """The report: every variant's result beside the others', as tables and a chart.
 
-In: the `Result`s of variants and baselines (results.py); the `Evidence` (evidence.py) and what is concluded from it
+In: the `Result`s of variants and baselines (results.py); the `Evidence` (comparisons.py) and what is concluded from it
 (verdicts.py); data/le_quality, what the LE is worth by itself (le_table.py). Out, by stages/report.py: report.md,
 table.csv, headline.json, curves.csv and chart.png in data/report/, beside the evidence.
 
@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from lea_core.common.errors import LeaError
 from lea_core.common.palette import COLOURS
+from lea_core.evaluation.results import SELECTION, SHOWN, Result, change, interval, twin
 from lea_core.le_table import le_table
 from lea_core.metrics.protocol import Protocol
-from lea_core.results import SELECTION, SHOWN, Result, change, interval, twin
 
 if TYPE_CHECKING:
-    from lea_core.evidence import Evidence  # scipy: `lea report` shows a table where only the policy is installed
+    from lea_core.evaluation.comparisons import (
+        Evidence,  # scipy: `lea report` shows a table where only the policy is installed
+    )
 
 BASELINE_COLOUR = "#DDDDDD"
 DIFFERENCE = ("difference", "95 %, users", "users and seeds", "p (Holm)")

@@ -19,9 +19,9 @@ DATA = Path("data")
 
 def main(argv: list[str]) -> None:
     """Estimate the values; takes no arguments."""
-    from lea_core import behaviour as behaviours
+    from lea_core.evaluation.off_policy import behaviour as behaviours
+    from lea_core.evaluation.off_policy.value import COLUMNS, make_log, summary, target_policy, value_rows, worth
     from lea_core.models.policy_network import load_network
-    from lea_core.value import COLUMNS, make_log, summary, target_policy, value_rows, worth
 
     no_arguments(argv)
     params = load()

@@ -21,13 +21,14 @@ def main(argv: list[str]) -> None:
     """Measure the LE; takes no arguments."""
     import numpy as np
 
-    from lea_core import le_plots, le_yardsticks, params
+    from lea_core import params
     from lea_core.common import tables
     from lea_core.common.artifacts import publish_folder, read_json, write_csv, write_json
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
     from lea_core.environment import model as environment
     from lea_core.environment.user_split import choose_users
+    from lea_core.evaluation.environment import plots, yardsticks
     from lea_core.llm import language_model
 
     no_arguments(argv)
@@ -37,9 +38,9 @@ def main(argv: list[str]) -> None:
     train = training_events(sequences)
     users, unseen = choose_users(train, p.users_share, np.random.default_rng(p.seed))
     le = environment.load(LE, language_model.load(LLM, wanted.llm.layers), tokens)
-    cheap = le_yardsticks.scorers(train, users, tokens)
+    cheap = yardsticks.scorers(train, users, tokens)
     texts = tables.read_table(INTERACTIONS / "items.parquet", tables.ITEMS)["text"].to_pylist()
-    twins = le_yardsticks.twins(
+    twins = yardsticks.twins(
         wanted.measure_le.twins,
         lambda layers: language_model.load(LLM, layers, random_seed=p.seed),
         texts,
@@ -49,18 +50,18 @@ def main(argv: list[str]) -> None:
         unseen,
         wanted,
     )
-    others = le_yardsticks.states(sequences, unseen, cheap, p.history)
-    found = le_yardsticks.assemble(read_json(LE / "quality.json"), twins, others)
+    others = yardsticks.states(sequences, unseen, cheap, p.history)
+    found = yardsticks.assemble(read_json(LE / "quality.json"), twins, others)
     fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}  # it saw the later events
     le_states = tables.to_numpy(tables.read_table(STATES, tables.STATES), "state")
     found["actions"] = (
-        le_yardsticks.actions(le, train, unseen, le_states, fair, tokens.content, wanted.preprocess.repeats)
+        yardsticks.actions(le, train, unseen, le_states, fair, tokens.content, wanted.preprocess.repeats)
         if len(unseen)
         else {}
     )
     with publish_folder(OUT) as folder:
         write_json(folder / "quality.json", found)
-        write_json(folder / "summary.json", le_yardsticks.summary(found))
+        write_json(folder / "summary.json", yardsticks.summary(found))
         test = found.get("test", {"state": {}, "reliability": []})
         rows = [{"method": name, **value} for name, value in test["state"].items()]
         write_csv(folder / "state.csv", rows, ["method", "ndcg10", "hr10"])
@@ -69,8 +70,8 @@ def main(argv: list[str]) -> None:
         write_csv(folder / "actions.csv", rows, ["source", "share5"])
         if len(unseen):
             ranked = {name: value for name, value in test["state"].items() if "_unmasked" not in name}
-            le_plots.draw({**test, "state": ranked, "actions": found["actions"]}, folder / "le.png")
-    write_json(METRICS, le_yardsticks.headline(found))
+            plots.draw({**test, "state": ranked, "actions": found["actions"]}, folder / "le.png")
+    write_json(METRICS, yardsticks.headline(found))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ report.md and report.html (for people), verdicts.json (what both conclude), prot
 ranked: every number in the CSV files but value.csv, costs.csv and the validation scores of curves.csv), table.csv (for
 `lea report` and DVC's bar plot), headline.json (DVC metrics: one number per variant), curves.csv (DVC's line plot),
 comparisons.csv, beside_baseline.csv, slices.csv, lists.csv, value.csv, costs.csv, examples.json, chart.png, parts.csv
-and, where there are controls or parts alone, parts.png (what_bought_what.py). Alone: `python -m stages.report`.
+and, where there are controls or parts alone, parts.png (ablation.py). Alone: `python -m stages.report`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ DATA = Path("data")
 
 def main(argv: list[str]) -> None:
     """Write the report; takes no arguments."""
-    from lea_core import what_bought_what
-    from lea_core.evidence import COMPARISON, gather, read_log, user_scores
+    from lea_core.evaluation import ablation
+    from lea_core.evaluation.comparisons import COMPARISON, gather, read_log, user_scores
+    from lea_core.evaluation.results import SELECTION, read_results
+    from lea_core.evaluation.verdicts import conclude
     from lea_core.le_table import le_note
     from lea_core.metrics.protocol import mixed
     from lea_core.page.page import page
     from lea_core.report import draw, markdown, table_rows
-    from lea_core.results import SELECTION, read_results
-    from lea_core.verdicts import conclude
 
     no_arguments(argv)
     params = load()
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> None:
         for result in results
         for row in result.curve
     ]
-    parts = what_bought_what.rows(by_user, results, headline, evidence.comparisons)
-    judged = what_bought_what.verdicts(by_user, results, headline)
+    parts = ablation.rows(by_user, results, headline, evidence.comparisons)
+    judged = ablation.verdicts(by_user, results, headline)
     verdicts = conclude(results, headline, evidence.comparisons, evidence.beside_baseline, parts, judged)
     measured, mix = results[0].measured, mixed(params.preprocess.repeats, params.evaluate.mask_seen)
     le_measured = le_note(read_json(DATA / "le_quality" / "quality.json"), measured.items)
@@ -63,11 +63,11 @@ def main(argv: list[str]) -> None:
         write_json(folder / "protocol.json", how)
         write_json(folder / "verdicts.json", verdicts)
         text = markdown(results, headline, le_quality, le_measured, evidence, verdicts, mix)
-        write_csv(folder / "parts.csv", parts, what_bought_what.COLUMNS)
+        write_csv(folder / "parts.csv", parts, ablation.COLUMNS)
         if parts:
-            what_bought_what.draw(parts, folder / "parts.png")
+            ablation.draw(parts, folder / "parts.png")
             said = [verdict["in_words"] for verdict in verdicts["parts"]]
-            section = what_bought_what.section(parts, said, measured.sentence)
+            section = ablation.section(parts, said, measured.sentence)
             text += f"\n{section}\n![What each part buys](parts.png)\n"
         (folder / "report.md").write_text(text, encoding="utf-8")
         write_json(folder / "headline.json", scores)

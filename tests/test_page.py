@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from lea_core import params
 from lea_core.common import stage_costs, tables
 from lea_core.common.artifacts import write_csv, write_json
+from lea_core.evaluation.ablation import BEATS
 from lea_core.page import charts
 from lea_core.page.costs import cost_rows, costs_section
 from lea_core.page.examples import pick
 from lea_core.page.page import page
 from lea_core.page.source import interval
-from lea_core.what_bought_what import BEATS
 from tests.lane import PARAMS, ROOT
 
 NASTY = 'Tom & "Jerry" <script>alert(1)</script>'

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from lea_core.common.errors import LeaError
-from lea_core.evidence import Evidence, baseline_pairs, comparison_rows, twin_pairs
+from lea_core.evaluation.comparisons import Evidence, baseline_pairs, comparison_rows, twin_pairs
+from lea_core.evaluation.results import Score, change, twin
+from lea_core.evaluation.verdicts import conclude
 from lea_core.le_table import le_note, le_table
 from lea_core.metrics.protocol import mixed
 from lea_core.report import event_types, markdown, table_rows
-from lea_core.results import Score, change, twin
-from lea_core.verdicts import conclude
 from tests.lane import PARAMS, ROOT, change_params
 from tests.tiny_results import (
     QUALITY,

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from lea_core.common.tables import RANKS, vectors, write_table
+from lea_core.evaluation.results import Result, read_results
 from lea_core.params import Variant
-from lea_core.results import Result, read_results
 from tests.tiny_project import log, write_log, write_tokens
 
 PLAIN = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none", "ranking": "none", "items": "none"}

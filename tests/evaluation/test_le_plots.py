@@ -1,4 +1,4 @@
-"""le_plots.py: the panels that have data, the numbers on their bars, and no text over another."""
+"""plots.py: the panels that have data, the numbers on their bars, and no text over another."""
 
 from itertools import combinations
 from pathlib import Path
@@ -8,7 +8,7 @@ import matplotlib as mpl
 import pytest
 
 from lea_core.common.errors import LeaError
-from lea_core.le_plots import draw, picture
+from lea_core.evaluation.environment.plots import draw, picture
 
 mpl.use("Agg")
 METHODS = (

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lea_core.results import SHOWN, Result, best_baseline, best_with_le, doubts, interval, shown, with_le
-from lea_core.what_bought_what import Verdict
+from lea_core.evaluation.ablation import Verdict
+from lea_core.evaluation.results import SHOWN, Result, best_baseline, best_with_le, doubts, interval, shown, with_le
 
 
 def difference(row: Mapping[str, Any], subject: str) -> str:

@@ -7,14 +7,14 @@ import pyarrow as pa
 import pytest
 
 from lea_core.common.tables import RANKS, vectors, write_table
-from lea_core.evidence import UserScores, compare_users, comparison_rows, twin_pairs, user_scores
+from lea_core.evaluation.ablation import BEATS, COLUMNS, draw, pairs, rows, section, verdicts
+from lea_core.evaluation.comparisons import UserScores, compare_users, comparison_rows, twin_pairs, user_scores
+from lea_core.evaluation.results import Result, Score, shown
+from lea_core.evaluation.significance import holm
+from lea_core.evaluation.verdicts import conclude
 from lea_core.metrics.protocol import Protocol
 from lea_core.metrics.ranking import ALL
 from lea_core.params import Variant
-from lea_core.results import Result, Score, shown
-from lea_core.significance import holm
-from lea_core.verdicts import conclude
-from lea_core.what_bought_what import BEATS, COLUMNS, draw, pairs, rows, section, verdicts
 
 NONE = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none", "ranking": "none", "items": "none"}
 VARIANTS = {

@@ -1,6 +1,6 @@
 """What is said of trainings that ended too early, by hand."""
 
-from lea_core.convergence import cautions
+from lea_core.evaluation.convergence import cautions
 
 DONE = [0.1, 0.3, 0.2]
 

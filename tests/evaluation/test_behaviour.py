@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core import behaviour
-from lea_core.behaviour import count, events, fit, log_likelihoods
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
+from lea_core.evaluation.off_policy import behaviour
+from lea_core.evaluation.off_policy.behaviour import count, events, fit, log_likelihoods
 from tests.tiny_project import log
 
 # user 0: 0 1 | 2 | 3; user 1: 0 1 0 | 1 | 2

@@ -23,11 +23,11 @@ from lea_core.common.tables import ITEM_TOKENS, ITEMS, RANKS, read_table, to_num
 from lea_core.data.leaks import training_events
 from lea_core.data.sequences import Sequences, read_sequences
 from lea_core.environment.user_split import choose_users
+from lea_core.evaluation.results import Result, best_baseline, twin
+from lea_core.evaluation.significance import Comparison, compare, holm, user_means
+from lea_core.evaluation.slices import slice_rows, slices
 from lea_core.metrics.ranking import by_name
 from lea_core.metrics.top_k import list_rows
-from lea_core.results import Result, best_baseline, twin
-from lea_core.significance import Comparison, compare, holm, user_means
-from lea_core.slices import slice_rows, slices
 
 SEED = 0  # of the resampling: the same for every comparison, so that none depends on the others
 

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lea_core import value
-from lea_core.behaviour import events, fit
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import INTERACTIONS, read_table, write_table
 from lea_core.data.rewards import Rewards, read_rewards, shrunken_means
 from lea_core.data.sequences import histories
+from lea_core.evaluation.off_policy import value
+from lea_core.evaluation.off_policy.behaviour import events, fit
+from lea_core.evaluation.off_policy.value import Log, make_log, target_policy, worth
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
-from lea_core.value import Log, make_log, target_policy, worth
 from stages import estimate_value
 from tests.lane import PARAMS, change_params
 from tests.tiny_project import log, write_log

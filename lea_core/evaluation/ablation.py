@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from lea_core.common.palette import COLOURS
-from lea_core.evidence import Scores, compare_users
+from lea_core.evaluation.comparisons import Scores, compare_users
+from lea_core.evaluation.results import Result, interval
+from lea_core.evaluation.significance import Comparison, holm
 from lea_core.params import FOLDERS, LE_SOURCES, Variant
-from lea_core.results import Result, interval
-from lea_core.significance import Comparison, holm
 
 BEATS = (
     "A part beats its controls where the 95 % interval, over users and seeds, of its difference from the best of them "

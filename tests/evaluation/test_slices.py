@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lea_core.data.sequences import Sequences
+from lea_core.evaluation.slices import SHARES, popularity_bands, repeats, slice_rows, slices
 from lea_core.metrics.ranking import ALL, hit_rate, ndcg
-from lea_core.slices import SHARES, popularity_bands, repeats, slice_rows, slices
 
 # user 0: 0 1 | 2 | 0, user 1: 0 0 | 1 | 3; items 0 to 3 have 3, 1, 0, 0 training events
 LOG = Sequences(np.array([0, 1, 2, 0, 0, 0, 1, 3]), np.array([0, 0, 1, 2] * 2, dtype=np.int8), np.array([0, 4, 8]), 4)

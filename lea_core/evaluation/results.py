@@ -21,7 +21,7 @@ import numpy as np
 from lea_core.common.artifacts import read_json
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, read_table, to_numpy
-from lea_core.convergence import WARMED_UP, cautions
+from lea_core.evaluation.convergence import WARMED_UP, cautions
 from lea_core.metrics.protocol import Protocol, read_protocol
 
 if TYPE_CHECKING:

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from lea_core import off_policy
-from lea_core.behaviour import Behaviour, log_likelihoods
 from lea_core.common.errors import LeaError
 from lea_core.data.rewards import Rewards, shrunken_means
 from lea_core.data.sequences import SPLITS, Sequences, batches, histories
+from lea_core.evaluation.off_policy import estimators
+from lea_core.evaluation.off_policy.behaviour import Behaviour, log_likelihoods
+from lea_core.evaluation.off_policy.estimators import Estimate
 from lea_core.metrics.ranking import seen_items
 from lea_core.models.policy_network import PolicyNetwork
-from lea_core.off_policy import Estimate
 
 PROBABILITIES_AT_ONCE = 2**22  # 32 MiB as float64, of which a few copies exist
 COLUMNS = ("variant", "estimator", "value", "low", "high", "effective_sample_size", "clipped_share")
@@ -119,12 +119,12 @@ def worth(targets: Sequence[tuple[np.ndarray, np.ndarray]], log: Log, clip: floa
     """Every estimate that means something, of a policy's trainings: their `target_policy`, one for each seed."""
     estimates: dict[str, list[Estimate]] = {}
     q = log.q[log.items]
-    weights = [off_policy.importance_weights(pi, log.behaviour) for pi, _ in targets]
+    weights = [estimators.importance_weights(pi, log.behaviour) for pi, _ in targets]
     for own, (_, expected) in zip(weights, targets, strict=True):
-        found = {"ips": off_policy.ips(own, log.rewards), "clipped_ips": off_policy.ips(own, log.rewards, clip)}
+        found = {"ips": estimators.ips(own, log.rewards), "clipped_ips": estimators.ips(own, log.rewards, clip)}
         if log.vary:  # else SNIPS is that one reward, and so is DR where training events have no other
-            found["snips"] = off_policy.snips(own, log.rewards)
-            found["dr"] = off_policy.doubly_robust(own, log.rewards, q, expected, clip)
+            found["snips"] = estimators.snips(own, log.rewards)
+            found["dr"] = estimators.doubly_robust(own, log.rewards, q, expected, clip)
         for name, estimate in found.items():
             estimates.setdefault(name, []).append(estimate)
     pi = np.stack([pi for pi, _ in targets])
@@ -145,7 +145,7 @@ def value_rows(name: str, found: Worth, log: Log, seed: int) -> list[dict[str, A
     """
     estimates = list(found.estimates.values())
     rows = []
-    bounds = off_policy.intervals(estimates, log.users, seed)
+    bounds = estimators.intervals(estimates, log.users, seed)
     for (estimator, trainings), (low, high) in zip(found.estimates.items(), bounds, strict=True):
         if any(one.effective_sample_size == 0.0 for one in trainings):
             raise LeaError(f"data/policies/{name}: no logged action has any probability under it: train it again")
@@ -180,8 +180,8 @@ def summary(
     never = len(np.unique(owner[items == log.items[owner]])) if mask_seen else 0
     left_out = int((log.sequences.split == 2).sum()) - len(log.users)
     likelihoods = {split: log_likelihoods(behaviour, log.sequences, split) for split in SPLITS[1:]}
-    logged = off_policy.ips(np.ones(len(log.users)), log.rewards)
-    low, high = off_policy.intervals([[logged]], log.users, seed)[0].tolist()
+    logged = estimators.ips(np.ones(len(log.users)), log.rewards)
+    low, high = estimators.intervals([[logged]], log.users, seed)[0].tolist()
     return {
         "events": {"used": len(log.users), "left_out": left_out, "never_taken": never},
         "in_words": in_words(rewards, likelihoods["test"], log, found, rows, never),

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import t
 
 from lea_core.common.errors import LeaError
-from lea_core.evidence import (
+from lea_core.evaluation.comparisons import (
     COMPARISON,
     Evidence,
     Log,
@@ -21,8 +21,8 @@ from lea_core.evidence import (
     twin_pairs,
     user_scores,
 )
+from lea_core.evaluation.verdicts import conclude
 from lea_core.report import markdown
-from lea_core.verdicts import conclude
 from tests.tiny_project import log, write_log
 from tests.tiny_results import QUALITY, RANKED, VARIANTS, results_of, write_baseline, write_results
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import permutation_test, t, ttest_1samp, ttest_ind
 
-from lea_core.significance import Comparison, compare, holm, over_users_and_seeds, randomisation, user_means
+from lea_core.evaluation.significance import Comparison, compare, holm, over_users_and_seeds, randomisation, user_means
 
 RNG = np.random.default_rng
 

@@ -1,6 +1,6 @@
 """The LE beside everything cheap that might do as well, role by role, on users that it did not learn from.
 
-In: a trained LE with its own measurements, the sequences, the states that it gave. Out: one dictionary, as le_plots.py
+In: a trained LE with its own measurements, the sequences, the states that it gave. Out: one dictionary, as plots.py
 draws it, for valid and test events (states, rewards) and for training events (actions).
 
   state    text neighbours of the last item (raw and whitened vectors), item neighbours (counted from the LE's subset,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core.off_policy import Estimate, doubly_robust, importance_weights, intervals, ips, snips
+from lea_core.evaluation.off_policy.estimators import Estimate, doubly_robust, importance_weights, intervals, ips, snips
 
 SEEDS = st.integers(0, 10**6)
 

@@ -1,14 +1,15 @@
-"""le_yardsticks.py: cheap rankings and twins measured like the LE, proposals judged by what users take later."""
+"""yardsticks.py: cheap rankings and twins measured like the LE, proposals judged by what users take later."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lea_core import le_yardsticks, params
+from lea_core import params
 from lea_core.annotation.forward_pass import pass_over
 from lea_core.data.sequences import Sequences
 from lea_core.environment.quality import quality
+from lea_core.evaluation.environment import yardsticks
 from lea_core.llm import language_model
 from tests import tiny_llm
 from tests.lane import PARAMS
@@ -20,8 +21,8 @@ def test_cheap_rankings_by_hand() -> None:
     items = np.array([0, 1, 2, 0, 0, 2, 1, 1])
     split = np.array([0, 0, 1, 2, 0, 0, 1, 2], dtype=np.int8)
     log = Sequences(items, split, np.array([0, 4, 8]), 14)
-    known = {"popularity": le_yardsticks.scorers(log.train(), np.array([0]), item_tokens(items=14))["popularity"]}
-    found = le_yardsticks.states(log, np.array([0, 1]), known, history=4)["valid"]
+    known = {"popularity": yardsticks.scorers(log.train(), np.array([0]), item_tokens(items=14))["popularity"]}
+    found = yardsticks.states(log, np.array([0, 1]), known, history=4)["valid"]
     # User 0 took 0 and 1: of the unseen 2 to 13 item 2 is the most popular, rank 1. Unmasked it ties with 1 behind 0:
     # rank 2.5. User 1 took 0 and 2: item 1 has rank 1, unmasked 2.5.
     assert found["popularity"] == {"ndcg10": 1.0, "hr10": 1.0}
@@ -31,7 +32,7 @@ def test_cheap_rankings_by_hand() -> None:
 def test_proposals_are_judged_by_what_is_taken_later(tmp_path: Path) -> None:
     le, train = shake(make(tmp_path)), circle(users=4, length=7).train()
     states = pass_over(le, train, np.zeros((len(train.items), 1), np.int64), 256).states
-    found = le_yardsticks.actions(le, train, np.array([1, 3]), states, {}, item_tokens().content, False)["le"]
+    found = yardsticks.actions(le, train, np.array([1, 3]), states, {}, item_tokens().content, False)["le"]
     hits = []
     for user in (1, 3):
         walk = train.user_items(user)
@@ -51,7 +52,7 @@ def test_proposals_of_what_the_user_has_had_are_counted(tmp_path: Path) -> None:
 
     def found(repeat_share: float, repeats: bool) -> dict[str, float]:
         le.heads.repeat_share.fill_(repeat_share)
-        return le_yardsticks.actions(le, train, np.array([0, 1]), states, {}, item_tokens().content, repeats)["le"]
+        return yardsticks.actions(le, train, np.array([0, 1]), states, {}, item_tokens().content, repeats)["le"]
 
     always, never, unasked = found(1 - 1e-6, True), found(1e-6, True), found(1 - 1e-6, False)
     assert (always["history1"], never["history1"]) == (1.0, 0.0)
@@ -73,7 +74,7 @@ def test_twins_learn_and_are_measured_like_the_le(tmp_path: Path) -> None:
     tiny_llm.load(tmp_path, 2)
     users, unseen = np.arange(20), np.arange(20, 40)
     texts = ["alien robot", "love war", "jazz", "sea ghost", "king", "cat dog", "sea", "dog love", "war king"]
-    twins = le_yardsticks.twins(
+    twins = yardsticks.twins(
         ("small_transformer", "random_llm"),
         lambda layers: language_model.load(tmp_path / "llm", layers, random_seed=3),
         texts,
@@ -84,16 +85,16 @@ def test_twins_learn_and_are_measured_like_the_le(tmp_path: Path) -> None:
         wanted,
     )
     own = {"le": quality(make(tmp_path), log, unseen, p)}
-    found = le_yardsticks.assemble({**own, "content_start": own["le"]}, twins, le_yardsticks.states(log, unseen, {}, 6))
+    found = yardsticks.assemble({**own, "content_start": own["le"]}, twins, yardsticks.states(log, unseen, {}, 6))
     found["actions"] = {"le": {"share5": 0.25, "history1": 0.125, "history5": 0.5, "steps_that_repeat": 0.0625}}
     # The next item follows from the last one alone: whatever reads it learns the rule, which the untrained LE lacks.
     state = found["test"]["state"]
     assert state["small_transformer"]["ndcg10"] > 0.9 > state["le"]["ndcg10"]
     assert state["random_llm"]["ndcg10"] > 0.9
-    summary = le_yardsticks.summary(found)
+    summary = yardsticks.summary(found)
     assert summary["users"] == 20
     assert summary["test"]["NDCG@10, small transformer"] == state["small_transformer"]["ndcg10"]
-    headline = le_yardsticks.headline(found)
+    headline = yardsticks.headline(found)
     assert headline["le_action_share5"] == 0.25
     assert (headline["le_action_history1"], headline["le_action_steps_that_repeat"]) == (0.125, 0.0625)
     assert headline["reward_auc_uniform"] == round(found["valid"]["reward"]["le"]["auc_uniform"], 4)

@@ -1,0 +1,1 @@
+"""The LE by itself beside cheap replacements."""

@@ -1,0 +1,1 @@
+"""Off-policy estimates of a policy's value from logged events."""
