@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.benchmark_summary import NDCG, Found, best, uses_all
 from lea_core.evaluation.results import Result
 from lea_core.params import FOLDERS
-from lea_core.policy.card import NAMES as BACKBONES
+from lea_core.serving.model_card import NAMES as BACKBONES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,7 +3,7 @@
 In: MovieLens, and Amazon Scientific where it lies beside this checkout. Out: benchmarks/results/cold_start.{json,md}.
 
 A tenth of the items is cold: none of their events is trained on, nor are they in the catalogue; the statistics behind
-the item vectors are of the warm items alone. Then they are added (lea_core/policy/item_path.py), and every validation
+the item vectors are of the warm items alone. Then they are added (lea_core/serving/text_projection.py), and every validation
 and test event whose item is cold is ranked among all items, and among the cold ones alone. Histories are the true ones,
 with their cold items read by the text path, or without them. Events that no warm item precedes are left out. Each seed
 has its own cold items. `boost` is chosen on validation, by NDCG@10 over all events, warm and cold; test is ranked once.
@@ -37,7 +37,7 @@ from lea_core.llm.pooled_tokens import ItemTokens, fit, whiten
 from lea_core.metrics.full_ranking import rank_events
 from lea_core.models.policy_network import PolicyNetwork, load_network
 from lea_core.params import Params, read_yaml
-from lea_core.policy.item_path import ACTOR, ACTOR_BIAS, EMBEDDING, extend, fit_item_path, with_rows
+from lea_core.serving.text_projection import ACTOR, ACTOR_BIAS, EMBEDDING, extend, fit_item_path, with_rows
 
 RESULTS = ROOT / "benchmarks" / "results"
 JSON = RESULTS / "cold_start.json"

@@ -42,9 +42,9 @@ RUNTIMES = ("torch", "onnx", "onnx-int8")
 THREADS = 2  # of a batch
 NAMES = {"torch": "torch", "onnx": "ONNX Runtime", "onnx-int8": "ONNX Runtime, int8", "le": "the LE"}
 START = {
-    "torch": "from lea_core.policy import Policy; p = Policy.load(sys.argv[1] + '/policy')",
-    "onnx": "from lea_core.policy.onnx_policy import OnnxPolicy; p = OnnxPolicy.load(sys.argv[1] + '/onnx')",
-    "onnx-int8": "from lea_core.policy.onnx_policy import OnnxPolicy; p = OnnxPolicy.load(sys.argv[1] + '/onnx-int8')",
+    "torch": "from lea_core.serving import Policy; p = Policy.load(sys.argv[1] + '/policy')",
+    "onnx": "from lea_core.serving.onnx_policy import OnnxPolicy; p = OnnxPolicy.load(sys.argv[1] + '/onnx')",
+    "onnx-int8": "from lea_core.serving.onnx_policy import OnnxPolicy; p = OnnxPolicy.load(sys.argv[1] + '/onnx-int8')",
 }
 
 

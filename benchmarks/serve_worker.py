@@ -51,7 +51,7 @@ def make(job: Job) -> dict[str, float]:
 
     from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
     from lea_core.params import load
-    from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
+    from lea_core.serving.folder import Vocabulary, seal, write_vocabulary
 
     chosen = load(ROOT / "settings" / "default.yaml")
     torch.manual_seed(0)
@@ -87,7 +87,7 @@ def adopt(job: Job) -> dict[str, float]:
 
 
 def _export(policy: Path, folder: Path, histories: list[list[str]]) -> dict[str, float]:
-    from lea_core.policy.onnx_export import export_folder
+    from lea_core.serving.onnx_export import export_folder
 
     for name in ("onnx", "onnx-int8"):
         export_folder(policy, folder / name, LIST, name == "onnx-int8")
@@ -100,11 +100,11 @@ def load_policy(job: Job) -> Any:
     if job.runtime == "torch":
         import torch
 
-        from lea_core.policy import Policy
+        from lea_core.serving import Policy
 
         torch.set_num_threads(job.threads)
         return Policy.load(Path(job.folder) / "policy")
-    from lea_core.policy.onnx_policy import OnnxPolicy
+    from lea_core.serving.onnx_policy import OnnxPolicy
 
     return OnnxPolicy.load(Path(job.folder) / job.runtime, threads=job.threads)
 
@@ -174,7 +174,7 @@ def le(job: Job) -> dict[str, float]:
     from lea_core.environment import model as environment
     from lea_core.llm import language_model
     from lea_core.metrics.full_ranking import rank_events
-    from lea_core.policy.folder import read_exclude_seen
+    from lea_core.serving.folder import read_exclude_seen
 
     torch.set_num_threads(job.threads)
     started = time.perf_counter()

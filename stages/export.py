@@ -1,7 +1,7 @@
 """The best policy on validation, or the one that params.yaml names -> data/policy/.
 
 A folder that serves: weights, vocabulary, metrics, provenance, model card, and the hashes of them all
-(lea_core/policy/folder.py); where its items started from their texts, the path by which new ones enter too. Alone:
+(lea_core/serving/folder.py); where its items started from their texts, the path by which new ones enter too. Alone:
 `python -m stages.export`.
 """
 
@@ -23,12 +23,12 @@ def main(argv: list[str]) -> None:
 
     from lea_core.data.sequences import read_sequences
     from lea_core.models.policy_network import load_network
-    from lea_core.policy.card import model_card
-    from lea_core.policy.choose import choose, read_metrics, shipped_metrics
-    from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
-    from lea_core.policy.item_texts import export_item_path
-    from lea_core.policy.new_items import ITEM_PATH
-    from lea_core.policy.provenance import provenance
+    from lea_core.serving.folder import Vocabulary, seal, write_vocabulary
+    from lea_core.serving.item_texts import export_item_path
+    from lea_core.serving.model_card import model_card
+    from lea_core.serving.new_items import ITEM_PATH
+    from lea_core.serving.provenance import provenance
+    from lea_core.serving.selection import choose, read_metrics, shipped_metrics
 
     no_arguments(argv)
     params = load()

@@ -18,8 +18,8 @@ from lea_core.cli import app, command
 from lea_core.common.artifacts import write_json
 from lea_core.common.errors import DEBUG, LeaError
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
-from lea_core.policy import Policy
-from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
+from lea_core.serving import Policy
+from lea_core.serving.folder import Vocabulary, seal, write_vocabulary
 
 ROOT = Path(__file__).parent.parent
 ITEMS = 7
@@ -267,7 +267,7 @@ def test_info(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 
 def test_export_hands_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    module = ModuleType("lea_core.policy.onnx_export")
+    module = ModuleType("lea_core.serving.onnx_export")
     module.export_folder = lambda *given: [f"given {given}"]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setenv("COLUMNS", "500")

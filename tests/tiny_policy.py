@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
-from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
+from lea_core.serving.folder import Vocabulary, seal, write_vocabulary
 from tests.models.test_policy_network import SETTINGS
 
 IDS = ["a", "b", "c", "10", "11", "12"]

@@ -36,10 +36,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lea_core.common.cores import usable_cores
 from lea_core.common.errors import LeaError
 from lea_core.common.sources import file_sha256
-from lea_core.policy.folder import MANIFEST
-from lea_core.policy.onnx_policy import OnnxPolicy
-from lea_core.policy.recommendations import Recommendations
-from lea_core.policy.recommender import Recommender
+from lea_core.serving.folder import MANIFEST
+from lea_core.serving.onnx_policy import OnnxPolicy
+from lea_core.serving.recommendations import Recommendations
+from lea_core.serving.recommender import Recommender
 
 VARIABLE = "LEA_POLICY"
 MOST_BYTES = 2**20  # of a body

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 
-from lea_core.policy.onnx_policy import OnnxPolicy
+from lea_core.serving.onnx_policy import OnnxPolicy
 
 ROOT = Path(__file__).parent.parent.parent
 HOST = "127.0.0.1"

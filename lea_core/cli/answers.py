@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lea_core.cli.history_lines import ABSENT
-from lea_core.policy.recommendations import Recommendations
+from lea_core.serving.recommendations import Recommendations
 
 
 class Answers(Protocol):

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lea_core.common.errors import LeaError, show_causes
-from lea_core.policy.histories import HISTORY, USER
-from lea_core.policy.ids import TEXTS, id_lists, item_id
+from lea_core.serving.histories import HISTORY, USER
+from lea_core.serving.ids import TEXTS, id_lists, item_id
 
 LONGEST = 2**24  # bytes of a line: some 400,000 ids of 40 letters
 BATCH_BYTES = 2**25  # of lines in a batch

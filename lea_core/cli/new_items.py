@@ -30,8 +30,8 @@ def add_items(
     ] = None,
 ) -> None:
     """Add items without interactions to a policy, by their texts."""
-    from lea_core.policy import Policy, item_texts, new_items
-    from lea_core.policy.item_path import BOOST
+    from lea_core.serving import Policy, item_texts, new_items
+    from lea_core.serving.text_projection import BOOST
 
     path = new_items.read_item_path(folder)
     ids, texts = item_texts.read_new_items(items)

@@ -50,7 +50,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
     Raises `LeaError` where it is no policy folder; one whose hashes do not hold is described as far as it can be.
     """
-    from lea_core.policy.folder import MANIFEST, check_folder
+    from lea_core.serving.folder import MANIFEST, check_folder
 
     sound, problem = True, ""
     try:
@@ -155,7 +155,7 @@ def export(
     """Write the policy for a runtime without torch, checked against the one that it comes from."""
     if onnx is None:
         raise LeaError("nothing to do: name the folder to write with --onnx")
-    from lea_core.policy.onnx_export import export_folder
+    from lea_core.serving.onnx_export import export_folder
 
     for line in export_folder(folder, onnx, k, int8):
         say(line)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from lea_core.cli.answers import Answers
     from lea_core.cli.history_lines import Batch
-    from lea_core.policy.recommender import Recommender
+    from lea_core.serving.recommender import Recommender
 
 EXAMPLES = [
     """echo '["50", "181"]' | lea recommend""",
@@ -124,11 +124,11 @@ def recommend(
 
 def _load(folder: Path) -> Recommender:
     """The policy, by the runtime that its folder is for: ONNX Runtime's starts without torch."""
-    from lea_core.policy.onnx_policy import GRAPH, OnnxPolicy
+    from lea_core.serving.onnx_policy import GRAPH, OnnxPolicy
 
     if (folder / GRAPH).exists():
         return OnnxPolicy.load(folder)
-    from lea_core.policy import Policy
+    from lea_core.serving import Policy
 
     return Policy.load(folder)
 
@@ -156,7 +156,7 @@ def _answer(
 
 def _of_known(asked: Batch, known: frozenset[str], tally: Tally) -> Batch:
     from lea_core.cli.history_lines import Batch
-    from lea_core.policy.ids import known_as
+    from lea_core.serving.ids import known_as
 
     kept = Batch()
     for name, history, user in zip(asked.names, asked.histories, asked.users, strict=True):

@@ -133,7 +133,7 @@ def policy(folder: Path) -> Found:
     if not folder.exists():
         yield "warning", f"{folder} is not there: nothing to recommend with", "run `dvc repro export`"
         return
-    from lea_core.policy import Policy
+    from lea_core.serving import Policy
 
     found = Policy.load(folder)
     yield "ok", f"{folder} is sound: {found.config.backbone}, {len(found.item_ids):,} items, all hashes hold", ""

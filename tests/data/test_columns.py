@@ -11,7 +11,7 @@ import pytest
 
 from lea_core.common.errors import LeaError
 from lea_core.data.datasets.tables import read
-from lea_core.policy.histories import read_histories
+from lea_core.serving.histories import read_histories
 from tests.tiny_tables import INTERACTIONS, ITEMS, edited, tables, write
 
 TEXTS = ["3", "4"]

@@ -9,10 +9,10 @@ import pytest
 
 from lea_core.cli.policy import facts, worth
 from lea_core.common.errors import LeaError
-from lea_core.policy import onnx_policy
-from lea_core.policy.folder import MANIFEST, PROVENANCE, check_folder, read_exclude_seen
-from lea_core.policy.onnx_policy import DESCRIPTION, GRAPH, OnnxPolicy
-from lea_core.policy.torch_policy import read_config, read_network
+from lea_core.serving import onnx_policy
+from lea_core.serving.folder import MANIFEST, PROVENANCE, check_folder, read_exclude_seen
+from lea_core.serving.onnx_policy import DESCRIPTION, GRAPH, OnnxPolicy
+from lea_core.serving.torch_policy import read_config, read_network
 from tests.models.test_policy_network import SETTINGS
 from tests.tiny_policy import write_policy
 

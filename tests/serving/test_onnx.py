@@ -17,12 +17,12 @@ import torch
 from lea_core.common.artifacts import write_json
 from lea_core.common.errors import DEBUG, LeaError
 from lea_core.models.policy_network import PolicyNetwork
-from lea_core.policy import Policy, onnx_export
-from lea_core.policy.folder import seal
-from lea_core.policy.onnx_export import export, export_folder, quiet
-from lea_core.policy.onnx_parity import check_parity, ndcg
-from lea_core.policy.onnx_policy import GRAPH, OnnxPolicy
-from lea_core.policy.recommender import Recommender
+from lea_core.serving import Policy, onnx_export
+from lea_core.serving.folder import seal
+from lea_core.serving.onnx_export import export, export_folder, quiet
+from lea_core.serving.onnx_parity import check_parity, ndcg
+from lea_core.serving.onnx_policy import GRAPH, OnnxPolicy
+from lea_core.serving.recommender import Recommender
 from tests.models.test_policy_network import SETTINGS
 from tests.tiny_policy import write_policy
 
@@ -130,7 +130,7 @@ def test_the_graph_alone(folder: Path) -> None:
     assert (best.dtype, scores.dtype) == (np.int64, np.float32)
     content = path.read_bytes()
     assert b".py" not in content
-    assert str(Path(__file__).parent.parent).encode() not in content
+    assert str(Path(__file__).parents[2]).encode() not in content
 
 
 def test_it_serves_without_torch(folder: Path) -> None:
@@ -141,7 +141,7 @@ class Block:
         if name.split(".")[0] in ("torch", "safetensors", "onnx", "onnxscript", "pandas", "polars", "rich", "typer"):
             raise ImportError(f"{{name}} is not there")
 sys.meta_path.insert(0, Block())
-from lea_core.policy.onnx_policy import OnnxPolicy
+from lea_core.serving.onnx_policy import OnnxPolicy
 print(OnnxPolicy.load({str(folder / "onnx")!r}).recommend([["i0"], []], k=2).items)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

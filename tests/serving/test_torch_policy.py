@@ -18,12 +18,12 @@ from safetensors.numpy import load_file, save_file
 
 from lea_core.common.artifacts import write_json
 from lea_core.common.errors import LeaError
-from lea_core.policy import Policy
-from lea_core.policy.folder import Vocabulary, seal, write_vocabulary
+from lea_core.serving import Policy
+from lea_core.serving.folder import Vocabulary, seal, write_vocabulary
 from tests.models.test_policy_network import SETTINGS
 from tests.tiny_policy import COUNTS, IDS, INDEX, write_policy
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_the_batch_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch
     random = np.random.default_rng(0)
     histories = [[IDS[item] for item in random.integers(0, 6, size)] for size in random.integers(0, 6, 50)]
     whole = policy.recommend(histories, k=3)
-    monkeypatch.setattr("lea_core.policy.torch_policy.SCORES_AT_ONCE", 24)
+    monkeypatch.setattr("lea_core.serving.torch_policy.SCORES_AT_ONCE", 24)
     parts = policy.recommend(histories, k=3)
     assert whole.items == parts.items
     assert whole.items == [policy.recommend([history], k=3).items[0] for history in histories]
@@ -259,7 +259,7 @@ def test_it_serves_without_the_pipelines_packages(folder: Path) -> None:
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys({sorted(blocked)!r}))  # None: not to be imported
-from lea_core.policy import Policy
+from lea_core.serving import Policy
 print(Policy.load({str(folder)!r}).recommend([["a"]], k=2).items)
 print(sorted(name for name in sys.modules if name.startswith(("lea_core.environment.model", "lea_core.llm.language_model", "lea_core.le_"))))
 """

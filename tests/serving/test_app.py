@@ -23,9 +23,9 @@ from fastapi.testclient import TestClient
 
 from examples.serve import app as serve
 from examples.serve.load_test import HOST, bodies, load, server
-from lea_core.policy import Policy
-from lea_core.policy.onnx_export import export_folder
-from lea_core.policy.onnx_policy import OnnxPolicy
+from lea_core.serving import Policy
+from lea_core.serving.onnx_export import export_folder
+from lea_core.serving.onnx_policy import OnnxPolicy
 from tests.tiny_policy import IDS, write_policy
 
 ABOUT = {"ready": True}

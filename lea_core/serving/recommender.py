@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from lea_core.common.errors import LeaError
-from lea_core.policy.folder import Vocabulary
-from lea_core.policy.histories import Histories, Unknown, read_histories
-from lea_core.policy.recommendations import Recommendations
+from lea_core.serving.folder import Vocabulary
+from lea_core.serving.histories import Histories, Unknown, read_histories
+from lea_core.serving.recommendations import Recommendations
 
 FEWEST = (
     16  # histories of a batch: the actor's weights, of a large catalogue more than a cache holds, are read for each

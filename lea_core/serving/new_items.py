@@ -24,10 +24,10 @@ import numpy as np
 from lea_core.common.artifacts import publish_file, publish_folder, read_json, read_tensors, write_json
 from lea_core.common.errors import LeaError, show_causes
 from lea_core.common.sources import file_sha256
-from lea_core.policy.folder import MANIFEST, MEND, PROVENANCE, Vocabulary, check_folder, seal, write_vocabulary
-from lea_core.policy.ids import known_as, short, whole_ids
-from lea_core.policy.item_path import BOOST, Arrays, extend
-from lea_core.policy.torch_policy import Policy
+from lea_core.serving.folder import MANIFEST, MEND, PROVENANCE, Vocabulary, check_folder, seal, write_vocabulary
+from lea_core.serving.ids import known_as, short, whole_ids
+from lea_core.serving.text_projection import BOOST, Arrays, extend
+from lea_core.serving.torch_policy import Policy
 
 ITEM_PATH = "item_path.safetensors"
 KEPT = (ITEM_PATH, "metrics.json")  # what new items do not change

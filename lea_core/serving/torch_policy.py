@@ -17,9 +17,9 @@ from lea_core.common.errors import LeaError
 from lea_core.metrics.top_k import best_first
 from lea_core.models.backbones import BACKBONES
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork, without_weights
-from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_exclude_seen, read_vocabulary
-from lea_core.policy.histories import Histories
-from lea_core.policy.recommender import Recommender
+from lea_core.serving.folder import MEND, Vocabulary, check_folder, read_exclude_seen, read_vocabulary
+from lea_core.serving.histories import Histories
+from lea_core.serving.recommender import Recommender
 
 SCORES_AT_ONCE = 2**22  # scores of all items that exist at once, 16 MiB: stays in the processor's cache mostly
 LARGEST = {"num_items": 2**31 - 1, "history": 2**16}

@@ -44,7 +44,7 @@ model is needed.
 
 ## Use
 
-    from lea_core.policy import Policy
+    from lea_core.serving import Policy
 
     policy = Policy.load("{path}")
     policy.recommend([["an item id", "another, newer"]], k=10).items

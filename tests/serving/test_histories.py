@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lea_core.common.errors import LeaError
-from lea_core.policy.histories import look_up, read_histories
+from lea_core.serving.histories import look_up, read_histories
 from tests.tiny_policy import IDS, INDEX
 
 LISTS = pl.DataFrame({"user": [7, 8], "history": [["b", "a"], ["10"]]})

@@ -19,11 +19,11 @@ from lea_core.common.errors import LeaError
 from lea_core.llm import language_model
 from lea_core.llm.pooled_tokens import pooled_tokens
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
-from lea_core.policy import Policy
-from lea_core.policy.folder import Vocabulary, check_folder, seal, write_vocabulary
-from lea_core.policy.item_path import extend, fit_item_path, rows_of
-from lea_core.policy.item_texts import export_item_path, read_new_items, vectors_of
-from lea_core.policy.new_items import ITEM_PATH, add_items, check_ids, read_item_path, write_item_path
+from lea_core.serving import Policy
+from lea_core.serving.folder import Vocabulary, check_folder, seal, write_vocabulary
+from lea_core.serving.item_texts import export_item_path, read_new_items, vectors_of
+from lea_core.serving.new_items import ITEM_PATH, add_items, check_ids, read_item_path, write_item_path
+from lea_core.serving.text_projection import extend, fit_item_path, rows_of
 from tests import tiny_llm
 from tests.lane import PARAMS
 from tests.models.test_policy_network import SETTINGS

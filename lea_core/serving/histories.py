@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lea_core.common.errors import LeaError
-from lea_core.policy.ids import NUMBERS, id_column, id_lists, item_id, known_as, short
+from lea_core.serving.ids import NUMBERS, id_column, id_lists, item_id, known_as, short
 
 Unknown = Literal["skip", "refuse"]
 HISTORY, USER, ITEM, TIMESTAMP = "history", "user", "item", "timestamp"

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lea_core.common.errors import LeaError, show_causes
-from lea_core.policy.histories import read_histories
-from lea_core.policy.recommendations import Recommendations
-from lea_core.policy.recommender import Recommender
+from lea_core.serving.histories import read_histories
+from lea_core.serving.recommendations import Recommendations
+from lea_core.serving.recommender import Recommender
 
 if TYPE_CHECKING:
-    from lea_core.policy.torch_policy import Policy
+    from lea_core.serving.torch_policy import Policy
 
 # Of scores, where they are about 1; above that relative to the largest, for float32 has seven digits.
 TOLERANCE = 1e-5

@@ -28,7 +28,7 @@ from lea_core.common.artifacts import read_json, write_json
 from lea_core.common.errors import LeaError
 from lea_core.common.sources import file_sha256
 from lea_core.common.tables import Schema, read_table, to_numpy, write_table
-from lea_core.policy.ids import short
+from lea_core.serving.ids import short
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -20,9 +20,9 @@ import numpy as np
 from lea_core.common.errors import LeaError, warn
 from lea_core.common.tables import ITEM_VECTORS, read_table, to_numpy
 from lea_core.models.policy_network import PolicyNetwork
-from lea_core.policy.ids import id_column
-from lea_core.policy.item_path import FEWEST, fit_item_path, usable
-from lea_core.policy.new_items import ItemPath, write_item_path
+from lea_core.serving.ids import id_column
+from lea_core.serving.new_items import ItemPath, write_item_path
+from lea_core.serving.text_projection import FEWEST, fit_item_path, usable
 
 if TYPE_CHECKING:
     from lea_core.params import Params

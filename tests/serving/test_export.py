@@ -17,8 +17,8 @@ from lea_core.common.errors import LeaError
 from lea_core.common.sources import file_sha256
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import load
-from lea_core.policy import Policy
-from lea_core.policy.folder import check_folder
+from lea_core.serving import Policy
+from lea_core.serving.folder import check_folder
 from stages import export
 from stages.train import settings
 from tests.lane import PARAMS, change_params

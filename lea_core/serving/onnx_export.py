@@ -35,10 +35,10 @@ from lea_core.common.errors import LeaError
 from lea_core.models.backbones import Gru4Rec
 from lea_core.models.policy_network import REPEAT_STEP, PolicyNetwork
 from lea_core.models.ragged import FrontPlaces
-from lea_core.policy.folder import VOCABULARY, seal
-from lea_core.policy.onnx_parity import check_parity, measure_int8
-from lea_core.policy.onnx_policy import DESCRIPTION, GRAPH, OnnxPolicy
-from lea_core.policy.torch_policy import Policy
+from lea_core.serving.folder import VOCABULARY, seal
+from lea_core.serving.onnx_parity import check_parity, measure_int8
+from lea_core.serving.onnx_policy import DESCRIPTION, GRAPH, OnnxPolicy
+from lea_core.serving.torch_policy import Policy
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 20  # the first with GELU as one operation

@@ -15,10 +15,10 @@ import numpy as np
 
 from lea_core.common.artifacts import read_json
 from lea_core.common.errors import LeaError
-from lea_core.policy.folder import MEND, Vocabulary, check_folder, read_vocabulary
-from lea_core.policy.histories import Histories
-from lea_core.policy.ids import short
-from lea_core.policy.recommender import Answer, Recommender
+from lea_core.serving.folder import MEND, Vocabulary, check_folder, read_vocabulary
+from lea_core.serving.histories import Histories
+from lea_core.serving.ids import short
+from lea_core.serving.recommender import Answer, Recommender
 
 GRAPH, DESCRIPTION = "policy.onnx", "onnx.json"
 INPUTS, OUTPUTS = ["items", "seen", "k"], ["best", "scores"]
