@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from lea_core.cli import doctor, le, new_items, policy, printing, recommend, report, settings, tuning
+from lea_core.cli import le, new_items, policy, printing, recommend, report, settings, tuning
+from lea_core.cli.doctor import command as doctor
 from lea_core.common.entrypoint import run
 from lea_core.common.errors import DEBUG
 

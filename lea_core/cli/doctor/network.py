@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lea_core.doctor.finding import TRAIN, Found, output
+from lea_core.cli.doctor.finding import TRAIN, Found, output
 
 SECONDS = 5  # for an answer
 PATIENCE = 30  # seconds for pip, which tries every index that it is told of

@@ -12,12 +12,13 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from lea_core.cli import command
+from lea_core.cli.doctor import folder, machine
+from lea_core.cli.doctor import network as places
+from lea_core.cli.doctor.checks import examine
+from lea_core.cli.doctor.finding import Found, findings
 from lea_core.common.artifacts import write_json
 from lea_core.common.errors import LeaError
 from lea_core.common.sources import file_sha256
-from lea_core.doctor import examine, folder, machine
-from lea_core.doctor import network as places
-from lea_core.doctor.finding import Found, findings
 from tests.lane import PARAMS
 
 

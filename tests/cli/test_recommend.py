@@ -21,7 +21,7 @@ from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.serving import Policy
 from lea_core.serving.folder import Vocabulary, seal, write_vocabulary
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ITEMS = 7
 
 

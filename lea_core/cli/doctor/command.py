@@ -28,7 +28,7 @@ def doctor(
     ] = False,
 ) -> None:
     """Check this machine and this folder, and say what to do where something is wrong; status 1 where it is."""
-    from lea_core.doctor import examine
+    from lea_core.cli.doctor.checks import examine
 
     found = examine(policy, network)
     if as_json:

@@ -16,7 +16,7 @@ from lea_core.cli.printing import fitting, print_table
 from lea_core.common.errors import DEBUG, LeaError
 from tests.lane import PARAMS, change_params
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BASE = {"numpy", "pyarrow", "rich", "safetensors", "torch", "typer"}
 
 

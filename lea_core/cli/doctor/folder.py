@@ -14,10 +14,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from lea_core.cli.doctor.finding import REPRO, TRAIN, Found, output
+from lea_core.cli.doctor.machine import installed
 from lea_core.common.artifacts import read_json
 from lea_core.common.progress import amount
-from lea_core.doctor.finding import REPRO, TRAIN, Found, output
-from lea_core.doctor.machine import installed
 
 PARAMS, LOCK, MODEL = Path("params.yaml"), Path("dvc.lock"), Path("data/llm/llm.json")
 

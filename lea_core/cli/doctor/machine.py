@@ -12,10 +12,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from lea_core.cli.doctor.finding import TRAIN, Found
 from lea_core.common.cores import memory_limit, usable_cores
 from lea_core.common.progress import amount
 from lea_core.common.sources import cache_folder
-from lea_core.doctor.finding import TRAIN, Found
 
 OLDEST = (3, 11)
 LITTLE_DISK, NO_DISK = 5e9, 5e8  # bytes; a run of MovieLens-100K takes 2.5 GB with its installation

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lea_core.doctor import folder, machine
-from lea_core.doctor.finding import Finding, Found, findings
-from lea_core.doctor.network import network as reach
+from lea_core.cli.doctor import folder, machine
+from lea_core.cli.doctor.finding import Finding, Found, findings
+from lea_core.cli.doctor.network import network as reach
 
 __all__ = ["Finding", "examine"]
 
