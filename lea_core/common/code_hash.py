@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]  # of the sources: the checkout, or where the package is installed
 PACKAGES = ("lea_core", "stages", "benchmarks")
-# Modules and packages of lea_core: what they do is not computing. tests/test_agreement.py holds them to that.
+# Modules and packages of lea_core: what they do is not computing. tests/pipeline/test_agreement.py holds them to that.
 PLUMBING = (
     *("artifacts", "checkpoints", "code_hash", "cores", "costs", "entry", "errors"),
     *("params", "progress", "sources", "tables", "text_cache"),

@@ -126,7 +126,7 @@ def test_the_tables_hold_every_event_and_step(unbroken: Path) -> None:
 def test_a_run_that_is_killed_after_its_last_shard_goes_on(
     unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After some shards: tests/test_pipeline.py."""
+    """After some shards: tests/pipeline/test_pipeline.py."""
     folder = fresh(unbroken, tmp_path)
     count = len(files(unbroken))
     process = start(folder, "annotate")
