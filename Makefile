@@ -46,10 +46,10 @@ check: lint ## style, types and the fast tests
 	@$(PYTEST) -m 'not slow and not engines'
 
 docs-check: install ## the commands and numbers of README and docs, against data/ and benchmarks/results
-	@python -m tests.docs_check
+	@python -m tests.support.docs_check
 
 tiny: install ## the whole pipeline on 60 users in a temporary folder, then its report
-	@python -m tests.lane
+	@python -m tests.support.lane
 
 benchmark: install ## the paper-scale benchmark, a day or more, resumable -> benchmarks/results/{benchmark.csv,benchmark.md,summary.json}
 	@python -m benchmarks.benchmark_run

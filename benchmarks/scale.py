@@ -34,7 +34,7 @@ from benchmarks.plan_only import HISTORY
 from benchmarks.scale_plot import draw
 from lea_core.common.artifacts import write_json
 from lea_core.params.overlay import change_params
-from tests.tiny_project import write_le
+from tests.support.tiny_project import write_le
 
 SIZES = (10**4, 10**5, 10**6, 10**7)
 EVENTS_PER_USER = 10

@@ -11,7 +11,7 @@ from benchmarks.annotation_ways import Annotation, cut, kv_cache, naive
 from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.environment.model import Environment
 from lea_core.llm.packing import packs
-from tests.tiny_le import ITEMS, circle, make, sequences, shake
+from tests.support.tiny_le import ITEMS, circle, make, sequences, shake
 
 LOG = sequences([3, 5, 1, 8, 0, 2, 4, 3, 6, 5, 7], [2], [], [0, 7, 7, 1], [6, 4], [8, 1, 1, 2, 0, 3, 7], [5])
 Way = Callable[[Environment, Sequences, np.ndarray, np.ndarray, int, int], Annotation]

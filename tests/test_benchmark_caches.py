@@ -15,8 +15,8 @@ from lea_core.common import code_hash
 from lea_core.common.artifacts import write_json
 from lea_core.llm import language_model
 from lea_core.params import load
-from tests.edited import edit
-from tests.tiny_project import log
+from tests.support.edited import edit
+from tests.support.tiny_project import log
 
 
 def test_a_prepared_folder_is_of_its_parameters_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from benchmarks.benchmark_slices import Events, band_rows, read_events
 from lea_core.common.artifacts import read_json, write_json
 from lea_core.common.errors import LeaError
 from lea_core.params import Params
+from tests.support.tiny_project import log
 from tests.tiny_benchmark import BENCHMARK, keep_cells
-from tests.tiny_project import log
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from lea_core.common import code_hash
 from lea_core.common.artifacts import read_json, write_json
 from lea_core.common.code_hash import computed_by
 from lea_core.params import Params
-from tests.edited import edit
+from tests.support.edited import edit
+from tests.support.tiny_project import log
 from tests.tiny_benchmark import BENCHMARK, keep_cells
-from tests.tiny_project import log
 
 CELL, PLAIN = "sasrec-snqn-state", "sasrec-snqn"
 

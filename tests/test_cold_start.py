@@ -7,7 +7,7 @@ import torch
 from benchmarks.cold_start import Split, hold_out, scores_of, without_cold
 from lea_core.data.sequences import Sequences
 from lea_core.llm.pooled_tokens import ItemTokens, fit, whiten
-from tests.tiny_project import log
+from tests.support.tiny_project import log
 
 
 def test_no_cold_item_is_left_and_the_rest_stays_in_order() -> None:

@@ -13,10 +13,10 @@ from benchmarks.benchmark_store import keep
 from lea_core.common.artifacts import read_json, write_csv, write_json
 from lea_core.common.errors import LeaError
 from lea_core.params import FOLDERS, Params, load
-from tests import lane
-from tests.edited import edit
+from tests.support import lane
+from tests.support.edited import edit
+from tests.support.tiny_project import log
 from tests.tiny_benchmark import write_ranks
-from tests.tiny_project import log
 
 BENCHMARK = read_benchmark()
 PARAMS = params_of(BENCHMARK, "scientific")[1]

@@ -25,7 +25,7 @@ from lea_core.page.costs import cost_rows, costs_section
 from lea_core.page.examples import pick
 from lea_core.page.page import page
 from lea_core.page.source import interval
-from tests.lane import PARAMS, ROOT
+from tests.support.lane import PARAMS, ROOT
 
 NASTY = 'Tom & "Jerry" <script>alert(1)</script>'
 VOID = {"meta", "br"}

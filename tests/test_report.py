@@ -22,8 +22,8 @@ from lea_core.evaluation.verdicts import conclude
 from lea_core.le_table import le_note, le_table
 from lea_core.metrics.protocol import mixed
 from lea_core.report import event_types, markdown, table_rows
-from tests.lane import PARAMS, ROOT, change_params
-from tests.tiny_results import (
+from tests.support.lane import PARAMS, ROOT, change_params
+from tests.support.tiny_results import (
     QUALITY,
     RANKED,
     SCORES,

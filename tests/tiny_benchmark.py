@@ -17,7 +17,7 @@ from lea_core.data.sequences import Sequences
 from lea_core.metrics.full_ranking import write_evaluation
 from lea_core.metrics.ranking import ALL
 from lea_core.params import Params
-from tests.tiny_project import log, write_log, write_tokens
+from tests.support.tiny_project import log, write_log, write_tokens
 
 BENCHMARK = read_benchmark()
 

@@ -13,7 +13,7 @@ from lea_core.common.errors import LeaError
 from lea_core.data.sequences import drawn_actions, learning_steps, sample_actions, windows
 from lea_core.environment.model import Environment
 from lea_core.environment.top_items import propose
-from tests.tiny_le import circle, make, sequences, shake
+from tests.support.tiny_le import circle, make, sequences, shake
 
 CLOSE = {"atol": 2e-3, "rtol": 2e-3}  # of states, which are stored as float16
 

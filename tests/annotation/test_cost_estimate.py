@@ -13,7 +13,7 @@ from lea_core.cli import le
 from lea_core.common.errors import LeaError
 from tests.annotation.test_run import LOG, STATES, annotated, total
 from tests.annotation.test_worker import window_count, with_users
-from tests.tiny_project import change, log, write_log, write_project
+from tests.support.tiny_project import change, log, write_log, write_project
 
 
 def test_what_is_forecast_is_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKINGS, STATES, check, to_numpy, vectors, write_table
 from lea_core.data.sequences import Sequences
 from lea_core.environment.model import load_heads
-from tests import tiny_le
+from tests.support import tiny_le
 
 TRAIN = Sequences(np.array([0, 3, 0, 5, 7, 2, 2]), np.zeros(7, np.int8), np.array([0, 4, 5, 7]), tiny_le.ITEMS)
 

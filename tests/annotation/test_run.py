@@ -23,7 +23,7 @@ from lea_core.common import tables
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import to_numpy
 from lea_core.data.sequences import windows
-from tests.tiny_project import change, log, start, write_log, write_project
+from tests.support.tiny_project import change, log, start, write_log, write_project
 
 STATES, REWARDS = Path("data/states/le.parquet"), Path("data/rewards/le.parquet")
 LOG = log(30)

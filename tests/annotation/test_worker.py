@@ -20,9 +20,9 @@ from lea_core.common.errors import LeaError
 from lea_core.common.tables import to_numpy
 from lea_core.data.sequences import Sequences, drawn_actions, windows
 from tests.annotation.test_run import LOG, REWARDS, STATES, annotated, files, fresh, same, total
-from tests.edited import edit
-from tests.tiny_le import item_tokens, make, shake
-from tests.tiny_project import change, log, start, write_log, write_project, write_tokens
+from tests.support.edited import edit
+from tests.support.tiny_le import item_tokens, make, shake
+from tests.support.tiny_project import change, log, start, write_log, write_project, write_tokens
 
 HISTORY = 8  # of the tiny project's LE
 

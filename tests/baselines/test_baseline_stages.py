@@ -20,8 +20,8 @@ from lea_core.metrics.full_ranking import summarise
 from lea_core.metrics.ranking import metrics
 from lea_core.params import load
 from stages import baselines, evaluate_le
-from tests.lane import change_params
-from tests.tiny_project import log, write_project
+from tests.support.lane import change_params
+from tests.support.tiny_project import log, write_project
 
 NAMES = ["popularity", "recent_popularity", "item_knn", "session_knn", "text_knn", "le"]
 

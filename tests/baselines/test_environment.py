@@ -9,7 +9,7 @@ import torch
 from lea_core.baselines.environment import le_ranker
 from lea_core.environment.quality import quality
 from lea_core.metrics.full_ranking import rank_events
-from tests.tiny_le import circle, make, settings, shake
+from tests.support.tiny_le import circle, make, settings, shake
 
 
 @pytest.mark.parametrize("batch_tokens", [8, 999])

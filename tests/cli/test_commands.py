@@ -14,7 +14,7 @@ from rich.text import Text
 from lea_core.cli import app, command
 from lea_core.cli.printing import fitting, print_table
 from lea_core.common.errors import DEBUG, LeaError
-from tests.lane import PARAMS, change_params
+from tests.support.lane import PARAMS, change_params
 
 ROOT = Path(__file__).parents[2]
 BASE = {"numpy", "pyarrow", "rich", "safetensors", "torch", "typer"}

@@ -19,7 +19,7 @@ from lea_core.cli.doctor.finding import Found, findings
 from lea_core.common.artifacts import write_json
 from lea_core.common.errors import LeaError
 from lea_core.common.sources import file_sha256
-from tests.lane import PARAMS
+from tests.support.lane import PARAMS
 
 
 def levels(check: Iterator[tuple[str, str, str]]) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from lea_core.common.errors import LeaError
 from lea_core.data.datasets.tables import read
 from lea_core.serving.histories import read_histories
-from tests.tiny_tables import INTERACTIONS, ITEMS, edited, tables, write
+from tests.support.tiny_tables import INTERACTIONS, ITEMS, edited, tables, write
 
 TEXTS = ["3", "4"]
 JSON = pa.ExtensionArray.from_storage(pa.json_(), pa.array(TEXTS))

@@ -15,8 +15,8 @@ from lea_core.data import datasets
 from lea_core.data.datasets import raw_name
 from lea_core.data.datasets.tables import Raw, item_text, read
 from lea_core.params import MovieLens
-from tests.lane import PARAMS, ROOT, environment, skipped_offline
-from tests.tiny_tables import INTERACTIONS, ITEMS, csv, edited, tables, write
+from tests.support.lane import PARAMS, ROOT, environment, skipped_offline
+from tests.support.tiny_tables import INTERACTIONS, ITEMS, csv, edited, tables, write
 
 # ---- what a good file becomes
 

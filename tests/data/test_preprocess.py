@@ -31,7 +31,7 @@ from lea_core.data.preprocess import SAME_EVENT, draw_users, duplicates, in_orde
 from lea_core.data.sequences import read_sequences
 from lea_core.data.splits import ORDER
 from lea_core.params import Columns, FileSource, PreprocessParams, Tables, read_yaml
-from tests.lane import PARAMS
+from tests.support.lane import PARAMS
 
 ROOT = Path(__file__).parents[2]
 

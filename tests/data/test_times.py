@@ -13,7 +13,7 @@ from lea_core.common.errors import LeaError
 from lea_core.data.datasets.columns import Column
 from lea_core.data.datasets.tables import read
 from lea_core.data.datasets.times import usual_date
-from tests.tiny_tables import ITEMS, read_column, tables
+from tests.support.tiny_tables import ITEMS, read_column, tables
 
 TIMES = [
     (["1000000000000000003", "1000000000000000001.0"], [10**18 + 3, 10**18 + 1]),  # more digits than a float has

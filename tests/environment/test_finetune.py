@@ -22,10 +22,10 @@ from lea_core.environment.finetune import Finetuning
 from lea_core.environment.quality import quality, worse_than_start
 from lea_core.environment.user_split import choose_users
 from stages import finetune_le
-from tests.edited import edit
-from tests.lane import ROOT, change_params
-from tests.tiny_le import circle, finetuning, make, sequences, settings
-from tests.tiny_project import log, write_project
+from tests.support.edited import edit
+from tests.support.lane import ROOT, change_params
+from tests.support.tiny_le import circle, finetuning, make, sequences, settings
+from tests.support.tiny_project import log, write_project
 
 SHORT = {"heads_epochs": 3, "lora_epochs": 2}
 

@@ -20,8 +20,8 @@ from lea_core.environment.user_split import choose_users
 from lea_core.llm import language_model
 from lea_core.llm.packing import packs
 from lea_core.params import load
-from tests.lane import PARAMS
-from tests.tiny_le import ITEMS, item_tokens, make, sequences, shake
+from tests.support.lane import PARAMS
+from tests.support.tiny_le import ITEMS, item_tokens, make, sequences, shake
 
 LOG = sequences([2, 6], [3, 5, 1, 8, 0, 2, 4, 3, 6, 5, 7], [0])
 

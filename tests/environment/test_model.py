@@ -17,8 +17,8 @@ from lea_core.environment.losses import reward_centre, reward_loss, state_loss
 from lea_core.environment.model import Environment, Judged
 from lea_core.llm.packing import packs
 from lea_core.llm.pooled_tokens import ItemTokens
-from tests import tiny_llm
-from tests.tiny_le import item_tokens, make, sequences, settings, shake
+from tests.support import tiny_llm
+from tests.support.tiny_le import item_tokens, make, sequences, settings, shake
 
 LOG = sequences([3, 5, 1, 8, 0, 2, 4, 3, 6, 5, 7], [2], [0, 7, 7, 1])
 

@@ -7,7 +7,7 @@ from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
 from lea_core.evaluation.off_policy import behaviour
 from lea_core.evaluation.off_policy.behaviour import count, events, fit, log_likelihoods
-from tests.tiny_project import log
+from tests.support.tiny_project import log
 
 # user 0: 0 1 | 2 | 3; user 1: 0 1 0 | 1 | 2
 SEQUENCES = Sequences(

@@ -23,8 +23,8 @@ from lea_core.evaluation.comparisons import (
 )
 from lea_core.evaluation.verdicts import conclude
 from lea_core.report import markdown
-from tests.tiny_project import log, write_log
-from tests.tiny_results import QUALITY, RANKED, VARIANTS, results_of, write_baseline, write_results
+from tests.support.tiny_project import log, write_log
+from tests.support.tiny_results import QUALITY, RANKED, VARIANTS, results_of, write_baseline, write_results
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from lea_core.data.sequences import Sequences
 from lea_core.environment.quality import quality
 from lea_core.evaluation.environment import yardsticks
 from lea_core.llm import language_model
-from tests import tiny_llm
-from tests.lane import PARAMS
-from tests.tiny_le import circle, item_tokens, make, settings, shake
+from tests.support import tiny_llm
+from tests.support.lane import PARAMS
+from tests.support.tiny_le import circle, item_tokens, make, settings, shake
 
 
 def test_cheap_rankings_by_hand() -> None:

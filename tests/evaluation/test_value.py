@@ -21,8 +21,8 @@ from lea_core.evaluation.off_policy.behaviour import events, fit
 from lea_core.evaluation.off_policy.value import Log, make_log, target_policy, worth
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from stages import estimate_value
-from tests.lane import PARAMS, change_params
-from tests.tiny_project import log, write_log
+from tests.support.lane import PARAMS, change_params
+from tests.support.tiny_project import log, write_log
 
 SEQUENCES = log(users=40, longest=7)
 VARIANT = {

@@ -21,7 +21,7 @@ from lea_core.experiments.controls.tables import KEYS, World, control_table, pro
 from lea_core.learners.supervision import read_supervision
 from lea_core.params import CONTROLS, LE_AND_NEIGHBOURS, POLICY
 from tests.baselines.test_neighbours import sequences as of_lists
-from tests.circle import sequences, write_parts
+from tests.support.circle import sequences, write_parts
 
 RNG = np.random.default_rng
 MADE = [(part, one) for part, names in CONTROLS.items() for one in names if one not in (POLICY, LE_AND_NEIGHBOURS)]

@@ -18,10 +18,10 @@ from lea_core.experiments import tuning
 from lea_core.learners import loop
 from lea_core.params import Params, load
 from lea_core.params.overlay import use
-from tests.circle import sequences
-from tests.edited import edit
-from tests.lane import PARAMS, ROOT, change_params
-from tests.tiny_project import write_log
+from tests.support.circle import sequences
+from tests.support.edited import edit
+from tests.support.lane import PARAMS, ROOT, change_params
+from tests.support.tiny_project import write_log
 
 SMALL: dict[str, Any] = {
     "backbones.sasrec.width": 8,

@@ -13,7 +13,7 @@ from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
 from lea_core.learners.batches import TrainingData, training_windows
 from lea_core.learners.supervision import Supervision, transitions
-from tests.circle import CPU, RNG, WORLD, networks, params, sequences
+from tests.support.circle import CPU, RNG, WORLD, networks, params, sequences
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=6), st.integers(1, 7), st.integers(0, 5))

@@ -18,7 +18,7 @@ from lea_core.learners.sqn import Sqn
 from lea_core.learners.supervision import Supervision, read_supervision, transitions
 from lea_core.metrics.full_ranking import rank_table, summarise
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
-from tests.circle import CPU, RNG, WORLD, params, sequences, write_parts
+from tests.support.circle import CPU, RNG, WORLD, params, sequences, write_parts
 
 
 def train(name: str, supervision: Supervision | None = None, changes: dict[str, Any] | None = None) -> Any:

@@ -15,7 +15,7 @@ from lea_core.learners.sparse import RowAdamW, RowPolyak, clip_gradients
 from lea_core.learners.supervision import Supervision, transitions
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import Params
-from tests.circle import CPU, params, sequences
+from tests.support.circle import CPU, params, sequences
 
 SAMPLED = {"train.loss": {"name": "sampled_softmax", "negatives": 9, "popularity": 0.5}, "train.greedy_items": 9}
 

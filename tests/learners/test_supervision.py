@@ -13,7 +13,7 @@ from lea_core.learners.batches import TrainingData
 from lea_core.learners.critics import CriticNetwork, polyak
 from lea_core.learners.supervision import Supervision, read_supervision, transitions
 from lea_core.learners.td import td_terms
-from tests.circle import CPU, RNG, networks, params, sequences, write_parts
+from tests.support.circle import CPU, RNG, networks, params, sequences, write_parts
 
 
 def test_rewards_are_scaled_by_the_logged_ones(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from transformers import (
 
 from lea_core.common.errors import LeaError
 from lea_core.llm import language_model
-from tests import tiny_llm
+from tests.support import tiny_llm
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])

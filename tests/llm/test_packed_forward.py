@@ -13,7 +13,7 @@ from lea_core.common.errors import LeaError
 from lea_core.llm import language_model, prefix_attention
 from lea_core.llm.language_model import LanguageModel
 from lea_core.llm.packed_forward import changed_by_others, check_apart
-from tests.tiny_le import item_tokens, make
+from tests.support.tiny_le import item_tokens, make
 
 SMALL = {
     "vocab_size": 32,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.llm.packing import LEAST_ROW, Packed, fitted_packs, packs
-from tests.tiny_le import sequences
+from tests.support.tiny_le import sequences
 
 Packer = Callable[..., list[Packed]]
 PACKERS = pytest.mark.parametrize("pack", [packs, fitted_packs])

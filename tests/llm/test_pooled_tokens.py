@@ -9,8 +9,8 @@ from transformers import AutoTokenizer
 from lea_core.common.artifacts import write_tensors
 from lea_core.common.errors import LeaError
 from lea_core.llm.pooled_tokens import fit, pooled_tokens, read_statistics, text_ids, whiten
-from tests import tiny_llm
 from tests.llm.test_tokenize import TEXTS
+from tests.support import tiny_llm
 
 LIMITS = (3, 3)  # text_tokens, content_width
 

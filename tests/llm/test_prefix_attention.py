@@ -12,7 +12,7 @@ from lea_core.data.sequences import learning_steps, windows
 from lea_core.llm import prefix_attention
 from lea_core.llm.packing import fitted_packs
 from tests.llm.test_packing import CASES, distinct
-from tests.tiny_le import make, sequences, shake
+from tests.support.tiny_le import make, sequences, shake
 
 
 @given(CASES)

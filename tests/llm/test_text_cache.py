@@ -13,10 +13,10 @@ from lea_core.common.sources import file_sha256
 from lea_core.llm import pooled_tokens, tokenize
 from lea_core.llm.text_cache import TextCache
 from stages import tokenize_items
-from tests import tiny_llm
-from tests.edited import edit
-from tests.lane import PARAMS, change_params
 from tests.llm.test_tokenize import settings
+from tests.support import tiny_llm
+from tests.support.edited import edit
+from tests.support.lane import PARAMS, change_params
 
 TEXTS = ["alien robot", "love war jazz sea", "", "ghost", "king cat dog", "sea ghost love", "ghost", "cat jazz", "dog"]
 CHANGED = 4

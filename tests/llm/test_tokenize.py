@@ -21,8 +21,8 @@ from lea_core.llm.learned_tokens import Learner, mean_loss, text_losses
 from lea_core.llm.tokenize import Tokenised, _basis, _identity, tokenise
 from lea_core.params import AmortisedTokens, LearnedTokens, TokenParams
 from stages import tokenize_items
-from tests import tiny_llm
-from tests.lane import PARAMS, change_params
+from tests.support import tiny_llm
+from tests.support.lane import PARAMS, change_params
 
 TEXTS = ["alien robot", "love war jazz sea", "", "ghost", "king cat dog", "sea ghost love"]
 

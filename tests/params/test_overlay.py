@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from lea_core.common.errors import LeaError
 from lea_core.params import load, read_yaml
 from lea_core.params.overlay import merged, use
-from tests.lane import PARAMS, ROOT
+from tests.support.lane import PARAMS, ROOT
 
 TEXT = """\
 # The head.

@@ -10,7 +10,7 @@ import pytest
 
 from lea_core.common.errors import LeaError
 from lea_core.params import load
-from tests.lane import PARAMS, ROOT, change_params
+from tests.support.lane import PARAMS, ROOT, change_params
 
 TABLES = """\
   name: tables

@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 from lea_core.common.code_hash import closure, imported_files, is_plumbing
 from lea_core.params import FOLDERS, read_yaml
 from lea_core.params.overlay import WHOLE, use
-from tests.lane import PARAMS, ROOT
+from tests.support.lane import PARAMS, ROOT
 
 # No stage depends on these: who does the work, not what comes out; and what `lea tune` tries, beside the pipeline.
 HOW = {"annotate.engine", "annotate.workers", "tune.trials", "tune.seed", "tune.seeds", "tune.space"}

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from lea_core.params import read_yaml
-from tests import docs_check
-from tests.docs_check import commands, compare, is_default_run, read_docs, unknown
-from tests.docs_numbers import check_intervals, check_tables
+from tests.support import docs_check
+from tests.support.docs_check import commands, compare, is_default_run, read_docs, unknown
+from tests.support.docs_numbers import check_intervals, check_tables
 
 PAGE = """Call `lea use` or `make
 run`, not `lea_core`.

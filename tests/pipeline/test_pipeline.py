@@ -28,7 +28,18 @@ import numpy as np
 import pytest
 
 from lea_core.common import tables
-from tests.lane import VARIANTS, change_params, clone, commit, dvc, environment, git, make_lane, ran, skipped_offline
+from tests.support.lane import (
+    VARIANTS,
+    change_params,
+    clone,
+    commit,
+    dvc,
+    environment,
+    git,
+    make_lane,
+    ran,
+    skipped_offline,
+)
 
 pytestmark = pytest.mark.slow
 

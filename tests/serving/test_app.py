@@ -26,7 +26,7 @@ from examples.serve.load_test import HOST, bodies, load, server
 from lea_core.serving import Policy
 from lea_core.serving.onnx_export import export_folder
 from lea_core.serving.onnx_policy import OnnxPolicy
-from tests.tiny_policy import IDS, write_policy
+from tests.support.tiny_policy import IDS, write_policy
 
 ABOUT = {"ready": True}
 

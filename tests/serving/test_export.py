@@ -21,8 +21,8 @@ from lea_core.serving import Policy
 from lea_core.serving.folder import check_folder
 from stages import export
 from stages.train import settings
-from tests.lane import PARAMS, change_params
-from tests.tiny_project import log, write_log
+from tests.support.lane import PARAMS, change_params
+from tests.support.tiny_project import log, write_log
 
 SEQUENCES = log(users=12, longest=7)
 PLAIN = {"backbone": "gru4rec", "method": "supervised", "state": "none", "reward": "none", "actions": "none"}

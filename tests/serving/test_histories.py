@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lea_core.common.errors import LeaError
 from lea_core.serving.histories import look_up, read_histories
-from tests.tiny_policy import IDS, INDEX
+from tests.support.tiny_policy import IDS, INDEX
 
 LISTS = pl.DataFrame({"user": [7, 8], "history": [["b", "a"], ["10"]]})
 # What Arrow takes for text without looking at it: "a" and a byte that no text begins with.

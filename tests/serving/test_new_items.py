@@ -24,10 +24,10 @@ from lea_core.serving.folder import Vocabulary, check_folder, seal, write_vocabu
 from lea_core.serving.item_texts import export_item_path, read_new_items, vectors_of
 from lea_core.serving.new_items import ITEM_PATH, add_items, check_ids, read_item_path, write_item_path
 from lea_core.serving.text_projection import extend, fit_item_path, rows_of
-from tests import tiny_llm
-from tests.lane import PARAMS
 from tests.models.test_policy_network import SETTINGS
-from tests.tiny_project import log, write_log
+from tests.support import tiny_llm
+from tests.support.lane import PARAMS
+from tests.support.tiny_project import log, write_log
 
 ITEMS, WIDTH, COLUMNS = 60, 8, 12
 RNG = np.random.default_rng(0)

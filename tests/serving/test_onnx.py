@@ -24,7 +24,7 @@ from lea_core.serving.onnx_parity import check_parity, ndcg
 from lea_core.serving.onnx_policy import GRAPH, OnnxPolicy
 from lea_core.serving.recommender import Recommender
 from tests.models.test_policy_network import SETTINGS
-from tests.tiny_policy import write_policy
+from tests.support.tiny_policy import write_policy
 
 ITEMS, HISTORY = 40, 6
 IDS = [f"i{item}" for item in range(ITEMS)]

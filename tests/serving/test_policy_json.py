@@ -14,7 +14,7 @@ from lea_core.serving.folder import MANIFEST, PROVENANCE, check_folder, read_exc
 from lea_core.serving.onnx_policy import DESCRIPTION, GRAPH, OnnxPolicy
 from lea_core.serving.torch_policy import read_config, read_network
 from tests.models.test_policy_network import SETTINGS
-from tests.tiny_policy import write_policy
+from tests.support.tiny_policy import write_policy
 
 WRONG: list[Any] = [None, 3, "x", [1], {}]
 SPLIT = {"NDCG@10": {"value": 0.25, "mean": 0.2, "sd": 0.01}, "events": 5}

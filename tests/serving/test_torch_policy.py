@@ -21,7 +21,7 @@ from lea_core.common.errors import LeaError
 from lea_core.serving import Policy
 from lea_core.serving.folder import Vocabulary, seal, write_vocabulary
 from tests.models.test_policy_network import SETTINGS
-from tests.tiny_policy import COUNTS, IDS, INDEX, write_policy
+from tests.support.tiny_policy import COUNTS, IDS, INDEX, write_policy
 
 ROOT = Path(__file__).parents[2]
 

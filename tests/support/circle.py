@@ -25,7 +25,7 @@ from lea_core.learners.critics import CriticNetwork, target_of
 from lea_core.learners.supervision import transitions
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import Params, assign
-from tests.lane import PARAMS
+from tests.support.lane import PARAMS
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lea_core.common import code_hash
-from tests.lane import ROOT
+from tests.support.lane import ROOT
 
 
 def copy_sources(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 In: the code and dvc.yaml of this checkout, and the parameters of settings/default.yaml, made small. Out: a Git and DVC
 repository in another folder. Nothing else comes along: not params.yaml, data/ or dvc.lock, which are their user's, nor
-settings of Git and DVC that lie outside. `python -m tests.lane` (`make tiny`) runs it in a temporary folder and prints
+settings of Git and DVC that lie outside. `python -m tests.support.lane` (`make tiny`) runs it in a temporary folder and prints
 the report; tests/pipeline/test_pipeline.py runs it and then changes one parameter after another.
 
 Fetched files are shared with this checkout, so that a lane downloads nothing that was downloaded before.
@@ -24,7 +24,7 @@ from lea_core.common.errors import LeaError
 from lea_core.params import read_yaml
 from lea_core.params.overlay import change_params
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "settings" / "default.yaml"  # not params.yaml: what somebody changed there changes no test
 CODE = (
     "lea_core",

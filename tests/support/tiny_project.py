@@ -14,8 +14,8 @@ from lea_core import params
 from lea_core.common import tables
 from lea_core.data.sequences import SPLITS, Sequences
 from lea_core.params import Params
-from tests.lane import PARAMS, ROOT, change_params
-from tests.tiny_le import ITEMS, item_tokens, make, shake
+from tests.support.lane import PARAMS, ROOT, change_params
+from tests.support.tiny_le import ITEMS, item_tokens, make, shake
 
 CHANGES: dict[str, Any] = {
     "llm.layers": 2,

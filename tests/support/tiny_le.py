@@ -14,7 +14,7 @@ from lea_core.environment.model import Environment, Shape
 from lea_core.environment.user_split import choose_users
 from lea_core.llm.pooled_tokens import ItemTokens
 from lea_core.params import LeParams
-from tests import tiny_llm
+from tests.support import tiny_llm
 
 ITEMS = 9
 SETTINGS: dict[str, Any] = {

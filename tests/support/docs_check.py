@@ -10,7 +10,7 @@ they print are compared where the run is one of settings/default.yaml; of any ot
 Seconds, bytes and rates are never compared.
 
     make docs-check
-    python -m tests.docs_check FOLDER
+    python -m tests.support.docs_check FOLDER
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from lea_core.params import read_yaml
-from tests.docs_numbers import NUMBER, check_intervals, check_tables, near
+from tests.support.docs_numbers import NUMBER, check_intervals, check_tables, near
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TABLE = Path(__file__).with_suffix(".yaml")
 LOG = "docs/log.md"
 PROGRAM = re.compile(r"(?:[A-Z_]+=\S+ )?(?:lea|make|dvc|python|pip|torchrun|git|rm|printf|uvicorn|curl)(?= |$)")

@@ -12,7 +12,7 @@ import pyarrow as pa
 from lea_core.common.tables import RANKS, vectors, write_table
 from lea_core.evaluation.results import Result, read_results
 from lea_core.params import Variant
-from tests.tiny_project import log, write_log, write_tokens
+from tests.support.tiny_project import log, write_log, write_tokens
 
 PLAIN = {"backbone": "sasrec", "state": "none", "reward": "none", "actions": "none", "ranking": "none", "items": "none"}
 VARIANTS = {
