@@ -1,8 +1,8 @@
 """Two other ways to annotate, to hold the packed pass against: a prompt for everything, and a cache of the prefixes.
 
 In: an LE, training sequences, users of them, sampled actions of every event. Out: the states, the rewards of the logged
-next items and those of the sampled actions of these users' events, as the packed pass (lea_core/annotation/annotate.py) gives
-them, and how many tokens the LLM read for it.
+next items and those of the sampled actions of these users' events, as the packed pass (lea_core/annotation/annotate.py)
+gives them, and how many tokens the LLM read for it.
 
   naive      one prompt x_1 .. x_t per state and one x_1 .. x_t, a per state and action, the logged next item among them
   kv_cache   one forward per window: its states, and the logged next items' hidden states, which stand in it; then for

@@ -11,8 +11,9 @@ In: the cells that have run with the present parameters, here (benchmarks/.work/
 and their picture, docs/benchmark.png (benchmark_plot.py). The same cells give the same text on any machine.
 
 Differences are of means over the test events; one interval is over users, of the mean over the seeds, the other over
-users and seeds (lea_core/evaluation/significance.py). p is that of the paired randomisation test over users, corrected by Holm
-over all variants of the data set that have a twin (lea_core/evaluation/comparisons.py). Any two kept results are compared by
+users and seeds (lea_core/evaluation/significance.py). p is that of the paired randomisation test over users, corrected
+by Holm over all variants of the data set that have a twin (lea_core/evaluation/comparisons.py). Any two kept results
+are compared by
 
     python -m benchmarks.benchmark scientific sasrec-snqn-ranking-items sasrec-supervised-ranking-items
 """

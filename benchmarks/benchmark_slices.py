@@ -1,4 +1,4 @@
-"""On which test events of the benchmark a system is good: NDCG@10 by bands of users and items (lea_core/evaluation/slices.py).
+"""On which test events of the benchmark a system is good: NDCG@10 by bands of users and items.
 
 In: the folder of a data set, once its items have tokens; kept results (benchmark_store.py). Out: the bands of its test
 events, events.parquet beside the results (EVENTS: a row for each event, in the order of theirs, with the place of its

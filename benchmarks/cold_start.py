@@ -3,10 +3,11 @@
 In: MovieLens, and Amazon Scientific where it lies beside this checkout. Out: benchmarks/results/cold_start.{json,md}.
 
 A tenth of the items is cold: none of their events is trained on, nor are they in the catalogue; the statistics behind
-the item vectors are of the warm items alone. Then they are added (lea_core/serving/text_projection.py), and every validation
-and test event whose item is cold is ranked among all items, and among the cold ones alone. Histories are the true ones,
-with their cold items read by the text path, or without them. Events that no warm item precedes are left out. Each seed
-has its own cold items. `boost` is chosen on validation, by NDCG@10 over all events, warm and cold; test is ranked once.
+the item vectors are of the warm items alone. Then they are added (lea_core/serving/text_projection.py), and every
+validation and test event whose item is cold is ranked among all items, and among the cold ones alone. Histories are the
+true ones, with their cold items read by the text path, or without them. Events that no warm item precedes are left out.
+Each seed has its own cold items. `boost` is chosen on validation, by NDCG@10 over all events, warm and cold; test is
+ranked once.
 
     python -m benchmarks.cold_start --data ml-100k --seeds 2
 """

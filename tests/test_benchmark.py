@@ -17,7 +17,7 @@ from benchmarks.benchmark_run import drop_broken_lock, targets
 from benchmarks.benchmark_stage import lives
 from lea_core.common.artifacts import read_json
 from lea_core.common.errors import LeaError
-from lea_core.experiments import tuning
+from lea_core.experiments import tuning as tune
 from lea_core.params import FOLDERS, load, read_yaml
 
 BENCHMARK = read_benchmark()

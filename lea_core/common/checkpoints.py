@@ -36,9 +36,9 @@ PAUSE = 20  # saving takes at most about one part in so many of the time
 class Checkpoint:
     """Where one stage with one set of inputs keeps its progress.
 
-    `module` computes what is kept, such as `lea_core.experiments.tuning`: its code and libraries (code_hash.py) are part of the key.
-    `identity` is all else that the result depends on, as JSON values: inputs by hash, parameters, device. `folder`: in
-    the cache folder.
+    `module` computes what is kept, such as `lea_core.experiments.tuning`: its code and libraries (code_hash.py) are
+    part of the key. `identity` is all else that the result depends on, as JSON values: inputs by hash, parameters,
+    device. `folder`: in the cache folder.
     """
 
     def __init__(self, stage: str, module: str, identity: Mapping[str, object], folder: str = "resume") -> None:

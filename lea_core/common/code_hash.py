@@ -1,7 +1,8 @@
 """What a kept number was computed by: the code of a module with all that it imports, and the libraries' versions.
 
-In: names of modules, such as `lea_core.annotation.annotate`. Out: a hash of the syntax trees of its import closure, and versions.
-Every cache has both in its key, so that what other code computed is never taken for what this code would compute.
+In: names of modules, such as `lea_core.annotation.annotate`. Out: a hash of the syntax trees of its import closure, and
+versions. Every cache has both in its key, so that what other code computed is never taken for what this code would
+compute.
 
 The closure is the module and every file of this project that it imports, directly or through another, inside functions
 too. Comments, docstrings, line breaks and the version of Python change no hash. Left out are modules that type checkers
@@ -20,11 +21,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]  # of the sources: the checkout, or where the package is installed
 PACKAGES = ("lea_core", "stages", "benchmarks")
-# Modules and packages of lea_core: what they do is not computing. tests/pipeline/test_agreement.py holds them to that.
-PLUMBING = (
-    *("artifacts", "checkpoints", "code_hash", "cores", "costs", "entry", "errors"),
-    *("params", "progress", "sources", "tables", "text_cache"),
-)
+# Rooms and modules of lea_core: what they do is not computing. tests/pipeline/test_agreement.py holds them to that.
+PLUMBING = ("common", "params", "llm/text_cache")
 # Those whose version may change a number, by the names that they are imported under; with what they compute by.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("numpy", "optuna", "peft", "polars", "scipy", "torch")},
@@ -79,8 +77,7 @@ def imported_files(file: str) -> set[str]:
 
 def is_plumbing(file: str) -> bool:
     """Whether a file below ROOT belongs to PLUMBING."""
-    package, _, rest = file.removesuffix(".py").partition("/")
-    return package == "lea_core" and rest.partition("/")[0] in PLUMBING
+    return any(f"{file.removesuffix('.py')}/".startswith(f"lea_core/{name}/") for name in PLUMBING)
 
 
 def module_file(name: str) -> str:

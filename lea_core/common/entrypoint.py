@@ -1,8 +1,8 @@
 """How a stage or command begins and ends: its arguments, its cost, and the one place where an error is printed.
 
-In: a `main` that takes the arguments. Out: what it does, and its cost noted (stage_costs.py); or one line on stderr and exit
-status 1 where the user made a mistake, the disk is full, or somebody pressed Ctrl-C. LEA_DEBUG=1 shows before that line
-what led to it.
+In: a `main` that takes the arguments. Out: what it does, and its cost noted (stage_costs.py); or one line on stderr and
+exit status 1 where the user made a mistake, the disk is full, or somebody pressed Ctrl-C. LEA_DEBUG=1 shows before that
+line what led to it.
 """
 
 from __future__ import annotations

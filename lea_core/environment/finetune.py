@@ -10,8 +10,8 @@ In: an untrained LE, the training events. Out: the LE at its best epoch, a learn
 Both minimise, over all steps into a training event (batches.py),
     L = L_sm + reward_weight * (L_rm + reward_centring * centre)
 
-An epoch is judged by NDCG@10 times reward accuracy on training events of users outside the subset (epoch_selection.py). The
-start counts as epoch 0, so the LE never ends below the content similarity there.
+An epoch is judged by NDCG@10 times reward accuracy on training events of users outside the subset (epoch_selection.py).
+The start counts as epoch 0, so the LE never ends below the content similarity there.
 
 Every draw depends on the seed and its place in the training alone. So a run that was killed goes on from its checkpoint
 with the same losses, and several processes, which share each batch of the lora phase, reach those of one (dropout is

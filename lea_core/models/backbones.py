@@ -1,8 +1,8 @@
 """Backbones: item ids in, one state per position out.
 
-One contract, tested for each (tests/models/test_backbones.py): `forward(items)` takes (B, T) int64 item indices, with -1 where
-there is none, and returns (B, T, D) states. The state at t depends on the items up to t alone; padding, wherever it
-stands, changes nothing and has state 0. `item_embedding` is its (I, D) table.
+One contract, tested for each (tests/models/test_backbones.py): `forward(items)` takes (B, T) int64 item indices, with
+-1 where there is none, and returns (B, T, D) states. The state at t depends on the items up to t alone; padding,
+wherever it stands, changes nothing and has state 0. `item_embedding` is its (I, D) table.
 
 `last(places)` is for scoring alone: the states (B, D) after each row's newest item, without dropout; 0 for an empty
 row.

@@ -1,7 +1,7 @@
 """The section on what each stage cost, and costs.csv behind it.
 
-In: what stage_costs.py noted down, the stages that dvc.yaml names and what they read. Out: a row per stage, in the order of
-dvc.yaml, with whether it reads the LLM, as dvc.yaml's dependencies say.
+In: what stage_costs.py noted down, the stages that dvc.yaml names and what they read. Out: a row per stage, in the
+order of dvc.yaml, with whether it reads the LLM, as dvc.yaml's dependencies say.
 """
 
 from __future__ import annotations

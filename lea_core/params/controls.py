@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from lea_core.params.base import Section
 
-# What may stand in the place of each part of the LE (lea_core/experiments/controls/); `policy` is made by a stage of its own.
+# What may stand in the place of each part of the LE (lea_core/experiments/controls/); `policy` is made by a stage of
+# its own.
 StateControl = Literal["shuffled", "random", "constant", "text", "history_length", "future_length"]
 RewardControl = Literal["shuffled", "logged", "mean", "constant", "popularity"]
 ActionsControl = Literal["popularity", "item_knn", "text", "policy"]

@@ -142,7 +142,7 @@ def test_a_killed_run_goes_on_to_the_same_tokens(
     results, counts = [], []
     for last in (None, 7, None):
         counter = Counter(last)
-        for module in (learned_tokens, token_encoder):
+        for module in (learned_tokens, amortised_tokens):
             monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
             monkeypatch.setattr(module, "text_losses", counter)
         with contextlib.suppress(KilledError):

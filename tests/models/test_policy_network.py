@@ -69,7 +69,7 @@ def test_broken_folders(tmp_path: Path) -> None:
 def test_it_needs_no_language_model() -> None:
     code = (
         "import sys, lea_core.models.policy_network; "
-        "print(sorted({'transformers', 'peft', 'lea_core.environment.model', 'lea_core.llm.language_model'} & set(sys.modules)))"
+        "print(sorted({'transformers', 'peft', 'lea_core.environment', 'lea_core.llm'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

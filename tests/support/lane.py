@@ -2,8 +2,8 @@
 
 In: the code and dvc.yaml of this checkout, and the parameters of settings/default.yaml, made small. Out: a Git and DVC
 repository in another folder. Nothing else comes along: not params.yaml, data/ or dvc.lock, which are their user's, nor
-settings of Git and DVC that lie outside. `python -m tests.support.lane` (`make tiny`) runs it in a temporary folder and prints
-the report; tests/pipeline/test_pipeline.py runs it and then changes one parameter after another.
+settings of Git and DVC that lie outside. `python -m tests.support.lane` (`make tiny`) runs it in a temporary folder and
+prints the report; tests/pipeline/test_pipeline.py runs it and then changes one parameter after another.
 
 Fetched files are shared with this checkout, so that a lane downloads nothing that was downloaded before.
 """

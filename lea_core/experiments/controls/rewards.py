@@ -1,8 +1,8 @@
 """Rewards in the place of the LE's, for the same logged and sampled actions.
 
 In: the LE's rewards of M logged actions and of A sampled ones each. Out: rewards of the same shapes, float32, as
-supervision.py reads them: standardised over the logged ones and through the sigmoid, or as they are where the logged ones
-are equal.
+supervision.py reads them: standardised over the logged ones and through the sigmoid, or as they are where the logged
+ones are equal.
 
 - shuffled: the LE's, permuted among all pairs of state and action, logged and sampled: nothing is left but their
   distribution.
