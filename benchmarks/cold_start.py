@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import DEFAULT, ROOT, SETTINGS, WORK, absent_source, changed, prepare, where
-from lea_core.baselines.neighbours import Scorer, popularity, text_neighbours
+from lea_core.baselines.neighbours import popularity, text_neighbours
 from lea_core.common.artifacts import publish_file, read_tensors
 from lea_core.common.processes import side_by_side
 from lea_core.data.leaks import training_events
@@ -35,7 +35,7 @@ from lea_core.data.sequences import Sequences
 from lea_core.learners.loop import train_seed
 from lea_core.learners.supervision import Supervision, transitions
 from lea_core.llm.pooled_tokens import ItemTokens, fit, whiten
-from lea_core.metrics.full_ranking import rank_events
+from lea_core.metrics.full_ranking import Scorer, rank_events
 from lea_core.models.policy_network import PolicyNetwork, load_network
 from lea_core.params import Params, read_yaml
 from lea_core.serving.text_projection import ACTOR, ACTOR_BIAS, EMBEDDING, extend, fit_item_path, with_rows

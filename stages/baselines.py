@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from lea_core.common.entrypoint import no_arguments, run
+from lea_core.metrics.full_ranking import Scorer
 
 DATA = Path("data")
 
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> None:
         "text_knn": lambda: (neighbours.text_neighbours(content), 1),
     }
 
-    def repeating(make: Callable[[], tuple[neighbours.Scorer, int]]) -> tuple[neighbours.Scorer, int]:
+    def repeating(make: Callable[[], tuple[Scorer, int]]) -> tuple[Scorer, int]:
         return neighbours.with_repeats(make()[0], train), log.longest
 
     for name, make in cheap.items():

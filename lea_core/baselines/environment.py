@@ -22,7 +22,7 @@ from lea_core.environment.model import Environment
 from lea_core.llm.packing import fitted_packs
 
 if TYPE_CHECKING:
-    from lea_core.baselines.neighbours import Scorer
+    from lea_core.metrics.full_ranking import Scorer
 
 
 def le_ranker(le: Environment, batch_tokens: int, read: Callable[[int], object] = lambda tokens: tokens) -> Scorer:

@@ -1,8 +1,8 @@
 """Cheap scorers to hold the LE against: text neighbours, item neighbours and popularity; and what they would propose.
 
-In: item vectors, training events or training counts. Out: a `Scorer`, the contract of `evaluation.rank_events`: (B, T)
-right-aligned item indices, -1 for none -> (B, I) float32 scores, higher is better. Without a history every item scores
-the same, but under popularity, which never looks at one. session_knn.py has one more.
+In: item vectors, training events or training counts. Out: a `Scorer`, the contract of `full_ranking.rank_events`: (B,
+T) right-aligned item indices, -1 for none -> (B, I) float32 scores, higher is better. Without a history every item
+scores the same, but under popularity, which never looks at one. session_knn.py has one more.
 
 `item_neighbours` is item-based collaborative filtering (Sarwar et al., WWW 2001, Deshpande and Karypis, TOIS 2004) with
 shrinkage (Bell and Koren, KDD 2007), and departs from them thus: it knows no ratings, so two items are alike as far as
@@ -18,8 +18,6 @@ event is a fair yardstick only where they were counted from other users (`of_use
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,9 +25,8 @@ from torch.nn import functional as F
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches, count_repeats, histories, learning_steps, seen_pairs
+from lea_core.metrics.full_ranking import Scorer
 from lea_core.metrics.top_k import best_first
-
-Scorer = Callable[[np.ndarray], Tensor]
 
 EVENTS = 2**14  # whose histories are looked through at once
 BLOCK = 2**23  # entries of the largest array that counting co-occurrences holds at once

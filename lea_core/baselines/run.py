@@ -24,7 +24,7 @@ from lea_core.metrics.protocol import warn_of
 from lea_core.params import Params
 
 if TYPE_CHECKING:
-    from lea_core.baselines.neighbours import Scorer
+    from lea_core.metrics.full_ranking import Scorer
 
 SEED = 0  # of the ranks: a baseline has no seeds
 

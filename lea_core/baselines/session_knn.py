@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from lea_core.baselines import neighbours as baselines
-from lea_core.baselines.neighbours import Scorer, distinct_events, parts_of, spans
+from lea_core.baselines.neighbours import distinct_events, parts_of, spans
 from lea_core.data.sequences import Sequences, batches
+from lea_core.metrics.full_ranking import Scorer
 
 
 class SessionNeighbours:

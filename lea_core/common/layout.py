@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lea_core.common.tables import ACTIONS, ITEM_VECTORS, RANKINGS, REWARDS, STATES, Schema
-from lea_core.params import FOLDERS
 
+# A variant's key in params.yaml -> the folder under data/ with its tables.
+FOLDERS = {"state": "states", "reward": "rewards", "actions": "actions", "ranking": "rankings", "items": "items"}
 SCHEMAS: dict[str, Schema] = {
     "state": STATES,
     "reward": REWARDS,

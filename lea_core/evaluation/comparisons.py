@@ -26,8 +26,8 @@ from lea_core.environment.user_split import choose_users
 from lea_core.evaluation.results import Result, best_baseline, twin
 from lea_core.evaluation.significance import Comparison, compare, holm, user_means
 from lea_core.evaluation.slices import slice_rows, slices
+from lea_core.metrics.beyond_accuracy import list_rows
 from lea_core.metrics.ranking import by_name
-from lea_core.metrics.top_k import list_rows
 
 SEED = 0  # of the resampling: the same for every comparison, so that none depends on the others
 

@@ -31,7 +31,7 @@ from lea_core.metrics.top_k import best_items
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lea_core.baselines.neighbours import Scorer
+Scorer = Callable[[np.ndarray], "Tensor"]  # (B, T) item indices, -1 for none -> (B, I) scores, higher is better
 
 # Scores that exist at once, 128 MiB as float32: a batch of 512 stays whole up to 65,536 items, and of a catalogue of a
 # million the actor's weights are still read for 33 events together.

@@ -1,34 +1,24 @@
-"""Lists of the best items: how they are taken from scores, and what they are worth beyond accuracy.
+"""The best items by their scores.
 
-In: scores of all items; lists (N, K) of items, best first, -1 where a list has fewer; the items' training counts and
-content vectors. Out: lists; coverage, Gini, novelty, popularity and distance of lists.
+In: scores of all items. Out: lists of items, best first, -1 where a list has fewer.
 
 Tie rule: a higher score first, of equal scores the lower item index. It depends on nothing but the scores, so CPU and
 GPU agree. (Ranks know no such order: a target shares the mean rank among its equals, see ranking.py.) An item that
 scores minus infinity is on no list.
-
-Coverage, Gini and distance are the usual ones (Castells, Hurley and Vargas: Novelty and Diversity in Recommender
-Systems, Recommender Systems Handbook, 2022), and so is novelty, but for its add-one smoothing: an item without a
-training event has a finite one.
 
 This module imports torch only where it is given tensors: the report reads it for the numbers alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lea_core.common.errors import LeaError
 from lea_core.data.sequences import batches
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SCORES = 2**20  # that are copied in one piece, to take the best of
-ROWS = 4096  # lists whose vectors are in memory at once
 
 
 def best_items(scores: Tensor, owner: Tensor, items: Tensor, count: int) -> Tensor:
@@ -70,75 +60,3 @@ def best_first(scores: Tensor, count: int) -> Tensor:
     items = items.sort(dim=1).values
     order = scores.gather(1, items).sort(dim=1, descending=True, stable=True).indices
     return items.gather(1, order)
-
-
-def worth(lists: np.ndarray, counts: np.ndarray, content: np.ndarray) -> dict[str, float | None]:
-    """Coverage, Gini, novelty, popularity and distance of lists (N, K); distance None where no list has two items.
-
-    counts: (I,) training events of each item.  content: (I, C).
-    novelty: mean of -log2 of an item's share of the training events, each count one higher, over all listed items.
-    popularity: their mean training count.  The others: see `diversity`.
-    """
-    listed = lists[lists >= 0]
-    information = -np.log2((counts + 1.0) / (counts.sum() + len(counts)))  # (I,) bits
-    found = diversity(lists, content)
-    return {
-        "coverage": found["coverage"],
-        "gini": found["gini"],
-        "novelty": float(information[listed].mean()),
-        "popularity": float(counts[listed].mean()),
-        "distance": found.get("distance"),
-    }
-
-
-def diversity(lists: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
-    """How different the lists (N, K) are; vectors (I, W) of any length, a row of zeros similar to nothing.
-
-    coverage: share of the catalogue that is listed at all.  gini: of how often each item of the catalogue is listed, 0
-    where equally often, towards 1 where a few items take all.  distance: 1 - cosine, mean over the pairs within a list
-    and over the lists of two items or more. Raises `LeaError` where no item is listed.
-    """
-    listed = lists[lists >= 0]
-    if not len(listed):
-        raise LeaError("no list has an item: there is nothing to judge")
-    times = np.sort(np.bincount(listed, minlength=len(vectors)))  # (I,)
-    size = len(times)
-    weights = 2.0 * np.arange(1, size + 1) - size - 1.0
-    result = {"coverage": float((times > 0).mean()), "gini": float((weights * times).sum() / (size * times.sum()))}
-    lengths = (lists >= 0).sum(axis=1)  # (N,)
-    if (lengths > 1).any():
-        result["distance"] = _distance(lists[lengths > 1], vectors)
-    return result
-
-
-def _distance(lists: np.ndarray, vectors: np.ndarray) -> float:
-    """`diversity`'s distance of lists (N, K) that have two items or more."""
-    unit = (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-    unit = np.concatenate([unit, np.zeros((1, unit.shape[1]), dtype=np.float32)])  # where there is no item: -1
-    squares = (unit**2).sum(axis=1)  # (I + 1,): 1, or 0 for a row of zeros
-    cosines = 0.0
-    for part in batches(len(lists), ROWS):
-        own = lists[part]
-        lengths = (own >= 0).sum(axis=1)
-        # The sum's square is the squares and twice the products of all pairs.
-        twice = (unit[own].sum(axis=1) ** 2).sum(axis=1) - squares[own].sum(axis=1)  # (B,)
-        cosines += float((twice / (lengths * (lengths - 1))).sum(dtype=np.float64))
-    return 1.0 - cosines / len(lists)
-
-
-def list_rows(
-    lists: Iterable[np.ndarray], cutoffs: Iterable[int], counts: np.ndarray, content: np.ndarray
-) -> list[dict[str, float | None]]:
-    """The worth of the lists of every seed, (N, K) each, at every cutoff: its mean over the seeds, a row per cutoff."""
-    by_seed = list(lists)
-    rows: list[dict[str, float | None]] = []
-    for cutoff in cutoffs:
-        found = [worth(own[:, :cutoff], counts, content) for own in by_seed]
-        means = {name: _mean([one[name] for one in found]) for name in found[0]}
-        rows.append({"cutoff": cutoff, **means})
-    return rows
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

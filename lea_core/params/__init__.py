@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from lea_core.common.errors import LeaError
+from lea_core.common.layout import FOLDERS
 from lea_core.params.base import Count, CountOrZero, NotNegative, OpenShare, Positive, Section, Sha256, Share
 from lea_core.params.baselines import (
     BaselineParams,
@@ -26,7 +27,6 @@ from lea_core.params.baselines import (
 )
 from lea_core.params.controls import (
     CONTROLS,
-    FOLDERS,
     LE_AND_NEIGHBOURS,
     LE_SOURCES,
     POLICY,

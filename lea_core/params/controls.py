@@ -21,8 +21,7 @@ POLICY = "policy"
 # No control, though it is made as they are: the LE's own ranking, and item neighbours beside it.
 LE_AND_NEIGHBOURS = "le_item_knn"
 LE_SOURCES = ("le", LE_AND_NEIGHBOURS)
-# A variant's part -> the folder under data/ with its tables, and the names of its controls.
-FOLDERS = {"state": "states", "reward": "rewards", "actions": "actions", "ranking": "rankings", "items": "items"}
+# A folder under data/ with tables of one signal -> the names of its controls.
 CONTROLS: dict[str, tuple[str, ...]] = {
     "states": get_args(StateControl),
     "rewards": get_args(RewardControl),

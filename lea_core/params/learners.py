@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from lea_core.common.layout import FOLDERS
 from lea_core.params.base import Count, CountOrZero, NotNegative, Positive, Section, Share
 from lea_core.params.controls import (
-    FOLDERS,
     LE_SOURCES,
     ActionsControl,
     ItemsControl,

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
+from lea_core.metrics.beyond_accuracy import diversity
 from lea_core.metrics.proposals import taken_later_share
-from lea_core.metrics.top_k import diversity
 from tests.baselines.test_neighbours import sequences
 
 

@@ -32,9 +32,9 @@ from lea_core.environment.quality import KINDS, quality
 from lea_core.environment.top_items import propose
 from lea_core.llm.language_model import LanguageModel
 from lea_core.llm.pooled_tokens import ItemTokens, pooled_tokens
-from lea_core.metrics.full_ranking import rank_events
+from lea_core.metrics.beyond_accuracy import diversity
+from lea_core.metrics.full_ranking import Scorer, rank_events
 from lea_core.metrics.proposals import taken_later_share
-from lea_core.metrics.top_k import diversity
 from lea_core.params import Params
 
 CUTOFFS = (1, 5, 10)
@@ -43,7 +43,7 @@ BATCH = 512  # events whose scores of all items are in memory at once
 Quality = dict[str, Any]
 
 
-def scorers(train: Sequences, subset: np.ndarray, tokens: ItemTokens) -> dict[str, neighbours.Scorer]:
+def scorers(train: Sequences, subset: np.ndarray, tokens: ItemTokens) -> dict[str, Scorer]:
     """What needs no training, by name."""
     return {
         "popularity": neighbours.popularity(np.bincount(train.items, minlength=train.num_items)),
@@ -55,7 +55,7 @@ def scorers(train: Sequences, subset: np.ndarray, tokens: ItemTokens) -> dict[st
 
 
 def states(
-    sequences: Sequences, users: np.ndarray, known: Mapping[str, neighbours.Scorer], history: int
+    sequences: Sequences, users: np.ndarray, known: Mapping[str, Scorer], history: int
 ) -> dict[str, dict[str, dict[str, float]]]:
     """{split: {method: {"ndcg10", "hr10"}}} of the scorers on the held-out events of `users`."""
     result: dict[str, dict[str, dict[str, float]]] = {}
@@ -79,7 +79,7 @@ def actions(
     train: Sequences,
     users: np.ndarray,
     le_states: np.ndarray,
-    known: Mapping[str, neighbours.Scorer],
+    known: Mapping[str, Scorer],
     content: np.ndarray,
     repeats: bool,
 ) -> dict[str, dict[str, float]]:

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lea_core.baselines.neighbours import Scorer, best_items, nearest_by_users, text_neighbours
+from lea_core.baselines.neighbours import best_items, nearest_by_users, text_neighbours
 from lea_core.data.sequences import Sequences, batches, histories
+from lea_core.metrics.full_ranking import Scorer
 
 Ranker = Callable[[np.ndarray, np.ndarray], Tensor]  # users and positions (B,) -> scores (B, I) after these events
 
