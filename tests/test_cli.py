@@ -74,10 +74,10 @@ def test_the_base_install(tmp_path: Path) -> None:
     status = dict(re.findall(r"^(.*) -> (.*)$", done.stdout, re.MULTILINE))
     assert {line: status[line] for line in able} == dict.fromkeys(able, "0")
     for line in unable:
-        assert re.fullmatch(r"this needs the pipeline: pip install 'lea\[train\]' \(there is no \w+\)", status[line])
+        assert re.fullmatch(r"this needs the pipeline: pip install 'lea-recommender\[train\]' \(there is no \w+\)", status[line])
     for line in absent:  # they get as far as the folder, which is not there
         assert "manifest.json" in status[line] or "data/report/table.csv: not found" in status[line]
-    assert len(re.findall(r"needs the pipeline.*\n? +-> pip install 'lea\[train\]'", done.stdout)) == 2
+    assert len(re.findall(r"needs the pipeline.*\n? +-> pip install 'lea-recommender\[train\]'", done.stdout)) == 2
 
 
 def test_help_is_quick_and_whole() -> None:
@@ -95,7 +95,7 @@ def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     command([])
     screen = capsys.readouterr().out
     assert "Exit status: 0 done" in screen
-    assert "pip install 'lea[train]'" in screen
+    assert "pip install 'lea-recommender[train]'" in screen
 
 
 @pytest.mark.parametrize("line", ["--debug info nowhere", "info --debug nowhere", "info nowhere --debug"])
