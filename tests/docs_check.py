@@ -1,8 +1,8 @@
 """The docs against the code: each command that they show is run where it is quick, each number of a table looked up.
 
-In: README.md, docs/ (but the lab notebook, which tells of former commits) and examples/serve/README.md; docs_check.yaml, which
-says how each command, sentence and table of them is checked; benchmarks/results; a run of the pipeline, here or in the
-folder that is given. Out: a line for everything that does not hold, and exit status 1.
+In: README.md, docs/ (but the lab notebook, which tells of former commits) and examples/serve/README.md;
+docs_check.yaml, which says how each command, sentence and table of them is checked; benchmarks/results; a run of the
+pipeline, here or in the folder that is given. Out: a line for everything that does not hold, and exit status 1.
 
 A command that docs_check.yaml does not name fails the check, and so does an entry that the docs no longer have.
 Commands run in a copy of the run's parameters and data/ (hard links), so what is there stays as it is. The numbers that

@@ -74,7 +74,8 @@ def test_the_base_install(tmp_path: Path) -> None:
     status = dict(re.findall(r"^(.*) -> (.*)$", done.stdout, re.MULTILINE))
     assert {line: status[line] for line in able} == dict.fromkeys(able, "0")
     for line in unable:
-        assert re.fullmatch(r"this needs the pipeline: pip install 'lea-recommender\[train\]' \(there is no \w+\)", status[line])
+        said = r"this needs the pipeline: pip install 'lea-recommender\[train\]' \(there is no \w+\)"
+        assert re.fullmatch(said, status[line])
     for line in absent:  # they get as far as the folder, which is not there
         assert "manifest.json" in status[line] or "data/report/table.csv: not found" in status[line]
     assert len(re.findall(r"needs the pipeline.*\n? +-> pip install 'lea-recommender\[train\]'", done.stdout)) == 2
