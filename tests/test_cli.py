@@ -87,7 +87,7 @@ def test_help_is_quick_and_whole() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     for known in app.registered_commands:
         assert f"lea {known.callback.__name__.replace('_', '-')}" in str(known.epilog)  # type: ignore[union-attr]
-    assert any("lea\\[train]" in str(known.rich_help_panel) for known in app.registered_commands)
+    assert any("lea-recommender\\[train]" in str(known.rich_help_panel) for known in app.registered_commands)
 
 
 def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
