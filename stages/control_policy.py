@@ -17,9 +17,9 @@ DATA = Path("data")
 
 def main(argv: list[str]) -> None:
     """Make the control named in `argv`."""
+    from lea_core.baselines.neighbours import by_history
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
-    from lea_core.experiments.controls.actions import by_history
     from lea_core.experiments.controls.tables import proposals, rankings, read_le, write
     from lea_core.models.policy_network import load_network
 

@@ -105,9 +105,17 @@ def histories(sequences: Sequences, users: np.ndarray, positions: np.ndarray, le
 
 
 def batches(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that cover `count` rows in order."""
+    """Slices of at most `size` rows, but of one row or more, that cover `count` rows in order."""
+    size = max(size, 1)
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
+
+
+def ragged_ranges(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranges of different lengths, one after the other: (R,) starts and lengths -> (M,) pairs (range, number)."""
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    before = np.cumsum(lengths) - lengths  # numbers of earlier ranges
+    return owner, np.arange(len(owner)) + np.repeat(starts - before, lengths)
 
 
 @dataclass(frozen=True)
@@ -144,16 +152,16 @@ def windows(sequences: Sequences, users: np.ndarray, length: int) -> list[Window
     return result
 
 
-def seen_pairs(sequences: Sequences, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def seen_pairs(sequences: Sequences, events: np.ndarray, with_next: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Which items each history holds: for events (S,), rows of the sequences, the (M,) pairs (index into S, item).
 
-    A history is the event and all before it of the same user; an item that stands there twice comes twice.
+    A history is the event and all earlier ones of the same user; with_next: also the event after it, if there is one.
+    The pairs are in the order of `events`. An item that occurs twice in a history comes twice.
     """
-    first = sequences.offsets[np.searchsorted(sequences.offsets, events, side="right") - 1]
-    lengths = events + 1 - first  # (S,)
-    owner = np.repeat(np.arange(len(events)), lengths)
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return owner, sequences.items[first[owner] + within]
+    users = np.searchsorted(sequences.offsets, events, side="right") - 1
+    first, end = sequences.offsets[users], sequences.offsets[users + 1]
+    owner, rows = ragged_ranges(first, np.minimum(events + 1 + with_next, end) - first)
+    return owner, sequences.items[rows]
 
 
 def in_history(sequences: Sequences, users: np.ndarray, positions: np.ndarray, items: np.ndarray) -> np.ndarray:

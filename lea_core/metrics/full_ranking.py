@@ -79,7 +79,7 @@ def rank_events(
         np.empty((len(users), listed), dtype=np.int32),
     )
     widest = max(sequences.num_items, int(positions.max(initial=0)))  # of a row: its scores, or its seen items
-    for part in batches(len(users), max(1, min(batch, SCORES_AT_ONCE // widest))):
+    for part in batches(len(users), min(batch, SCORES_AT_ONCE // widest)):
         one = _at_once(scorer, sequences, users[part], positions[part], history, mask_seen, listed)
         found.rank[part], found.top[part] = one.rank, one.top
         found.candidates[part] = one.candidates
@@ -101,13 +101,14 @@ def _at_once(
     scores = scorer(histories(sequences, users, positions, history))  # (B, I)
     targets = torch.from_numpy(sequences.items[sequences.offsets[users] + positions]).to(scores.device)
     candidates = np.full(len(users), ALL, dtype=np.int32)
+    seen = None
     owner = items = targets[:0]
     if mask_seen:
-        rows, seen = seen_items(sequences, users, positions)
-        candidates[:] = sequences.num_items - np.bincount(rows, minlength=len(users))
-        owner, items = (torch.from_numpy(part).to(scores.device) for part in (rows, seen))
+        seen = seen_items(sequences, users, positions)
+        candidates[:] = sequences.num_items - np.bincount(seen[0], minlength=len(users))
+        owner, items = (torch.from_numpy(part).to(scores.device) for part in seen)
     found = ranks_among_unseen(scores, targets, owner, items)
-    top = best_items(scores, owner, items, listed) if listed else targets.new_empty((len(targets), 0))
+    top = best_items(scores, listed, seen)[0] if listed else targets.new_empty((len(targets), 0))
     return Ranked(found.cpu().numpy(), candidates, top.cpu().numpy())
 
 

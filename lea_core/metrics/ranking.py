@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lea_core.common.errors import LeaError
-from lea_core.data.sequences import Sequences, batches
+from lea_core.data.sequences import Sequences, batches, ragged_ranges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ def ranks_among_unseen(scores: Tensor, targets: Tensor, owner: Tensor, items: Te
     none = torch.zeros_like(targets)
     higher = none.index_add(0, owner, -(left_out > beside).long())  # (B,)
     equal = none.index_add(0, owner, -(left_out == beside).long())
-    for rows in batches(len(targets), max(1, COUNTED_AT_ONCE // scores.shape[1])):
+    for rows in batches(len(targets), COUNTED_AT_ONCE // scores.shape[1]):
         higher[rows] += (scores[rows] > own[rows]).sum(dim=1, dtype=torch.int32)
         equal[rows] += (scores[rows] == own[rows]).sum(dim=1, dtype=torch.int32)
     found = 1.0 + higher.float() + (equal.float() - 1.0) / 2.0
@@ -74,9 +74,8 @@ def seen_items(sequences: Sequences, users: np.ndarray, positions: np.ndarray) -
 
     Rows index `users` and `positions`, (B,) both; the pairs are sorted.
     """
-    owner = np.repeat(np.arange(len(users)), positions)
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(positions) - positions, positions)
-    pairs = np.sort(owner * sequences.num_items + sequences.items[sequences.offsets[users][owner] + within])
+    owner, rows = ragged_ranges(sequences.offsets[users], positions)
+    pairs = np.sort(owner * sequences.num_items + sequences.items[rows])
     return np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], sequences.num_items)
 
 

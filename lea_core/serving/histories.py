@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import ragged_ranges
 from lea_core.serving.ids import NUMBERS, id_column, id_lists, item_id, known_as, short
 
 Unknown = Literal["skip", "refuse"]
@@ -62,11 +63,8 @@ class Histories:
 
     def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All items of these histories: (M,) pairs (row among `rows`, item)."""
-        lengths = self.lengths[rows]
-        owner = np.repeat(np.arange(len(rows)), lengths)
-        first = np.repeat(self.offsets[rows], lengths)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return owner, self.items[first + within]
+        owner, places = ragged_ranges(self.offsets[rows], self.lengths[rows])
+        return owner, self.items[places]
 
 
 def read_histories(given: object, index: Mapping[str, int], unknown: Unknown) -> Histories:

@@ -14,7 +14,7 @@ import torch
 
 from lea_core.common.artifacts import read_json, read_tensors
 from lea_core.common.errors import LeaError
-from lea_core.metrics.top_k import best_first
+from lea_core.metrics.top_k import best_items
 from lea_core.models.backbones import BACKBONES
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork, without_weights
 from lea_core.serving.folder import MEND, Vocabulary, check_folder, read_exclude_seen, read_vocabulary
@@ -57,13 +57,8 @@ class Policy(Recommender):
     def _best(self, found: Histories, rows: np.ndarray, k: int, exclude_seen: bool) -> tuple[np.ndarray, np.ndarray]:
         """Items (b, k), -1 where there are fewer, and scores (b, k), NaN there, of these histories, none empty."""
         scores = self.network.scores(found.newest(rows, self.config.history))
-        if exclude_seen:
-            owner, items = (torch.from_numpy(part).to(scores.device) for part in found.of(rows))
-            scores[owner, items] = -torch.inf
-        best = best_first(scores, k)
-        values = scores.gather(1, best)
-        none = values.isneginf()
-        return best.masked_fill(none, -1).cpu().numpy(), values.masked_fill(none, torch.nan).cpu().numpy()
+        best, values = best_items(scores, k, found.of(rows) if exclude_seen else None)
+        return best.cpu().numpy(), values.masked_fill(best < 0, torch.nan).cpu().numpy()
 
 
 def read_config(path: Path) -> PolicyConfig:

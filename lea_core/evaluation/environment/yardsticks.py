@@ -100,7 +100,8 @@ def actions(
             if name == "le":
                 proposed, _ = propose(le, train, events, le_states[events], count, not repeats, skip_next)
             else:
-                proposed = neighbours.propose(known[name], train, users, positions, le.shape.history, count, skip_next)
+                rank = neighbours.by_history(known[name], train, le.shape.history)
+                proposed, _ = neighbours.propose(rank, train, users, positions, count, skip_next)
             shares = taken_later_share(proposed, train, users, positions, CUTOFFS, skip_next)
             result[name] |= {f"share{cutoff}{ending}": share for cutoff, share in shares.items()}
             if not skip_next:

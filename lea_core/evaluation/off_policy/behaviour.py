@@ -68,7 +68,7 @@ class Behaviour:
         item, last = sequences.items[rows], sequences.items[rows - 1]
         p_seen, t_seen, seen = np.zeros((3, len(rows)))
         if not self.repeats:
-            for part in batches(len(rows), max(1, PAIRS_AT_ONCE // int(positions.max(initial=1)))):
+            for part in batches(len(rows), PAIRS_AT_ONCE // int(positions.max(initial=1))):
                 owner, items = seen_items(sequences, users[part], positions[part])  # each once
                 size = part.stop - part.start
                 p_seen[part] = np.bincount(owner, self.popularity[items], size)
@@ -122,7 +122,7 @@ def events(sequences: Sequences, split: str, repeats: bool) -> tuple[np.ndarray,
     if repeats or not len(users):
         return users, positions
     keep = np.ones(len(users), dtype=bool)
-    for part in batches(len(users), max(1, PAIRS_AT_ONCE // int(positions.max()))):
+    for part in batches(len(users), PAIRS_AT_ONCE // int(positions.max())):
         owner, items = seen_items(sequences, users[part], positions[part])
         again = items == sequences.items[sequences.offsets[users[part]] + positions[part]][owner]
         keep[part.start + owner[again]] = False

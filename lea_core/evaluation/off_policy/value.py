@@ -86,7 +86,7 @@ def target_policy(
     pi, expected = np.empty((2, len(log.users)))
     q = torch.from_numpy(log.q)
     widest = max(log.sequences.num_items, int(log.positions.max()))  # of a row: its scores, or its seen items
-    for part in batches(len(log.users), max(1, min(batch, PROBABILITIES_AT_ONCE // widest))):
+    for part in batches(len(log.users), min(batch, PROBABILITIES_AT_ONCE // widest)):
         users, positions = log.users[part], log.positions[part]
         scores = policy.scores(histories(log.sequences, users, positions, policy.config.history)).double()  # (B, I)
         if not bool(scores.isfinite().all()):

@@ -14,20 +14,14 @@ these events, the later ones too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from lea_core.baselines.neighbours import best_items, nearest_by_users, text_neighbours
-from lea_core.data.sequences import Sequences, batches, histories
-from lea_core.metrics.full_ranking import Scorer
-
-Ranker = Callable[[np.ndarray, np.ndarray], Tensor]  # users and positions (B,) -> scores (B, I) after these events
+from lea_core.baselines.neighbours import Ranker, by_history, nearest_by_users, text_neighbours
+from lea_core.data.sequences import Sequences, histories, ragged_ranges
 
 RECENT, DECAY, SHRINKAGE, NEIGHBOURS = 10, 0.8, 50.0, 200  # of item neighbours, as in neighbours.py
-SCORES = 2**24  # in memory at once
 
 
 def ranker(source: str, train: Sequences, content: np.ndarray) -> Ranker:
@@ -41,39 +35,11 @@ def ranker(source: str, train: Sequences, content: np.ndarray) -> Ranker:
     raise ValueError(f"no control of actions is called {source!r}")
 
 
-def by_history(scorer: Scorer, train: Sequences, history: int) -> Ranker:
-    """A scorer of histories, of up to `history` items, as a scorer of events."""
-    return lambda users, positions: scorer(histories(train, users, positions + 1, history)).cpu()
-
-
-def best_of(
-    rank: Ranker,
-    train: Sequences,
-    users: np.ndarray,
-    positions: np.ndarray,
-    count: int,
-    skip_next: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` best items after each event, and their scores; users, positions (N,) -> (N, A).
-
-    Left out are the items of the history and, with `skip_next`, the logged next one.
-    """
-    proposed = np.empty((len(users), count), dtype=np.int32)
-    scores = np.empty((len(users), count), dtype=np.float32)
-    for part in batches(len(users), max(SCORES // train.num_items, 1)):
-        found = rank(users[part], positions[part])  # (B, I)
-        proposed[part], scores[part] = best_items(found, train, users[part], positions[part], count, skip_next)
-    return proposed, scores
-
-
 def own_counts(train: Sequences, users: np.ndarray) -> Tensor:
     """How often each user takes each item in training: (B,) -> (B, I) float32."""
-    lengths = np.diff(train.offsets)[users]
-    row = np.repeat(np.arange(len(users)), lengths)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    items = train.items[train.offsets[users][row] + within]
-    counts = torch.zeros(len(users), train.num_items)
-    return counts.index_put_((torch.from_numpy(row), torch.from_numpy(items)), torch.ones(()), accumulate=True)
+    owner, rows = ragged_ranges(train.offsets[users], np.diff(train.offsets)[users])
+    pairs = torch.from_numpy(owner), torch.from_numpy(train.items[rows])
+    return torch.zeros(len(users), train.num_items).index_put_(pairs, torch.ones(()), accumulate=True)
 
 
 def popularity_of_others(train: Sequences) -> Ranker:

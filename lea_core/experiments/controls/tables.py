@@ -14,16 +14,18 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 
+from lea_core.baselines.neighbours import Ranker, propose
 from lea_core.common import layout, tables
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches, in_history, seen_pairs
-from lea_core.experiments.controls.actions import SCORES, Ranker, best_of, item_neighbours_of_others, ranker
+from lea_core.experiments.controls.actions import item_neighbours_of_others, ranker
 from lea_core.experiments.controls.rewards import HALF, control_rewards
 from lea_core.experiments.controls.states import control_states
 from lea_core.metrics.top_k import best_first
 from lea_core.params import FOLDERS, LE_AND_NEIGHBOURS
 
 SCHEMAS = {FOLDERS[part]: schema for part, schema in layout.SCHEMAS.items()}
+SCORES = 2**24  # in memory at once
 FLOOR = 1e-5  # of an item that is nobody's neighbour: 100 such items weigh as a thousandth of all
 KEYS = {folder: part for part, folder in FOLDERS.items()}
 
@@ -94,7 +96,8 @@ def proposals(le: pa.Table, rank: Ranker, train: Sequences) -> pa.Table:
     """
     users, positions = (tables.to_numpy(le, name).astype(np.int64) for name in ("user", "position"))
     proposed = tables.to_numpy(le, "actions")
-    new, scores = best_of(rank, train, users, positions, proposed.shape[1], skip_next=True)
+    batch = SCORES // train.num_items
+    new, scores = propose(rank, train, users, positions, proposed.shape[1], skip_next=True, batch=batch)
     again = in_history(train, users, positions, proposed)  # (N, A)
     place = (np.cumsum(~again, axis=1) - 1).clip(min=0)  # of each new item among the new ones
     actions = np.where(again, proposed, np.take_along_axis(new, place, axis=1)).astype(np.int32)
@@ -110,7 +113,8 @@ def rankings(le: pa.Table, rank: Ranker, train: Sequences) -> pa.Table:
     """
     users, positions = (tables.to_numpy(le, name).astype(np.int64) for name in ("user", "position"))
     count = tables.to_numpy(le, "items").shape[1]
-    items, _ = best_of(rank, train, users, positions, count, skip_next=False)
+    batch = SCORES // train.num_items
+    items, _ = propose(rank, train, users, positions, count, skip_next=False, batch=batch)
     return _with(le, {"items": tables.vectors(items)})
 
 
@@ -123,7 +127,7 @@ def with_neighbours(le: pa.Table, rank: Ranker, train: Sequences) -> pa.Table:
     users, positions = (tables.to_numpy(le, name).astype(np.int64) for name in ("user", "position"))
     items = tables.to_numpy(le, "items").copy()
     log_probabilities = tables.to_numpy(le, "log_probabilities").copy()
-    for part in batches(len(users), max(SCORES // train.num_items, 1)):
+    for part in batches(len(users), SCORES // train.num_items):
         scores = rank(users[part], positions[part])  # (B, I)
         owner, seen = seen_pairs(train, train.offsets[users[part]] + positions[part])
         scores[torch.from_numpy(owner), torch.from_numpy(seen)] = 0.0
