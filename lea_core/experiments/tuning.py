@@ -33,9 +33,9 @@ from lea_core.common.layout import table_path
 from lea_core.common.processes import side_by_side
 from lea_core.common.progress import duration, no_bars
 from lea_core.common.sources import file_sha256
+from lea_core.metrics.ranking import SELECTION
 from lea_core.params import Choices, Dimension, IntRange, Params, parse
 
-SCORE = "NDCG@10"
 DIGITS = 3  # significant ones of a proposed number
 
 
@@ -135,7 +135,7 @@ def study(params: Params, data: Path, label: str, name: str) -> list[Trial]:
         )
         trials.append(run_trial(with_values(params, name, values), name, values, sequences, supervision))
         kept.save({}, {"trials": [asdict(trial) for trial in trials]})
-        scores = f"{SCORE} {trials[-1].score:.4f} (best {best(trials).score:.4f})"
+        scores = f"{SELECTION} {trials[-1].score:.4f} (best {best(trials).score:.4f})"
         place = f"{label} {name} {len(trials)}/{settings.trials}"
         _say(f"{place}: {scores}, {duration(trials[-1].seconds)}, {words(values)}")
     return trials[: settings.trials]
@@ -154,8 +154,8 @@ def run_trial(params: Params, name: str, values: dict[str, Any], sequences: Any,
             with no_bars():
                 summary = train_seed(name, seed, params, sequences, supervision, device).summary
         except DivergedError:
-            summary = {SCORE: 0.0, "best_epoch": 0}
-        scores.append(summary[SCORE])
+            summary = {SELECTION: 0.0, "best_epoch": 0}
+        scores.append(summary[SELECTION])
         epochs.append(summary["best_epoch"])
     return Trial(values, scores, epochs, round(time.perf_counter() - started, 1))
 
@@ -245,7 +245,7 @@ def rows(studies: Mapping[str, Sequence[Trial]], label: str) -> list[dict[str, A
             "trial": number,
             "proposed": "present" if number == 0 else "random" if number < startup_trials(len(trials)) else "TPE",
             **{key: trial.values.get(key) for key in keys},
-            SCORE: round(trial.score, 6),
+            SELECTION: round(trial.score, 6),
             "sd": round(statistics.stdev(trial.scores), 6) if len(trial.scores) > 1 else None,
             "best_epoch": " ".join(map(str, trial.epochs)),
             "seconds": trial.seconds,
@@ -267,7 +267,7 @@ def publish(params: Params, studies: Mapping[str, Sequence[Trial]], label: str, 
 
     write_csv(folder / "tuning.csv", rows(studies, label))
     head = (
-        f"# The best of {params.tune.trials} trials of each variant on {label}, by validation {SCORE} "
+        f"# The best of {params.tune.trials} trials of each variant on {label}, by validation {SELECTION} "
         f"(seeds {', '.join(map(str, params.tune.seeds))}).\n\n"
     )
     with publish_file(folder / "tuned.yaml") as temporary, temporary.open("w", encoding="utf-8") as file:

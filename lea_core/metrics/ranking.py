@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # slower several times over.
 COUNTED_AT_ONCE = 2**20
 ALL = -1  # candidates of an event that is ranked without a mask: all items
+SELECTION = "NDCG@10"  # on validation events: chooses a training's checkpoint and a variant's tuned settings
 
 
 def ranks(scores: Tensor, targets: Tensor, seen: Tensor | None = None) -> Tensor:

@@ -181,7 +181,7 @@ def test_what_diverges_scores_nothing(project: Params, monkeypatch: pytest.Monke
 
 def test_a_killed_study_goes_on_and_ends_the_same(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "from pathlib import Path; from lea_core import tune; from lea_core.params import load; "
+        "from pathlib import Path; from lea_core.experiments import tuning as tune; from lea_core.params import load; "
         "params = load(); tune.study(params, Path('data'), 'circle', 'snqn')"
     )
     with subprocess.Popen(
