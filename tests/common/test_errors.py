@@ -82,7 +82,7 @@ def test_causes_are_shown_on_demand(tmp_path: Path, kind: str) -> None:
     assert error.count("\n") == 1
     assert causes.endswith(f"\n{error}")
     assert cause in causes
-    assert f'{ROOT / "lea_core" / ("tables.py" if kind == "parquet" else "artifacts.py")}", line ' in causes
+    assert f'{ROOT / "lea_core" / "common" / ("tables.py" if kind == "parquet" else "artifacts.py")}", line ' in causes
     assert '"<string>", line 5, in <lambda>' in causes
 
 

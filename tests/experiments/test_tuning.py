@@ -129,10 +129,10 @@ def test_trials_of_other_code_or_circumstances_are_made_anew(
     params = change({"tune.trials": 1})
     rates = pretend(monkeypatch)
     study(params)
-    edit(monkeypatch, tmp_path / "report", "lea_core/report.py")
+    edit(monkeypatch, tmp_path / "results", "lea_core/evaluation/results.py")
     study(params)
     assert len(rates) == 1
-    for count, name in enumerate(("policy_network", "leaks"), start=2):
+    for count, name in enumerate(("models/policy_network", "data/leaks"), start=2):
         edit(monkeypatch, tmp_path / name, f"lea_core/{name}.py")
         study(params)
         assert len(rates) == count
