@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from lea_core.common.artifacts import read_json, write_json
-from lea_core.common.errors import LeaError
+from lea_core.common.errors import LeaError, show_causes
 from lea_core.common.sources import file_sha256
 from lea_core.common.tables import Schema, read_table, to_numpy, write_table
 from lea_core.serving.ids import short
@@ -120,15 +120,27 @@ def check_folder(folder: Path) -> list[str]:
         raise LeaError(f"{path}: no readable JSON ({error}): {MEND}") from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
-        raise LeaError(
-            f"{path}: format {found!r}, but this version of LEA reads {FORMAT}: install the LEA that wrote it"
-        )
+        raise LeaError(f"{path}: format {found!r}, but this version of LEA reads {FORMAT}: {other_version(folder)}")
     files = manifest.get("files")
     if not isinstance(files, dict) or not files:
         raise LeaError(f"{path}: lists no files: {MEND}")
     for name, sha256 in files.items():
         _check_file(folder, name, sha256)
     return list(files)
+
+
+def other_version(folder: Path) -> str:
+    """Which LEA wrote a folder that this one cannot read, as provenance.json says, and what to do: an error's end."""
+    try:
+        made_of = read_json(folder / PROVENANCE)
+    except LeaError as error:
+        show_causes(error)
+        made_of = {}
+    versions = made_of.get("versions")
+    known = versions if isinstance(versions, dict) else {}
+    found = known.get("lea-recommender", known.get("lea"))  # the distribution's name, now and before
+    writer = f"LEA {short(found)}, commit {short(made_of.get('commit'))}" if found else "another LEA"
+    return f"{writer} wrote it: install that one, or make the folder again with `dvc repro`"
 
 
 def _check_file(folder: Path, name: str, sha256: Any) -> None:

@@ -17,7 +17,14 @@ from lea_core.common.errors import LeaError
 from lea_core.metrics.top_k import best_items
 from lea_core.models.backbones import BACKBONES
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork, without_weights
-from lea_core.serving.folder import MEND, Vocabulary, check_folder, read_exclude_seen, read_vocabulary
+from lea_core.serving.folder import (
+    MEND,
+    Vocabulary,
+    check_folder,
+    other_version,
+    read_exclude_seen,
+    read_vocabulary,
+)
 from lea_core.serving.histories import Histories
 from lea_core.serving.recommender import Recommender
 
@@ -65,10 +72,11 @@ def read_config(path: Path) -> PolicyConfig:
     """Read policy.json. Raises `LeaError` where it does not describe a network that this version can build."""
     raw = read_json(path)
     if raw.keys() != set(PolicyConfig.__dataclass_fields__):
-        raise LeaError(f"{path}: not a policy's description, but {', '.join(sorted(raw)) or 'empty'}: {MEND}")
+        keys = ", ".join(sorted(raw)) or "empty"
+        raise LeaError(f"{path}: not a policy's description, but {keys}: {other_version(path.parent)}")
     kind, settings = raw["backbone"], raw["settings"]
     if not isinstance(kind, str) or kind not in BACKBONES:
-        raise LeaError(f"{path}: backbone {kind!r} is unknown to this version of LEA: install the LEA that wrote it")
+        raise LeaError(f"{path}: backbone {kind!r} is unknown: {other_version(path.parent)}")
     for name, largest in LARGEST.items():
         _check_number(path, name, raw[name], largest)
     wanted = list(inspect.signature(BACKBONES[kind]).parameters)[2:]  # after num_items and history
