@@ -34,7 +34,7 @@ from lea_core.llm.language_model import LanguageModel
 from lea_core.llm.pooled_tokens import ItemTokens, pooled_tokens
 from lea_core.metrics.beyond_accuracy import diversity
 from lea_core.metrics.full_ranking import Scorer, rank_events
-from lea_core.metrics.proposals import taken_later_share
+from lea_core.metrics.proposals import later_interaction_share
 from lea_core.params import Params
 
 CUTOFFS = (1, 5, 10)
@@ -102,7 +102,7 @@ def actions(
             else:
                 rank = neighbours.by_history(known[name], train, le.shape.history)
                 proposed, _ = neighbours.propose(rank, train, users, positions, count, skip_next)
-            shares = taken_later_share(proposed, train, users, positions, CUTOFFS, skip_next)
+            shares = later_interaction_share(proposed, train, users, positions, CUTOFFS, skip_next)
             result[name] |= {f"share{cutoff}{ending}": share for cutoff, share in shares.items()}
             if not skip_next:
                 result[name] |= diversity(proposed, content)
