@@ -1,6 +1,6 @@
-"""control_policy <name>: an entry of params `controls.policies` -> data/<part>/policy.parquet.
+"""control_policy <name>: an entry of params `controls.policies` -> data/<signal>/policy.parquet.
 
-In: data/interactions, data/<part>/le.parquet and data/policies/<policy>, of which the first seed is used for all.
+In: data/interactions, data/<signal>/le.parquet and data/policies/<policy>, of which the first seed is used for all.
 Alone: `python -m stages.control_policy actions-policy`, for an entry of that name.
 """
 

@@ -43,8 +43,8 @@ def diversity(lists: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
     """How different the lists (N, K) are; vectors (I, W) of any length, a row of zeros similar to nothing.
 
     coverage: share of the catalogue that is on any list.  gini: Gini coefficient of how often each item is listed; 0 if
-    all are listed equally often, near 1 if a few items fill the lists.  distance: 1 - cosine, mean over the pairs within
-    a list and over the lists of two items or more. Raises `LeaError` where no item is listed.
+    all are listed equally often, near 1 if a few items fill the lists.  distance: 1 - cosine, mean over the pairs
+    within a list and over the lists of two items or more. Raises `LeaError` where no item is listed.
     """
     listed = lists[lists >= 0]
     if not len(listed):

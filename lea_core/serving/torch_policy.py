@@ -1,4 +1,4 @@
-"""The policy as torch runs it: load a folder, recommend.
+"""The torch runtime of a policy: load a folder, recommend.
 
 In: a policy folder (folder.py); histories. Out: `Recommendations` (recommender.py).
 """
@@ -28,9 +28,9 @@ from lea_core.serving.folder import (
 from lea_core.serving.histories import Histories
 from lea_core.serving.recommender import Recommender
 
-SCORES_AT_ONCE = 2**22  # scores of all items that exist at once, 16 MiB: stays in the processor's cache mostly
+SCORES_AT_ONCE = 2**22  # scores in memory at a time, 16 MiB: mostly fits into the processor's cache
 LARGEST = {"num_items": 2**31 - 1, "history": 2**16}
-LARGEST_SETTING = 2**16  # of a backbone's whole numbers: a hostile file shall not build for hours
+LARGEST_SETTING = 2**16  # of a backbone's whole numbers: a hostile file must not cost hours
 LARGEST_COUNT = 256  # layers, entries of a list
 
 
@@ -109,12 +109,12 @@ def _check_number(path: Path, name: str, value: Any, largest: int) -> None:
 def read_network(path: Path, config: PolicyConfig) -> PolicyNetwork:
     """Read the weights into a network of `config`, ready to score.
 
-    Built without memory first, so that a description of another size is refused before it costs any. Raises `LeaError`
-    where names, shapes or kinds of numbers differ, or a number is none.
+    The network is first built without memory, so that a wrong size is refused before it needs any. Raises `LeaError`
+    where names, shapes or types differ, or a number is not finite.
     """
     try:
         network = without_weights(config)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # torch's layers refuse settings by any
         raise LeaError(f"{path.with_name('policy.json')}: builds no network ({error}): {MEND}") from None
     arrays = read_tensors(path)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

@@ -92,7 +92,8 @@ def intervals(estimates: Sequence[Sequence[Estimate]], users: np.ndarray, seed: 
     same seed and users, sees the same draws. A draw that leaves an estimate without weight does not count for it.
 
     The interval covers the sampling of users only: beta, the reward model and the policies are fixed. With few
-    effective events it is too narrow, because the users with the large weights that would widen it are not in the sample.
+    effective events it is too narrow, because the users with the large weights that would widen it are not in the
+    sample.
     """
     owners, index = np.unique(users, return_inverse=True)
     size, flat = len(owners), [one for trainings in estimates for one in trainings]

@@ -1,15 +1,15 @@
-"""Proposals in the place of the LE's: the items that a cheap scorer ranks best after every training event.
+"""Controls of the actions signal: the items that a cheap scorer ranks best after every training event.
 
-In: training events, item vectors or a policy. Out: as many new items as the LE's, after the same events, under the same
-rule: not the logged next item, and none of the history.
+In: training events, item vectors or a policy. Out: rankers. From these, tables.py makes as many proposals as the LE's,
+after the same events and by the same rule: not the logged next item, and no item of the history.
 
 - popularity: training counts.  item_knn: item neighbours.  text: neighbours of the last item by its text.
 - policy: a trained policy's best items.
 
 A training event must not be predicted from itself, so popularity and item neighbours are counted for every user without
-that user's own events. Two things remain. An item's neighbours are looked for with everybody's events, and only their
-similarity is counted anew, which matters where an item has more than NEIGHBOURS. And a policy has been trained on all
-these events, the later ones too.
+that user's own events. Two exceptions remain. The neighbours of an item are chosen with the events of all users, and
+only their similarity is counted again; this matters if an item has more than NEIGHBOURS. And a policy was trained on
+all these events, the later ones too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def ranker(source: str, train: Sequences, content: np.ndarray) -> Ranker:
 
 
 def own_counts(train: Sequences, users: np.ndarray) -> Tensor:
-    """How often each user takes each item in training: (B,) -> (B, I) float32."""
+    """How often each user interacts with each item in training: (B,) -> (B, I) float32."""
     owner, rows = ragged_ranges(train.offsets[users], np.diff(train.offsets)[users])
     pairs = torch.from_numpy(owner), torch.from_numpy(train.items[rows])
     return torch.zeros(len(users), train.num_items).index_put_(pairs, torch.ones(()), accumulate=True)
@@ -49,17 +49,17 @@ def popularity_of_others(train: Sequences) -> Ranker:
 
 
 def item_neighbours_of_others(train: Sequences) -> Ranker:
-    """`baselines.item_neighbours` with every similarity counted without the user whose history it is.
+    """`baselines.item_neighbours` with every similarity counted without the user of the history.
 
-    The user has every item of the history, so what comes off is one taker of that item and, where the user has the
-    other item too, one taker of that and one of both.
+    That user has every item of the history. So one user fewer has that item and, if the user has the other item too,
+    one fewer has that one, and one fewer has both.
     """
     index, similarity = nearest_by_users(train, SHRINKAGE, NEIGHBOURS)  # (I, K)
     users, _ = train.users_and_positions()
-    taken = np.unique(users * train.num_items + train.items) % train.num_items  # each item once per user
-    takers = torch.from_numpy(np.bincount(taken, minlength=train.num_items)).double()  # (I,)
-    norm = (takers[:, None] * takers[index]).sqrt() + SHRINKAGE
-    together = (similarity.double() * norm).round()  # (I, K): the users who take both, whole numbers
+    distinct = np.unique(users * train.num_items + train.items) % train.num_items  # each item once per user
+    number = torch.from_numpy(np.bincount(distinct, minlength=train.num_items)).double()  # (I,) users of each item
+    norm = (number[:, None] * number[index]).sqrt() + SHRINKAGE
+    together = (similarity.double() * norm).round()  # (I, K): users with both items, whole numbers
 
     def scores(users: np.ndarray, positions: np.ndarray) -> Tensor:
         items = histories(train, users, positions + 1, RECENT)  # (B, T)
@@ -70,7 +70,7 @@ def item_neighbours_of_others(train: Sequences) -> Ranker:
             known = item.clamp(min=0)
             near = index[known]  # (B, K)
             also = own.gather(1, near)
-            others = ((takers[known] - 1.0).clamp(min=0.0)[:, None] * (takers[near] - also)).sqrt() + SHRINKAGE
+            others = ((number[known] - 1.0).clamp(min=0.0)[:, None] * (number[near] - also)).sqrt() + SHRINKAGE
             alike = (together[known] - also).clamp(min=0.0) / others
             weight = torch.where(item >= 0, DECAY**age, 0.0)[:, None]
             result.scatter_add_(1, near, (alike * weight).float())
