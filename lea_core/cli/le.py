@@ -85,7 +85,7 @@ def inspect(
     print_table(f"History of user {user}{more}", ["position", "split", "item"], history, left=3)
     print_table(
         f"The LE's best actions at position {place} and, below the line, what came next ({splits[place]})",
-        ["rank", "item", "probability", "reward", "taken"],
+        ["rank", "item", "probability", "reward", "later"],
         [_action(action, texts) for action in found.top],
         left=2,
         last=_action(found.logged, texts),
@@ -93,10 +93,10 @@ def inspect(
     say(
         f"Ranks and probabilities are among all {sequences.num_items} items, a history's own among them; chance is "
         f"{_share(1 / sequences.num_items)}. Only differences of rewards mean something. "
-        "Taken in n: n events on."
+        "Later in n: the user interacts with it n events later."
     )
     if place + 1 == sequences.offsets[index + 1] - first:
-        say("It is the user's last event: nothing later is known to be taken.")
+        say("It is the user's last event: no later one is known.")
     if found.read < place:
         say(f"The LLM reads the {found.read} newest events.")
     if index not in subset:
@@ -107,13 +107,13 @@ def inspect(
 
 
 def _action(action: Action, texts: Sequence[str]) -> list[str | Text]:
-    taken = {None: "-", 1: "next"}.get(action.later, f"in {action.later}")
+    later = {None: "-", 1: "next"}.get(action.later, f"in {action.later}")
     return [
         f"{action.rank:g}",
         one_line(texts[action.item]),
         _share(action.probability),
         f"{action.reward:.2f}",
-        taken,
+        later,
     ]
 
 
