@@ -110,14 +110,14 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
         writer.writerows(rows)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays as one safetensors file and check that it opens before it is published."""
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """Write named arrays, and texts in its header, as one safetensors file; it is read back before it is published."""
     from safetensors.numpy import load_file, save
 
     with publish_file(path) as temporary:
         # Not save_file: on a full disk it raises an error of its own that does not say so.
         # Not ascontiguousarray: it adds an axis to an array that has none.
-        temporary.write_bytes(save({name: np.asarray(array, order="C") for name, array in tensors.items()}))
+        temporary.write_bytes(save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata))
         if load_file(temporary).keys() != tensors.keys():
             raise LeaError(f"{path}: what was written does not read back: check the disk and run again")
 

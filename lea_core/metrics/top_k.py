@@ -31,13 +31,15 @@ def best_items(
     """
     import torch
 
-    owner, items = excluded or (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
     found = torch.full((len(scores), count), -1, device=scores.device)
     values = scores.new_full(found.shape, -torch.inf)
     for rows in batches(len(scores), SCORES // scores.shape[1]):
-        own = scores[rows].clone()
-        pairs = slice(*np.searchsorted(owner, [rows.start, rows.stop]))
-        own[owner[pairs] - rows.start, items[pairs]] = -torch.inf
+        own = scores[rows]
+        if excluded is not None:
+            owner, items = excluded
+            pairs = slice(*np.searchsorted(owner, [rows.start, rows.stop]))
+            own = own.clone()
+            own[owner[pairs] - rows.start, items[pairs]] = -torch.inf
         best = best_first(own, min(count, own.shape[1]))
         values[rows, : best.shape[1]] = own.gather(1, best)
         found[rows, : best.shape[1]] = best

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lea_core.common.artifacts import publish_file, publish_folder, read_json, read_tensors, write_json
+from lea_core.common.artifacts import publish_folder, read_json, read_tensors, write_json, write_tensors
 from lea_core.common.errors import LeaError, show_causes
 from lea_core.common.sources import file_sha256
 from lea_core.serving.folder import MANIFEST, MEND, PROVENANCE, Vocabulary, check_folder, seal, write_vocabulary
@@ -49,11 +49,8 @@ class ItemPath:
 
 def write_item_path(file: Path, arrays: Arrays, reading: Mapping[str, Any]) -> None:
     """Write `arrays`, the path's and `mean` and `map` of the statistics, with `reading` as metadata."""
-    from safetensors.numpy import save
-
-    whole = {name: np.asarray(array, dtype=np.float32, order="C") for name, array in arrays.items()}
-    with publish_file(file) as temporary:
-        temporary.write_bytes(save(whole, metadata={READING: json.dumps(dict(reading), sort_keys=True)}))
+    whole = {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
+    write_tensors(file, whole, {READING: json.dumps(dict(reading), sort_keys=True)})
 
 
 def read_item_path(folder: Path) -> ItemPath:
