@@ -60,7 +60,7 @@ def measure(prepared: Prepared, seed: int) -> dict[str, float]:
     le, users, unseen, own = tune(prepared, wanted, start_too=True)
     cheap = yardsticks.scorers(train, users, prepared.tokens)
     texts = read_table(prepared.folder / "data" / "interactions" / "items.parquet", ITEMS)["text"].to_pylist()
-    twins = yardsticks.twins(
+    twins = yardsticks.ablations(
         ("small_transformer", "random_llm"),
         lambda layers: language_model.load(prepared.folder / LLM, layers, random_seed=seed),
         texts,

@@ -19,12 +19,13 @@ from typing import Any
 
 from benchmarks.common import DEFAULTS, ROOT, SETTINGS, absent_source, changed, prepare_stages
 from lea_core.common.artifacts import publish_file, write_csv
-from lea_core.experiments.tuning import SCORE, Trial, best, rows, tune, words
+from lea_core.experiments.tuning import Trial, best, rows, tune, words
+from lea_core.metrics.ranking import SELECTION
 from lea_core.params import Params, read_yaml
 from lea_core.params.overlay import round_trip, styled
 
 RESULTS = ROOT / "benchmarks" / "results"
-FIXED = ("dataset", "variant", "trial", "proposed", SCORE, "sd", "best_epoch", "seconds")
+FIXED = ("dataset", "variant", "trial", "proposed", SELECTION, "sd", "best_epoch", "seconds")
 DATA = ("ml-100k", "scientific", "lastfm")
 METHODS = ("supervised", "snqn", "sa2c")
 NEW = "# Settings of each variant on {name}, found by `make tune`. `lea use settings/{name}.yaml`.\n\n"
@@ -77,7 +78,8 @@ def write_summary() -> None:
     lines = [
         "# Settings by the same number of trials",
         "",
-        f"`make tune`; of cells `python -m benchmarks.tune_cells`. Validation {SCORE}, one seed each; the first trial",
+        f"`make tune`; of cells `python -m benchmarks.tune_cells`. Validation {SELECTION}, one seed each; the first "
+        "trial",
         "is params.yaml or benchmark.yaml. Every trial: [tuning/](tuning). So few trials of one seed are a coarse",
         "search: a seed moves a score on MovieLens by .004. Where no trial is by TPE, it was a random search.",
         "",
@@ -88,10 +90,10 @@ def write_summary() -> None:
         found = read_rows(path)
         for variant in dict.fromkeys(row["variant"] for row in found):
             trials = [row for row in found if row["variant"] == variant]
-            top = max(trials, key=lambda row: float(row[SCORE]))
+            top = max(trials, key=lambda row: float(row[SELECTION]))
             values = words({key: value for key, value in top.items() if key not in FIXED and value})
             seconds = sum(float(row["seconds"]) for row in trials)
-            scores = f"{float(trials[0][SCORE]):.4f} | {float(top[SCORE]):.4f}"
+            scores = f"{float(trials[0][SELECTION]):.4f} | {float(top[SELECTION]):.4f}"
             ways = [row["proposed"] for row in trials]
             counts = f"{len(trials)} | {ways.count('random')} | {ways.count('TPE')}"
             lines.append(

@@ -1,6 +1,6 @@
-"""control <name>: an entry of params `controls.sources` -> data/<part>/<source>.parquet, in the place of the LE's.
+"""control <name>: an entry of params `controls.sources` -> data/<signal>/<source>.parquet, a control of that signal.
 
-In: data/interactions, data/item_tokens/items.parquet, data/<part>/le.parquet. Alone: `python -m stages.control
+In: data/interactions, data/item_tokens/items.parquet, data/<signal>/le.parquet. Alone: `python -m stages.control
 state-shuffled`, for an entry of that name.
 """
 

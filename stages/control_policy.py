@@ -1,6 +1,6 @@
-"""control_policy <name>: an entry of params `controls.policies` -> data/<part>/policy.parquet.
+"""control_policy <name>: an entry of params `controls.policies` -> data/<signal>/policy.parquet.
 
-In: data/interactions, data/<part>/le.parquet and data/policies/<policy>, of which the first seed is used for all.
+In: data/interactions, data/<signal>/le.parquet and data/policies/<policy>, of which the first seed is used for all.
 Alone: `python -m stages.control_policy actions-policy`, for an entry of that name.
 """
 
@@ -17,9 +17,9 @@ DATA = Path("data")
 
 def main(argv: list[str]) -> None:
     """Make the control named in `argv`."""
+    from lea_core.baselines.neighbours import by_history
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
-    from lea_core.experiments.controls.actions import by_history
     from lea_core.experiments.controls.tables import proposals, rankings, read_le, write
     from lea_core.models.policy_network import load_network
 

@@ -1,7 +1,7 @@
 """estimate_value: interactions and data/policies/ of every variant -> data/value/.
 
-value.csv has off-policy estimates of each variant's test reward, mean over the seeds; behaviour.json how good the
-behaviour policy is that they stand on, and how to read them. Alone: `python -m stages.estimate_value`.
+value.csv has off-policy estimates of each variant's test reward, mean over the seeds; behaviour.json tells how good the
+estimated behaviour policy is, and how to read the values. Alone: `python -m stages.estimate_value`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """evaluate <variant>: interactions and data/policies/<variant>/ -> data/evaluations/<variant>/.
 
-ranks.parquet has the rank of every validation and test event under every seed, and the best items there; metrics.json
-the ranks' means over events, with mean and standard deviation over seeds, and by type of event where the data tells
-types apart. Alone: `python -m stages.evaluate snqn`.
+ranks.parquet has the rank of every validation and test event for every seed, and the best items; metrics.json has the
+metrics over events, with mean and standard deviation over seeds, and for each type of event if the data have types.
+Alone: `python -m stages.evaluate snqn`.
 """
 
 from __future__ import annotations

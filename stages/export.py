@@ -1,7 +1,7 @@
 """The best policy on validation, or the one that params.yaml names -> data/policy/.
 
-A folder that serves: weights, vocabulary, metrics, provenance, model card, and the hashes of them all
-(lea_core/serving/folder.py); where its items started from their texts, the path by which new ones enter too. Alone:
+A folder for serving: weights, vocabulary, metrics, provenance, model card, and the hashes of all of them
+(lea_core/serving/folder.py); if its items started from their texts, also the text projection for new items. Alone:
 `python -m stages.export`.
 """
 

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     le = environment.load(LE, language_model.load(LLM, wanted.llm.layers), tokens)
     cheap = yardsticks.scorers(train, users, tokens)
     texts = tables.read_table(INTERACTIONS / "items.parquet", tables.ITEMS)["text"].to_pylist()
-    twins = yardsticks.twins(
+    ablated = yardsticks.ablations(
         wanted.measure_le.twins,
         lambda layers: language_model.load(LLM, layers, random_seed=p.seed),
         texts,
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
         wanted,
     )
     others = yardsticks.states(sequences, unseen, cheap, p.history)
-    found = yardsticks.assemble(read_json(LE / "quality.json"), twins, others)
+    found = yardsticks.assemble(read_json(LE / "quality.json"), ablated, others)
     fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}  # it saw the later events
     le_states = tables.to_numpy(tables.read_table(STATES, tables.STATES), "state")
     found["actions"] = (

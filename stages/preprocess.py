@@ -22,7 +22,7 @@ from lea_core.params import load
 
 
 def main(argv: list[str]) -> None:
-    """Filter, split and index the raw data, check that nothing leaks, and say what there is."""
+    """Filter, split and index the raw data, check for leaks, and print a summary."""
     no_arguments(argv)
     params = load()
     data = Path("data")

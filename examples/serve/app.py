@@ -4,9 +4,9 @@ In: the environment variable LEA_POLICY, a folder that `lea export --onnx` made.
 
     LEA_POLICY=data/policy-onnx uvicorn --factory examples.serve.app:create_app
 
-Departures from FastAPI's habits, all for bodies that are hostile: pydantic reads the bytes itself, which refuses NaN,
-lone surrogates and deep nesting, where the standard parser lets them through and the answer about them fails; a body
-has a limit, and so has the time it takes to arrive; an error says what is wrong without repeating the input.
+It differs from the usual FastAPI application to be safe against hostile bodies. pydantic reads the bytes itself: it
+refuses NaN, lone surrogates and deep nesting, which the standard parser accepts, so that the error answer then fails.
+The size of a body and the time that it takes to arrive are limited. An error does not repeat the input.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Question(BaseModel):
 
 
 class Metrics:
-    """What /metrics tells, in a registry of its own."""
+    """The metrics of /metrics, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -115,7 +115,7 @@ class Counted:
         try:
             await self.app(scope, receive, noted)
         finally:
-            path = scope["path"] if scope["path"] in self.paths else "other"  # names that clients choose are endless
+            path = scope["path"] if scope["path"] in self.paths else "other"  # clients may ask for any number of paths
             self.metrics.requests.labels(path, status).inc()
             if path == "/recommend":
                 self.metrics.seconds.observe(time.perf_counter() - start)
@@ -181,7 +181,7 @@ def application(policy: Recommender, about: Mapping[str, Any]) -> FastAPI:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body of a request. Answers 413 where it is too large, 408 too slow, 400 where the client leaves meanwhile."""
+    """The body of a request. Answers 413 if it is too large, 408 if too slow, 400 if the client disconnects."""
     too_large = HTTPException(413, f"the body is larger than {MOST_BYTES} bytes: ask about fewer histories at once")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > MOST_BYTES:
@@ -201,7 +201,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def read_question(body: bytes) -> Question:
-    """The question that a body asks. Raises `LeaError` that says what is wrong with it, without repeating it."""
+    """The question in a body. Raises `LeaError`, which says what is wrong and does not repeat the body."""
     try:
         return Question.model_validate_json(body)
     except ValidationError as error:

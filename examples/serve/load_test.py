@@ -1,11 +1,11 @@
-"""How many requests a second the example answers, and how fast: clients that ask again as soon as they are answered.
+"""Load test of the example: clients that send the next request as soon as they have an answer.
 
     python -m examples.serve.load_test data/policy-onnx
 
-In: a folder that `lea export --onnx` made. Out: on stdout, requests a second, latencies and errors, after a second that
-does not count. It starts uvicorn itself, on a free port of this machine, so that clients and server share its cores:
-the server alone does more. Histories are drawn from the vocabulary, with a seed. Beside them GET /health is asked ten
-times a second, to see whether it is kept waiting. Processor time per request is what a busy machine changes least.
+In: a folder that `lea export --onnx` made. Out: on stdout, requests per second, latencies and errors, after a warm-up
+of one second. It starts uvicorn on a free port of this machine, so clients and server share its cores; a server alone
+is faster. Histories are drawn from the vocabulary, with a seed. GET /health is also asked ten times a second, to
+measure how long it waits. Processor time per request depends least on other load of the machine.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from lea_core.common.errors import LeaError
 from lea_core.common.tables import STATES, read_rows, to_numpy, vectors
 from lea_core.data.sequences import Sequences, batches, learning_steps
 from lea_core.environment.heads import Heads
-from lea_core.metrics.top_k import best_first
+from lea_core.metrics.top_k import best_items
 
 SCORES = 2**22  # in memory at once, a few times over
 ROWS = 2**15  # states read at a time
@@ -64,8 +64,8 @@ def likeliest(
     """The first `count` items after each event (N,), from its state (N, C + K), and their log P(a | s): (N, K) both."""
     items = np.empty((len(events), count), dtype=np.int32)
     log_probabilities = np.empty((len(events), count), dtype=np.float32)
-    for part in batches(len(events), max(SCORES // train.num_items, 1)):
+    for part in batches(len(events), SCORES // train.num_items):
         every = heads.rank_all(torch.from_numpy(states[part].astype(np.float32)), train, events[part])  # (S, I)
-        best = best_first(every, count)
-        items[part], log_probabilities[part] = best.numpy(), every.gather(1, best).numpy()
+        best, values = best_items(every, count)
+        items[part], log_probabilities[part] = best.numpy(), values.numpy()
     return items, log_probabilities

@@ -18,15 +18,27 @@ event is a fair yardstick only where they were counted from other users (`of_use
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lea_core.common.errors import LeaError
-from lea_core.data.sequences import Sequences, batches, count_repeats, histories, learning_steps, seen_pairs
+from lea_core.data.sequences import (
+    Sequences,
+    batches,
+    count_repeats,
+    histories,
+    learning_steps,
+    ragged_ranges,
+    seen_pairs,
+)
 from lea_core.metrics.full_ranking import Scorer
-from lea_core.metrics.top_k import best_first
+from lea_core.metrics.top_k import best_first, best_items
+
+Ranker = Callable[[np.ndarray, np.ndarray], Tensor]  # users and positions (B,) -> scores (B, I) after these events
 
 EVENTS = 2**14  # whose histories are looked through at once
 BLOCK = 2**23  # entries of the largest array that counting co-occurrences holds at once
@@ -132,7 +144,7 @@ def nearest_by_users(train: Sequences, shrinkage: float, neighbours: int) -> tup
     by_item = np.argsort(item, kind="stable")
     index = torch.zeros(size, kept, dtype=torch.int64)
     similarity = torch.zeros(size, kept)
-    for rows in batches(size, max(1, BLOCK // size)):
+    for rows in batches(size, BLOCK // size):
         bounds = np.searchsorted(item[by_item], [rows.start, rows.stop])
         chosen = by_item[bounds[0] : bounds[1]]
         together = _co_occurrences(user[chosen], item[chosen] - rows.start, rows.stop - rows.start, starts, item, size)
@@ -152,12 +164,6 @@ def distinct_events(train: Sequences) -> tuple[np.ndarray, np.ndarray]:
     return np.divmod(np.unique(users * train.num_items + train.items), train.num_items)
 
 
-def spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """`lengths` numbers from `starts` on, one range after the other: (R,) both -> (sum of lengths,)."""
-    found: np.ndarray = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
-    return found
-
-
 def parts_of(lengths: np.ndarray) -> list[np.ndarray]:
     """Indices of (R,) ranges, cut into parts of at most BLOCK numbers and one range more."""
     cuts = np.flatnonzero(np.diff(np.cumsum(lengths) // BLOCK, prepend=0))
@@ -174,53 +180,37 @@ def _co_occurrences(
     lengths = np.diff(starts)[users]
     together = np.zeros(count * size)
     for part in parts_of(lengths):
-        width = lengths[part]
-        others = items[spans(starts[users[part]], width)]
-        together += np.bincount(np.repeat(rows[part], width) * size + others, minlength=count * size)
+        owner, found = ragged_ranges(starts[users[part]], lengths[part])
+        together += np.bincount(rows[part][owner] * size + items[found], minlength=count * size)
     return together.reshape(count, size)
 
 
+def by_history(scorer: Scorer, train: Sequences, history: int) -> Ranker:
+    """A scorer of histories, of up to `history` items, as a ranker of events."""
+    return lambda users, positions: scorer(histories(train, users, positions + 1, history)).cpu()
+
+
 def propose(
-    scorer: Scorer,
+    rank: Ranker,
     train: Sequences,
     users: np.ndarray,
     positions: np.ndarray,
-    history: int,
     count: int,
     skip_next: bool,
     batch: int = 512,
-) -> np.ndarray:
-    """The `count` unseen items that a scorer puts first after the events 0..position, best first: (N, A) int64.
-
-    users, positions: (N,), positions in `train`. The items of the history are left out, with `skip_next` the next one
-    too, as among the LE's proposals. Of equal scores the lower item comes first (top_k.py). Raises `LeaError` where
-    too few items are left.
-    """
-    proposed = np.empty((len(users), count), dtype=np.int64)
-    for part in batches(len(users), batch):
-        scores = scorer(histories(train, users[part], positions[part] + 1, history))  # (B, I)
-        proposed[part], _ = best_items(scores, train, users[part], positions[part], count, skip_next)
-    return proposed
-
-
-def best_items(
-    scores: Tensor,
-    train: Sequences,
-    users: np.ndarray,
-    positions: np.ndarray,
-    count: int,
-    skip_next: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`propose` from scores (B, I): items and their scores, (B, A) both."""
-    scores = scores.clone()
-    events = train.offsets[users] + positions
-    owner, items = seen_pairs(train, events)
-    scores[torch.from_numpy(owner), torch.from_numpy(items)] = -torch.inf
-    if skip_next:
-        followed = np.flatnonzero(events + 1 < train.offsets[users + 1])
-        scores[torch.from_numpy(followed), torch.from_numpy(train.items[events[followed] + 1])] = -torch.inf
-    best = best_first(scores, min(count, train.num_items))
-    values = scores.gather(1, best)
-    if count > train.num_items or bool(values.isneginf().any()):
-        raise LeaError(f"{count} proposals: fewer of the {train.num_items} items are unseen: ask for fewer")
-    return best.numpy(), values.numpy()
+    """The `count` best items after each event, best first, and their scores: (N, A) int32 and float32.
+
+    users, positions: (N,), of events in `train`. The items of the history are excluded, and with `skip_next` also the
+    logged next item, as among the LE's proposals. Of equal scores the lower item comes first (top_k.py). Raises
+    `LeaError` where too few items are left.
+    """
+    proposed = np.empty((len(users), count), dtype=np.int32)
+    scores = np.empty((len(users), count), dtype=np.float32)
+    for part in batches(len(users), batch):
+        excluded = seen_pairs(train, train.offsets[users[part]] + positions[part], skip_next)
+        best, values = best_items(rank(users[part], positions[part]), count, excluded)
+        if bool((best < 0).any()):
+            raise LeaError(f"{count} proposals: fewer of the {train.num_items} items are unseen: ask for fewer")
+        proposed[part], scores[part] = best.numpy(), values.numpy()
+    return proposed, scores

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from lea_core.baselines import neighbours as baselines
-from lea_core.baselines.neighbours import distinct_events, parts_of, spans
-from lea_core.data.sequences import Sequences, batches
+from lea_core.baselines.neighbours import distinct_events, parts_of
+from lea_core.data.sequences import Sequences, batches, learning_steps, ragged_ranges
 from lea_core.metrics.full_ranking import Scorer
 
 
@@ -38,7 +38,7 @@ class SessionNeighbours:
         self.recent, self.neighbours = recent, neighbours
         self.num_users, self.num_items = train.num_users, train.num_items
         self.last_times = np.zeros(self.num_users, dtype=np.int64)  # of each user's last event
-        self.last_times[np.diff(train.offsets) > 0] = timestamps[train.offsets[1:][np.diff(train.offsets) > 0] - 1]
+        self.last_times[np.diff(train.offsets) > 0] = timestamps[~learning_steps(train)]
         users, self.items = distinct_events(train)
         self.starts = np.searchsorted(users, np.arange(self.num_users + 1))  # of each user among `items`
         self.sizes = np.diff(self.starts)  # (U,): distinct items
@@ -51,7 +51,7 @@ class SessionNeighbours:
     def scores(self, histories: np.ndarray) -> Tensor:
         """(B, T) right-aligned item indices, -1 for none -> (B, I) float32."""
         scores = torch.empty(len(histories), self.num_items)
-        for part in batches(len(histories), max(1, baselines.BLOCK // max(self.num_users, self.num_items))):
+        for part in batches(len(histories), baselines.BLOCK // max(self.num_users, self.num_items)):
             row, user, similarity = self.nearest(histories[part])
             scores[part] = torch.from_numpy(self._taken(row, user, similarity, part.stop - part.start)).float()
         return scores
@@ -63,9 +63,9 @@ class SessionNeighbours:
         size = len(histories) * self.num_users
         similarity, shared = np.zeros(size), np.zeros(size)
         for part in parts_of(lengths):
-            takers = self.takers[spans(self.item_starts[items[part]], lengths[part])]
-            cells = np.repeat(rows[part], lengths[part]) * self.num_users + takers
-            similarity += np.bincount(cells, np.repeat(weights[part], lengths[part]), size)
+            owner, found = ragged_ranges(self.item_starts[items[part]], lengths[part])
+            cells = rows[part][owner] * self.num_users + self.takers[found]
+            similarity += np.bincount(cells, weights[part][owner], size)
             shared += np.bincount(cells, minlength=size)
         found = np.flatnonzero(similarity)
         row, user = np.divmod(found, self.num_users)
@@ -91,9 +91,9 @@ class SessionNeighbours:
         lengths = self.sizes[user]
         scores = np.zeros(count * self.num_items)
         for part in parts_of(lengths):
-            items = self.items[spans(self.starts[user[part]], lengths[part])]
-            cells = np.repeat(row[part], lengths[part]) * self.num_items + items
-            scores += np.bincount(cells, np.repeat(similarity[part], lengths[part]), len(scores))
+            owner, places = ragged_ranges(self.starts[user[part]], lengths[part])
+            cells = row[part][owner] * self.num_items + self.items[places]
+            scores += np.bincount(cells, similarity[part][owner], len(scores))
         found: np.ndarray = scores.reshape(count, self.num_items) * self.idf
         return found
 

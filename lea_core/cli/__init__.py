@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from lea_core.cli import le, new_items, policy, printing, recommend, report, settings, tuning
-from lea_core.cli.doctor import command as doctor
+from lea_core.cli.doctor.command import doctor
 from lea_core.common.entrypoint import run
 from lea_core.common.errors import DEBUG
 
@@ -45,7 +45,7 @@ for panel, function, examples in (
     (PIPELINE, le.forecast, ["lea forecast"]),
     (PIPELINE, le.inspect, ["lea inspect --user 104", "lea inspect --user 104 --position 5 --actions 3"]),
     (PIPELINE, tuning.tune, ["lea tune", "lea tune supervised snqn --out tuning"]),
-    (MACHINE, doctor.doctor, ["lea doctor", "lea doctor --network", "lea doctor --json | jq '.[].level'"]),
+    (MACHINE, doctor, ["lea doctor", "lea doctor --network", "lea doctor --json | jq '.[].level'"]),
 ):
     app.command(rich_help_panel=panel, epilog=printing.examples(*examples))(function)
 

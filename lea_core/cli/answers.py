@@ -1,7 +1,7 @@
 """Recommendations as JSON lines or Parquet, a batch at a time.
 
-In: `Recommendations` and whose they are. Out: `{"user": ..., "items": [...], "scores": [...], "unknown": n, "fallback":
-true, "missing": n}` on a line each, or a Parquet file of the same columns; `user` is left out where none was named.
+In: `Recommendations` and their users. Out: a line `{"user": ..., "items": [...], "scores": [...], "unknown": n,
+"fallback": true, "missing": n}` for each, or a Parquet file with the same columns; without `user` if none was given.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lea_core.serving.recommendations import Recommendations
 
 
 class Answers(Protocol):
-    """Where answers go; to be closed like a file."""
+    """An output for answers; to be closed like a file."""
 
     def write(self, found: Recommendations, users: Sequence[Any]) -> None:
         """Write one batch."""
@@ -38,9 +38,9 @@ class JsonLines:
         self._stream = stream
 
     def write(self, found: Recommendations, users: Sequence[Any]) -> None:
-        """Write one batch and hand it on at once."""
+        """Write one batch and flush it."""
         answers = found.rows()
-        # the shortest decimals that are this float32 again
+        # The shortest decimals that give the same float32.
         texts = found.scores.astype(str).tolist()
         for answer, user, scores in zip(answers, users, texts, strict=True):
             known = {} if user is ABSENT else {"user": user}
@@ -57,7 +57,7 @@ class JsonLines:
 
 
 class ParquetRows:
-    """A Parquet file; users of JSON lines are texts there: their own, or as JSON where they are anything else."""
+    """A Parquet file. Users from JSON lines become texts: a text as it is, anything else as JSON."""
 
     def __init__(self, stream: BinaryIO, user: pa.DataType | None) -> None:
         """Write to `stream`; `user` is the type of the users' column, None where there is none."""
@@ -85,7 +85,7 @@ class ParquetRows:
 
 
 class _Onward:
-    """A stream that only goes on, such as a pipe, with the place that Parquet's footer needs."""
+    """A stream that cannot seek, such as a pipe, with the position that Parquet's footer needs."""
 
     closed = False
 

@@ -1,9 +1,9 @@
-"""Histories of item ids from JSON lines or Parquet, a batch at a time; what is none is refused by its number.
+"""Histories of item ids from JSON lines or Parquet, a batch at a time; invalid lines are refused by their number.
 
 In: a line `["id", ...]` or `{"history": ["id", ...], "user": anything}`, oldest item first, ids text or whole numbers;
 or a Parquet file with a column `history` of such lists and perhaps `user`. Out: `Batch`es in the order of the input.
 
-Memory is bounded: by the lines of a batch, by their bytes, and by the longest line that is read at all.
+Memory is bounded: by the number of lines of a batch, by their bytes, and by the longest line that is read.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ Refuse = Callable[[str, str], None]  # "line 3", why
 
 @dataclass
 class Batch:
-    """Histories, what `read` calls each, and whose they are (`ABSENT` where that is not said)."""
+    """Histories, their names in messages, and their users (`ABSENT` if none was given)."""
 
     names: list[str] = field(default_factory=list)
     histories: list[list[str]] = field(default_factory=list)
     users: list[Any] = field(default_factory=list)
 
     def add(self, name: str, history: list[str], user: Any) -> None:
-        """Take one history in."""
+        """Add one history."""
         self.names.append(name)
         self.histories.append(history)
         self.users.append(user)
 
 
 def parse(raw: bytes) -> tuple[list[str], Any]:
-    """History and user of one line. Raises `LeaError`, which says why it is none, and nothing else."""
+    """History and user of one line. Raises only `LeaError`, which says what is wrong with it."""
     try:
         value = json.loads(raw.decode("utf-8"), parse_constant=_no_number)
     except UnicodeDecodeError as error:
@@ -53,7 +53,7 @@ def parse(raw: bytes) -> tuple[list[str], Any]:
         raise LeaError("nested too deep: give a list of item ids") from None
     except json.JSONDecodeError as error:
         raise LeaError(f"no JSON ({error.msg} at character {error.pos + 1}): write one JSON value per line") from None
-    except ValueError:  # Python turns no text of more than some thousand digits into a number
+    except ValueError:  # Python refuses to parse numbers of some thousand digits
         raise LeaError("a number has too many digits: give ids as text") from None
     if isinstance(value, list):
         return ids(value), ABSENT
@@ -82,7 +82,7 @@ def ids(values: list[Any]) -> list[str]:
 
 
 def _user(value: Any) -> Any:
-    """The user, if it can be written as it was read."""
+    """The user, if it can be written again as JSON."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
@@ -104,7 +104,7 @@ def _short(text: str) -> str:
 
 
 def lines(stream: BinaryIO, size: int, refuse: Refuse) -> Iterator[Batch]:
-    """Batches of at most `size` histories from JSON lines; blank lines are passed over, but counted."""
+    """Batches of at most `size` histories from JSON lines; blank lines are skipped, but counted."""
     batch, weight = Batch(), 0
     for number, raw in _raw_lines(stream):
         name = f"line {number}"
@@ -161,7 +161,7 @@ def open_parquet(name: str, source: BinaryIO) -> pq.ParquetFile:
 
 
 def user_type(file: pq.ParquetFile) -> pa.DataType | None:
-    """What the users of a file are written as, None where it names none; floats are to be whole numbers."""
+    """The type that the users of a file are written as, None if it has none; floats must be whole numbers."""
     if USER not in file.schema_arrow.names:
         return None
     kind = file.schema_arrow.field(USER).type
@@ -184,7 +184,7 @@ def rows(name: str, file: pq.ParquetFile, size: int, refuse: Refuse) -> Iterator
 
 
 def _read(part: pa.RecordBatch, first: int, user: pa.DataType | None, batch: Batch, refuse: Refuse) -> None:
-    """Add the histories of some rows, the first of which is `first`, to `batch`; one that is none is refused."""
+    """Add the histories of some rows, the first of which is row `first`, to `batch`; invalid ones are refused."""
     count = part.num_rows
     try:
         histories = id_lists(part[HISTORY], HISTORY, first)
@@ -194,7 +194,7 @@ def _read(part: pa.RecordBatch, first: int, user: pa.DataType | None, batch: Bat
             show_causes(error)
             refuse(f"row {first}", str(error).removeprefix(f"row {first}: "))
             return
-        for place in range(count):  # to find which
+        for place in range(count):  # one by one, to find the invalid ones
             _read(part.slice(place, 1), first + place, user, batch, refuse)
         return
     for place, (history, whose) in enumerate(zip(histories, users, strict=True), first):

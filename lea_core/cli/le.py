@@ -1,4 +1,4 @@
-"""`lea forecast` and `lea inspect`: what the LE's passes cost, and what it makes of one history.
+"""`lea forecast` and `lea inspect`: what the LE's inference runs will cost, and the LE's answers for one history.
 
 In: params.yaml, data/. Out: tables on stdout.
 """
@@ -26,7 +26,7 @@ HISTORY = 10  # events of a history that are shown
 
 @pipeline
 def forecast() -> None:
-    """Say what annotate and augment will cost, from a short trial: tokens, seconds, bytes."""
+    """Estimate the cost of annotate and augment from a short trial: tokens, seconds, bytes."""
     import psutil
 
     from lea_core.annotation.cost_estimate import forecast as price
@@ -38,7 +38,7 @@ def forecast() -> None:
         [price.name, f"{price.tokens:,}", f"{price.left:,}", duration(price.seconds), amount(price.bytes)]
         for price in found.prices
     ]
-    print_table("The LLM's passes", ["pass", "tokens", "to read", "time", "to write"], cells, left=1)
+    print_table("The LLM's inference runs", ["stage", "tokens", "to read", "time", "to write"], cells, left=1)
     workers = f"{found.workers} worker{'s' if found.workers > 1 else ''} of this machine"
     say(f"{found.tokens_per_second:,.0f} tokens/s tried with {workers}; the cache folder takes as many bytes again.")
 
@@ -52,7 +52,7 @@ def inspect(
     ] = None,
     actions: Annotated[int, typer.Option(min=1, help="How many of the LE's actions to show.")] = 10,
 ) -> None:
-    """Show what the LE makes of one history: its best actions, their rewards, and the item that came next."""
+    """Show the LE's answers for one history: its best actions, their rewards, and the item that came next."""
     import numpy as np
 
     from lea_core.common import tables
@@ -85,7 +85,7 @@ def inspect(
     print_table(f"History of user {user}{more}", ["position", "split", "item"], history, left=3)
     print_table(
         f"The LE's best actions at position {place} and, below the line, what came next ({splits[place]})",
-        ["rank", "item", "probability", "reward", "taken"],
+        ["rank", "item", "probability", "reward", "later"],
         [_action(action, texts) for action in found.top],
         left=2,
         last=_action(found.logged, texts),
@@ -93,10 +93,10 @@ def inspect(
     say(
         f"Ranks and probabilities are among all {sequences.num_items} items, a history's own among them; chance is "
         f"{_share(1 / sequences.num_items)}. Only differences of rewards mean something. "
-        "Taken in n: n events on."
+        "Later in n: the user interacts with it n events later."
     )
     if place + 1 == sequences.offsets[index + 1] - first:
-        say("It is the user's last event: nothing later is known to be taken.")
+        say("It is the user's last event: no later one is known.")
     if found.read < place:
         say(f"The LLM reads the {found.read} newest events.")
     if index not in subset:
@@ -107,13 +107,13 @@ def inspect(
 
 
 def _action(action: Action, texts: Sequence[str]) -> list[str | Text]:
-    taken = {None: "-", 1: "next"}.get(action.later, f"in {action.later}")
+    later = {None: "-", 1: "next"}.get(action.later, f"in {action.later}")
     return [
         f"{action.rank:g}",
         one_line(texts[action.item]),
         _share(action.probability),
         f"{action.reward:.2f}",
-        taken,
+        later,
     ]
 
 

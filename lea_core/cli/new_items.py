@@ -1,4 +1,4 @@
-"""`lea add-items`: a policy that takes new items by their texts.
+"""`lea add-items`: adds new items to a policy by their texts.
 
 In: a policy folder, a file of new items, the LLM of training. Out: another policy folder.
 """

@@ -1,4 +1,4 @@
-"""`lea info` and `lea export`: what a policy's folder is, and the same policy for another runtime.
+"""`lea info` and `lea export`: describe a policy's folder, and write the policy for another runtime.
 
 In: a policy folder. Out: tables or JSON on stdout; a folder.
 """
@@ -21,14 +21,14 @@ INFO_EXAMPLES = ["lea info", "lea info data/policy --json | jq .metrics"]
 EXPORT_EXAMPLES = ["lea export --onnx data/policy-onnx", "lea export data/policy --onnx small --int8 -k 20"]
 Folder = Annotated[Path, typer.Argument(help="The policy's folder.")]
 DEFAULT = Path("data/policy")
-PARTS = ("state", "reward", "actions", "ranking", "items")  # of the LE, in the order of params.yaml
+SIGNALS = ("state", "reward", "actions", "ranking", "items")  # of the LE, in the order of params.yaml
 
 
 def info(
     folder: Folder = DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a policy's folder is: network, items, size, metrics, provenance, and whether all hashes hold."""
+    """Describe a policy's folder: network, items, size, metrics, provenance, and whether all hashes are right."""
     found = describe(folder)
     if as_json:
         print(json.dumps(found, indent=2))
@@ -46,9 +46,9 @@ def info(
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What the folder says of itself: policy, metrics, provenance, onnx, bytes of its files; and whether it is sound.
+    """The content of the folder: policy, metrics, provenance, onnx, bytes of its files; and whether it is sound.
 
-    Raises `LeaError` where it is no policy folder; one whose hashes do not hold is described as far as it can be.
+    Raises `LeaError` where it is no policy folder; a folder with wrong hashes is described as far as possible.
     """
     from lea_core.serving.folder import MANIFEST, check_folder
 
@@ -71,7 +71,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where it is not there or is broken: the hashes tell of that."""
+    """A JSON object; empty if it is absent or broken, which the check of the hashes reports."""
     try:
         return read_json(path) if path.exists() else {}
     except LeaError as error:
@@ -80,16 +80,16 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def facts(found: Mapping[str, Any]) -> list[list[str]]:
-    """Name and value of what the folder is and was made of; what it does not say is left out."""
+    """Names and values of what the folder is and was made from; unknown ones are omitted."""
     policy, made, onnx = found["policy"], found["provenance"], found["onnx"]
     variant = _at(made, "params", "training", "variant")
-    parts = [f"{part} {source}" for part in PARTS if (source := variant.get(part, "none")) != "none"]
+    signals = [f"{name} {source}" for name in SIGNALS if (source := variant.get(name, "none")) != "none"]
     data, versions = _at(made, "data"), _at(made, "versions")
     commit = f"{_cut(made['commit'], 12)}{' with changes' if made.get('changed') else ''}" if made.get("commit") else ""
     rows = {
         "variant": made.get("variant"),
         "method": variant.get("method"),
-        "parts of the LE": ", ".join(parts) or ("none" if variant else None),
+        "signals of the LE": ", ".join(signals) or ("none" if variant else None),
         "seed": made.get("seed"),
         "backbone": policy.get("backbone") or onnx.get("backbone"),
         "settings": ", ".join(f"{name} {value}" for name, value in _at(policy, "settings").items()),
@@ -108,7 +108,7 @@ def facts(found: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _seen(said: Mapping[str, Any]) -> str:
-    """What becomes of the items of a history: a policy leaves them out where its folder does not tell."""
+    """Whether items of the history are excluded, as they are by default if the folder does not say."""
     value = said.get("exclude_seen", said.get("mask_seen"))
     if isinstance(value, bool):
         return "left out" if value else "kept"
@@ -116,7 +116,7 @@ def _seen(said: Mapping[str, Any]) -> str:
 
 
 def worth(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each metric that the folder has of validation and test: this seed's, and the seeds' mean."""
+    """A row for each metric of validation and test: this seed's value, and the mean over the seeds."""
     valid, test = _at(metrics, "valid"), _at(metrics, "test")
     rows = []
     for name in sorted(valid, key=lambda name: (name.partition("@")[0], len(name), name)):  # HR@5 before HR@10
@@ -129,7 +129,7 @@ def worth(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _number(value: Any, form: str) -> str:
-    """A number as text; what is none as it is: `lea info` says what a folder holds."""
+    """A number as text; any other value unchanged, for `lea info` shows what a folder holds."""
     return format(value, form) if isinstance(value, int | float) else str(value)
 
 
@@ -152,7 +152,7 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="Weights as 8-bit integers, a quarter of the size.")] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="The most items that it will recommend.")] = 100,
 ) -> None:
-    """Write the policy for a runtime without torch, checked against the one that it comes from."""
+    """Write the policy for a runtime without torch, and check that both give the same answers."""
     if onnx is None:
         raise LeaError("nothing to do: name the folder to write with --onnx")
     from lea_core.serving.onnx_export import export_folder

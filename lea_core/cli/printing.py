@@ -1,6 +1,6 @@
-"""What the commands print with: sentences, tables that fit the screen, examples of a help page.
+"""Printing for the commands: sentences, tables that fit the screen, examples of a help page.
 
-In: plain text and cells. Out: stdout. Nothing here reads markup that the data might hold.
+In: plain text and cells. Out: stdout. Markup in the data is printed as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lea_core.common.errors import LeaError
 
 INTERRUPTED = 130  # Typer's status after Ctrl-C
 OURS = ("lea_core", "stages")
-_PIECES = re.compile(r"(?<=[-_ ])")  # where a name may go on in the next line
+_PIECES = re.compile(r"(?<=[-_ ])")  # where a name may be wrapped
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def version(wanted: bool) -> None:
 
 
 def paragraph(text: str) -> str:
-    """One paragraph of a help page, as it stands."""
+    """One paragraph of a help page, without markup."""
     return escape(" ".join(text.split()))
 
 
@@ -82,7 +82,7 @@ def print_table(
 ) -> None:
     """Print a table whose first `left` columns are text and whose others are numbers; `last` comes below a line.
 
-    Where the screen is too narrow, names go on in the next line at a hyphen, underline or space: none is cut.
+    On a narrow screen, names are wrapped after a hyphen, underscore or space, and never cut.
     """
     console = Console()
     every = [list(row) for row in rows]
@@ -101,7 +101,7 @@ def print_table(
 
 
 def fitting(header: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int, width: int) -> dict[int, int]:
-    """Columns of text by their place, and the width of each with which a table fits into `width`, if it can."""
+    """The width of each column of text, by index, so that the table fits into `width` if possible."""
     columns = [[name, *(str(row[place]) for row in rows)] for place, name in enumerate(header)]
     natural = [max(map(cell_len, column)) for column in columns]
     wraps = [place for place in range(left) if not any(isinstance(row[place], Text) for row in rows)]

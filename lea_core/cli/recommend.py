@@ -1,7 +1,7 @@
 """`lea recommend`: histories in, recommendations out, in batches of bounded memory and in order.
 
 In: a policy folder, or one exported to ONNX; histories (see history_lines.py). Out: recommendations (see answers.py); a
-line on stderr for every history that is none, and a summary. Status 3 where there were such lines.
+line on stderr for every invalid history, and a summary. The status is 3 if there were invalid ones.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Format = Literal["jsonl", "parquet"]
 
 @dataclass
 class Tally:
-    """What happened to the histories; `short` got fewer than k items, `empty` of these none."""
+    """Counts of histories; `short` got fewer than k items, and `empty` of these got none."""
 
     k: int
     answered: int = 0
@@ -53,7 +53,7 @@ class Tally:
     refused: int = 0
 
     def refuse(self, name: str, why: str) -> None:
-        """Say on stderr which history is none, and why."""
+        """Print on stderr which history is invalid, and why."""
         self.refused += 1
         print(f"{name}: {' '.join(why.split())}", file=sys.stderr)
 
@@ -96,7 +96,7 @@ def recommend(
 
     The oldest item comes first. A Parquet file has a column history of such lists, and perhaps user.
 
-    A line that is no history is named on stderr and the others are answered; the exit status is 3 then.
+    An invalid line is named on stderr, the others are answered, and the exit status is 3.
     """
     policy, tally, started = _load(folder), Tally(k), time.perf_counter()
     if exclude_seen not in (None, policy.exclude_seen):
@@ -208,7 +208,7 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
 
 @contextlib.contextmanager
 def _sink(path: Path) -> Iterator[BinaryIO]:
-    """The output; a file takes its place whole, at the end. Raises `LeaError` where it cannot be written."""
+    """The output; a file is published at the end. Raises `LeaError` where it cannot be written."""
     if str(path) == "-":
         yield sys.stdout.buffer
         return
@@ -230,7 +230,7 @@ def _sink(path: Path) -> Iterator[BinaryIO]:
 
 
 def _shown(batches: Iterator[Batch], out: Path, tally: Tally) -> Iterator[Batch]:
-    """The batches, with progress on the screen where one watches and the answers do not go there."""
+    """The batches, with a progress bar if stderr is a terminal and the answers do not go to it."""
     if not sys.stderr.isatty() or (str(out) == "-" and sys.stdout.isatty()):
         yield from batches
         return

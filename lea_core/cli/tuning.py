@@ -21,6 +21,7 @@ def tune(
 ) -> None:
     """Try settings of the variants on validation, the same number for each, as params.yaml's section tune says."""
     from lea_core.experiments import tuning
+    from lea_core.metrics.ranking import SELECTION
     from lea_core.params import load
 
     params = load()
@@ -36,6 +37,6 @@ def tune(
         ]
         for name, trials in studies.items()
     ]
-    title = f"Validation {tuning.SCORE}, {params.tune.trials} trials each"
+    title = f"Validation {SELECTION}, {params.tune.trials} trials each"
     print_table(title, ["variant", "now", "best", "time", "best settings"], cells, left=1)
     say(f"To take the best settings: lea use {out / 'tuned.yaml'}")

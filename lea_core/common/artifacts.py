@@ -1,10 +1,11 @@
-"""Atomic publication of artifacts: a reader sees the old file or folder, or the new one, never a part.
+"""Atomic publication of artifacts: a reader sees the whole old file or folder, or the whole new one.
 
 In: a writer's bytes. Out: a file or folder under `data/`, whole and synced to disk.
 
-A file is written beside its target, synced, and moved over it. A folder is filled under a hidden sibling name and then
-swapped in. A crash, kill or full disk leaves the previous artifact as it was; left-over siblings of dead runs are
-removed by the next publication of the same artifact, which also puts a folder back that a kill caught in the swap.
+A file is written beside its target, synced, and moved over it. A folder is filled under a hidden name beside its
+target and then takes its place. A crash, a kill or a full disk leaves the previous artifact as it was. The next
+publication of the same artifact removes what dead runs left behind, and restores a folder if a kill interrupted the
+swap.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def publish_folder(path: Path) -> Iterator[Path]:
 
 
 def _swap(temporary: Path, path: Path) -> None:
-    """Put a finished folder in the place of another. POSIX has no portable exchange, so the old one steps aside."""
+    """Replace a folder by a finished one. POSIX has no portable exchange, so the old one is renamed first."""
     aside = _temporary(path, "old")
     if path.exists():
         path.rename(aside)
@@ -109,14 +110,14 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
         writer.writerows(rows)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays as one safetensors file and check that it opens before it is published."""
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """Write named arrays, and texts in its header, as one safetensors file; it is read back before it is published."""
     from safetensors.numpy import load_file, save
 
     with publish_file(path) as temporary:
-        # not save_file: on a full disk it raises an error of its own that does not say so
-        # asarray, for ascontiguousarray would give an array without axes one
-        temporary.write_bytes(save({name: np.asarray(array, order="C") for name, array in tensors.items()}))
+        # Not save_file: on a full disk it raises an error of its own that does not say so.
+        # Not ascontiguousarray: it adds an axis to an array that has none.
+        temporary.write_bytes(save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata))
         if load_file(temporary).keys() != tensors.keys():
             raise LeaError(f"{path}: what was written does not read back: check the disk and run again")
 
@@ -140,7 +141,7 @@ def _temporary(path: Path, kind: str = "tmp") -> Path:
 
 
 def _name(error: OSError, path: Path) -> None:
-    """Let a full disk's error name the artifact: from a write it names nothing, from a copy the file that is read."""
+    """Name the artifact in the error of a full disk: a write names no file, and a copy names the one that is read."""
     if error.errno in DISK_FULL:
         error.filename, error.filename2 = str(path), None
 

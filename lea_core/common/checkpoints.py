@@ -1,12 +1,11 @@
-"""Resume state of long stages: what a killed run had reached, for the next run with the same inputs.
+"""Checkpoints of long stages: a run that was killed continues from its last one, if its inputs are the same.
 
-In: named arrays and a JSON object. Out: one safetensors file, the JSON in its header, in the cache folder: DVC neither
-tracks it nor empties it when it clears a stage's outputs.
+In: named arrays and a JSON object. Out: one safetensors file, with the JSON in its header, in the cache folder. DVC
+does not track it, and does not delete it with a stage's outputs.
 
-The folder's name holds a hash of everything that the result depends on, the code and its libraries too, so that a run
-with anything other starts anew.
-A save replaces the file in one move: a kill leaves the former or the new one. What cannot be read or written costs a
-warning, never the run.
+The folder's name holds a hash of everything that the result depends on, code and libraries included, so a run with
+other inputs starts from the beginning. A save replaces the file in one move: a kill leaves the old or the new one. A
+checkpoint that cannot be read or written gives a warning; the run goes on.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from lea_core.common.code_hash import computed_by
 from lea_core.common.errors import warn
 from lea_core.common.sources import cache_folder
 
-KEPT = 3  # checkpoints per stage: of runs with other inputs, those used last stay
+KEPT = 3  # checkpoints per stage: those used last; they are of runs with different inputs
 STATE = "state"
-PAUSE = 20  # saving takes at most about one part in so many of the time
+PAUSE = 20  # saving takes at most about 1/20 of the time
 
 
 class Checkpoint:
     """Where one stage with one set of inputs keeps its progress.
 
-    `module` computes what is kept, such as `lea_core.experiments.tuning`: its code and libraries (code_hash.py) are
-    part of the key. `identity` is all else that the result depends on, as JSON values: inputs by hash, parameters,
-    device. `folder`: in the cache folder.
+    module: what computes the result, such as `lea_core.experiments.tuning`; its code and libraries (code_hash.py) are
+    part of the key.  identity: everything else that the result depends on, as JSON values: hashes of inputs,
+    parameters, device.  folder: its name in the cache folder.
     """
 
     def __init__(self, stage: str, module: str, identity: Mapping[str, object], folder: str = "resume") -> None:
@@ -49,28 +48,29 @@ class Checkpoint:
         self._saved, self._cost = time.monotonic(), 0.0
 
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """The arrays and the state of the last save; None where there is none, or a broken one, which is dropped."""
+        """The arrays and the state of the last save; None if there is none. A broken one is deleted, with a warning."""
         from safetensors import SafetensorError, safe_open
 
         with contextlib.suppress(OSError):
-            os.utime(self._file.parent)  # in use: among the newest
+            os.utime(self._file.parent)  # marks it as used; without this it is only deleted earlier
         try:
             with safe_open(self._file, "numpy") as opened:
                 state = json.loads(opened.metadata()[STATE])
                 return {name: opened.get_tensor(name) for name in opened.keys()}, state  # noqa: SIM118 (no mapping)
         except FileNotFoundError:
             return None
+        # A file that was cut short or edited: no safetensors, no header, no JSON in it.
         except (KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
             warn(f"{self._file}: broken checkpoint ({error}): what it held is computed anew")
             self.remove()
             return None
 
     def save(self, tensors: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
-        """Replace what was saved; integers of the state may be of any size. The stage's oldest checkpoints go."""
+        """Replace the last save, and delete the stage's oldest checkpoints. The state's integers may have any size."""
         from safetensors.numpy import save
 
         started = time.monotonic()
-        # asarray, for ascontiguousarray would give an array without axes one
+        # Not ascontiguousarray: it adds an axis to an array that has none.
         arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
         content = save(arrays, metadata={STATE: json.dumps(state, allow_nan=False)})
         try:
@@ -87,7 +87,7 @@ class Checkpoint:
         return time.monotonic() - self._saved >= max(every, PAUSE * self._cost)
 
     def remove(self) -> None:
-        """Forget what was saved: the stage's outputs are published."""
+        """Delete the checkpoint, once the stage's outputs are published."""
         shutil.rmtree(self._file.parent, ignore_errors=True)
 
     def _remove_stale(self) -> None:
@@ -97,7 +97,7 @@ class Checkpoint:
 
 
 def _changed(folder: Path) -> float:
-    """When a folder last changed; one that another run removes meanwhile is the oldest."""
+    """When a folder last changed; 0 if another run has just deleted it."""
     try:
         return folder.stat().st_mtime
     except FileNotFoundError:

@@ -1,11 +1,11 @@
-"""What a process may use of its machine: cores and memory, within its affinity and Linux's control groups.
+"""How many cores and how much memory this process may use, by its CPU affinity and Linux's control groups.
 
-A container or a batch job has limits of its own, which neither `os.cpu_count()` nor torch knows. A group's limit holds
-for the groups below it too, so the limits of the process's own group and of every group above it are read, up to what
-is mounted, of version 1 (a mount for each controller) and version 2 (one mount for all).
+A container or a batch job has limits that neither `os.cpu_count()` nor torch knows. The limit of a group also holds for
+the groups below it. So we read the limits of the process's own group and of every group above it, as far as they are
+mounted, of version 1 (one mount for each controller) and of version 2 (one mount for all).
 
-Of a CPU quota the whole cores count, and at least one: 2.5 are 2, half a core is 1. With a process more, all would stop
-whenever the time of a period is spent.
+A CPU quota is rounded down to whole cores, but to one at least: 2.5 gives 2, and 0.5 gives 1. With one process more,
+all of them would pause whenever the quota of a period is used up.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def memory_limit(root: Path = ROOT) -> float:
 
 
 def limit_threads() -> None:
-    """Let libraries that know affinity alone keep to a CPU quota, in this process and in those started from now on.
+    """Make libraries that do not know CPU quotas keep to them, in this process and in those that it starts later.
 
-    Nothing changes without a quota, or where the user has set OMP_NUM_THREADS. Polars knows quotas.
+    Nothing changes without a quota, or if the user has set OMP_NUM_THREADS. Polars knows quotas itself.
     """
     cores = usable_cores()
     if cores == _bound_to() or "OMP_NUM_THREADS" in os.environ:

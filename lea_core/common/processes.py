@@ -1,4 +1,4 @@
-"""Independent pieces of work side by side, a process with one thread each.
+"""Independent pieces of work in parallel: one process with one thread for each.
 
 In: a function that can be pickled and its arguments. Out: its results, in their order.
 """
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 def side_by_side(work: Callable[[Argument], Result], arguments: Sequence[Argument]) -> list[Result]:
-    """`work` of every argument, as many at a time as there are cores to run on. An error of one ends all.
+    """`work` of every argument, in as many processes at a time as there are cores. An error in one ends all.
 
     Raises `LeaError` where a process is killed from outside, as the system does when memory runs out.
     """
@@ -34,7 +34,7 @@ def side_by_side(work: Callable[[Argument], Result], arguments: Sequence[Argumen
     )
     try:
         results = list(pool.map(partial(_do, work), arguments))
-    except BaseException as error:  # Ctrl-C too: the others must not go on
+    except BaseException as error:  # Ctrl-C too: the other processes must stop
         pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
             child.terminate()
@@ -56,7 +56,7 @@ def _do(work: Callable[[Argument], Result], argument: Argument) -> Result:
 
 
 def _prepare(parent: int) -> None:
-    """One thread, and Ctrl-C is the parent's to answer; without the parent, no work goes on."""
+    """Use one thread, leave Ctrl-C to the parent, and end when the parent has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import torch
@@ -65,7 +65,7 @@ def _prepare(parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, killed in a way that it could not answer."""
+    """End this process when its parent was killed and could not end it itself."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)

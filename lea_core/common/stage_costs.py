@@ -1,8 +1,8 @@
 """What each stage cost when it last ran: seconds, peak memory, tokens that the LLM read.
 
-In: a stage's run, from `entry.run`; tokens from the stages that count them. Out: costs/REPOSITORY/STAGE.json in the
-cache folder, beyond DVC's reach: a stage that DVC restores from its cache keeps the cost of its last real run. What
-cannot be measured or written is left out; it never fails a stage.
+In: a stage's run, from `entrypoint.run`; tokens from the stages that count them. Out: costs/REPOSITORY/STAGE.json in
+the cache folder, which DVC does not manage: if DVC restores a stage's outputs from its cache, the cost of the last real
+run stays. A cost that cannot be measured or written is left out, and the stage does not fail.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ _tokens: int | None = None
 
 
 def note_tokens(count: int) -> None:
-    """Say how many tokens this stage's LLM read in all; the last word counts."""
+    """Set how many tokens this stage's LLM read in all; a later call replaces the number."""
     global _tokens
     _tokens = count
 
 
 @contextlib.contextmanager
 def recorded() -> Iterator[None]:
-    """Measure what runs inside, and note it down where it is a stage that ends well."""
+    """Measure what runs inside, and write its cost if it is a stage and ends without an error."""
     started = time.perf_counter()
     yield
     stage = stage_name()
     if stage is None:
         return
-    with contextlib.suppress(OSError, ValueError):
-        from lea_core.common.artifacts import write_json
+    from lea_core.common.artifacts import write_json
 
+    with contextlib.suppress(OSError):  # a full or read-only cache folder: the stage itself is done
         cost = {"seconds": round(time.perf_counter() - started, 2), "peak_mb": peak_mb(), "tokens": _tokens}
         write_json(folder() / f"{stage}.json", cost)
 
@@ -47,7 +47,7 @@ def stage_name() -> str | None:
 
 
 def peak_mb() -> float | None:
-    """Most memory that one process of this stage held, its own or one that it waited for, in MB; None if unknown."""
+    """Peak memory in MB of this stage's process or of the largest one that it waited for; None if unknown."""
     try:
         from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
     except ImportError:
@@ -57,7 +57,7 @@ def peak_mb() -> float | None:
 
 
 def folder() -> Path:
-    """Where this repository's costs are: several may share a cache folder."""
+    """Where this repository's costs are: several repositories may share a cache folder."""
     from lea_core.common.sources import cache_folder, repository
 
     name = hashlib.sha256(str(repository().resolve()).encode()).hexdigest()[:16]
@@ -68,7 +68,7 @@ def read() -> dict[str, dict[str, float | None]]:
     """Cost of each stage that has one, by its name; a file that does not read is left out."""
     found = {}
     for file in sorted(folder().glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # just replaced; no JSON; of another version
             cost = json.loads(file.read_text(encoding="utf-8"))
             found[file.stem] = {key: cost[key] for key in ("seconds", "peak_mb", "tokens")}
     return found

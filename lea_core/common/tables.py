@@ -4,8 +4,8 @@ In and out: Parquet files under `data/`. A table is checked on writing and on re
 published atomically (see `artifacts.py`) after its footer and row count were read back, with a fixed compression, row
 groups of a fixed size and no time stamps inside, so equal tables are equal bytes.
 
-Vectors are fixed-size lists. Their width differs between artifacts (it is a property of the LLM or a parameter), so a
-schema states `vector(type)` and the width is read from the file.
+Vectors are fixed-size lists. Their width differs between artifacts (it comes from the LLM or a parameter), so a schema
+states `Vector(type)` and the width is read from the file.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Vector:
 
 Schema = dict[str, pa.DataType | Vector]
 
-# Rows of a Parquet row group, the smallest piece that can be read: later stages read ranges of rows, and what they hold
-# of a table shall not grow with it. Fewer rows would compress worse.
+# Rows of a Parquet row group, the smallest piece that can be read. Later stages read ranges of rows, so the memory they
+# need does not grow with the table. With fewer rows per group the file would be larger.
 ROW_GROUP = 2**16
 # Under this name a table keeps the hash of the file that its rows are about.
 MADE_FROM = "made_from"
@@ -109,7 +109,7 @@ RANKS: Schema = {
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Say in a line what is wrong with the Parquet file that is read within."""
+    """Turn an error in reading a Parquet file into one line that says what is wrong."""
     try:
         yield
     except FileNotFoundError:
@@ -129,7 +129,7 @@ def write_table(path: Path, table: pa.Table, schema: Schema) -> None:
         columns = table.select(list(schema))
         with pq.ParquetWriter(temporary, columns.schema, compression="zstd", version="2.6") as writer:
             for start in range(0, max(table.num_rows, 1), ROW_GROUP):
-                # in one piece, for the borders of pieces would show in the bytes
+                # combined, because the borders of chunks would change the bytes
                 writer.write_table(columns.slice(start, ROW_GROUP).combine_chunks())
         if pq.read_metadata(temporary).num_rows != table.num_rows:
             raise LeaError(f"{path}: what was written does not read back: check the disk and run again")
@@ -169,10 +169,10 @@ def read_rows(path: Path, schema: Schema, start: int, stop: int) -> pa.Table:
 
 
 def write_parts(path: Path, parts: Iterable[pa.Table], schema: Schema, made_from: Path) -> None:
-    """Write one table that comes in parts, of which few are in memory at a time; equal rows are equal bytes.
+    """Write one table from parts, a few of which are in memory at a time; equal rows give equal bytes.
 
-    Row groups are ROW_GROUP rows long, whatever the parts are. The hash of the file `made_from` goes with the table, so
-    that `is_made_from` can tell. Raises `LeaError` as `write_table` does.
+    Row groups have ROW_GROUP rows, whatever the size of the parts. The hash of the file `made_from` is stored with the
+    table, for `is_made_from`. Raises `LeaError` as `write_table` does.
     """
     rows = 0
     origin = {MADE_FROM: file_sha256(made_from)}
@@ -210,7 +210,7 @@ def is_made_from(path: Path, source: Path) -> bool:
 
 
 def check(path: Path, table: pa.Table, schema: Schema) -> None:
-    """Raise `LeaError` where `table` departs from `schema`; `path` only names it."""
+    """Raise `LeaError` where `table` differs from `schema`; `path` is its name in messages."""
     mend = "delete it and run `dvc repro`"
     for column, wanted in schema.items():
         if column not in table.column_names:
@@ -252,7 +252,7 @@ def to_numpy(table: pa.Table, column: str) -> np.ndarray:
 
 
 def _plain(array: pa.Array) -> np.ndarray:
-    """`array.to_numpy` without the Pandas that it imports where that is installed: it takes longer than to serve."""
+    """`array.to_numpy` without importing pandas, which takes longer than an answer of a policy."""
     numbers = pa.types.is_integer(array.type) or pa.types.is_floating(array.type)
     if numbers and len(array) and not array.null_count:
         return np.from_dlpack(array)

@@ -2,7 +2,7 @@
 
 In: all users' sequences with their split labels. Out: nothing, or a `LeaError` that stops the run.
 
-Whoever trains takes its events from `training_events`, which checks them against the labels it was given.
+All training code takes its events from `training_events`, which checks them against their split labels.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import SPLITS, Sequences, batches
 
-# Events looked up in one go: what a check takes of memory does not grow with the log.
+# Events checked at a time, so that memory does not grow with the log.
 CHECKED_AT_ONCE = 2**20
 
 
 def training_events(sequences: Sequences, first_user: int = 0) -> Sequences:
     """The training events of all users, checked. Users keep their index and positions keep theirs.
 
-    first_user: what messages call the first of them, where the sequences are a part of the data.
+    first_user: number of the first user in messages, for sequences that are a part of the data.
 
-    Raises `LeaError` where a held-out event is among them or stands before one of them.
+    Raises `LeaError` where a held-out event is among them or precedes one of them.
     """
     check_order(sequences, first_user)
     train = sequences.train()
@@ -32,7 +32,7 @@ def training_events(sequences: Sequences, first_user: int = 0) -> Sequences:
 def check_order(sequences: Sequences, first_user: int = 0) -> None:
     """Raise `LeaError` where a user's training event follows a held-out one, or a validation event a test one.
 
-    Then no history of an earlier split holds an event of a later one.
+    So no history of an earlier split contains an event of a later one.
     """
     back = np.flatnonzero(np.diff(sequences.split) < 0) + 1
     users = np.searchsorted(sequences.offsets, back, side="right") - 1
@@ -64,7 +64,7 @@ def check_no_leak(sequences: Sequences, train_counts: np.ndarray) -> None:
 def check_trained_on(sequences: Sequences, users: np.ndarray, positions: np.ndarray, first_user: int = 0) -> None:
     """Raise `LeaError` naming user and position where one of the events that somebody trains on is held out.
 
-    sequences: all users' sequences, all splits.  users, positions: (N,) each, the events that are trained on, be it as
+    sequences: all users' sequences, all splits.  users, positions: (N,) each, the events that are trained on: as
     history, as target or as annotated state.
     """
     wrong = [

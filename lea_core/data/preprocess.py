@@ -1,11 +1,10 @@
 """Raw data -> indexed, split interactions, items and users.
 
-In: a `Raw` and params.preprocess. Out: a `Prepared`: the three tables of `data/interactions` and what there is to know
-about them.
+In: a `Raw` and params.preprocess. Out: a `Prepared`: the three tables of `data/interactions` and their statistics.
 
-The steps, in this order: low ratings, duplicates, the draw of users, k-core, split, index. The k-core counts all
-events, held-out ones too, as the field does: it decides who takes part, not what is learned. Users and items are
-numbered in the byte order of their ids; only those that have an event left get a number.
+The steps, in this order: low ratings, duplicates, sample of users, k-core, split, index. The k-core counts all events,
+held-out ones included, as is usual in the field: it decides which users and items stay, not what is learned. Users and
+items are numbered in the byte order of their ids; only those that still have an event get a number.
 """
 
 from __future__ import annotations
@@ -50,16 +49,16 @@ def prepare(raw: Raw, params: PreprocessParams) -> Prepared:
     if quality["repeats_share"] and not params.repeats:
         warn(
             f"{quality['repeats_share']:.1%} of the events are of an item that their user had before, but"
-            " preprocess.repeats is false: no model is trained to foresee them"
+            " preprocess.repeats is false: no model is trained to predict them"
         )
     users = events.filter(pl.col("position") == 0)
     return Prepared(_arrow(events, INTERACTIONS), _arrow(items, ITEMS), _arrow(users, USERS), quality)
 
 
 def _kept(raw: Raw, params: PreprocessParams) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Return the events that stay, in time order and split, and how many rows there were, repeated or dropped.
+    """Return the events that are kept, in time order and split, and counts of all, duplicate and dropped rows.
 
-    One name holds the events from step to step, so that of a large log no earlier state stays in memory.
+    One variable holds the events from step to step, so that no earlier state of a large log stays in memory.
     """
     events = drop_low_ratings(raw, params.min_rating)
     heights = [raw.interactions.height, events.height]
@@ -93,9 +92,9 @@ def drop_low_ratings(raw: Raw, min_rating: float | None) -> pl.DataFrame:
 
 
 def duplicates(events: pl.DataFrame) -> pl.Series:
-    """Mark, with one bool per event, those that equal one above in user, item, timestamp and event.
+    """Mark, with one bool per event, those that equal an earlier row in user, item, timestamp and event.
 
-    Equal events stand together once sorted, in the order of `events`: a set of all events would take far more memory.
+    A sort puts equal events next to each other, in the order of `events`; a set of all events would need more memory.
     """
     columns = [_numbers(events[name]) for name in SAME_EVENT]
     order = np.lexsort(columns)
@@ -112,7 +111,7 @@ def duplicates(events: pl.DataFrame) -> pl.Series:
 def settle_duplicates(
     events: pl.DataFrame, repeated: pl.Series, how: Literal["error", "drop", "keep"], source: str
 ) -> pl.DataFrame:
-    """Refuse the `repeated` events, drop them (the first of the file stays), or keep them.
+    """Refuse the `repeated` events, drop them (the first row of the file stays), or keep them.
 
     Raises `LeaError` naming the first.
     """
@@ -152,7 +151,7 @@ def k_core(users: pl.Series, items: pl.Series, k: int) -> pl.Series:
 
 
 def in_order(events: pl.DataFrame) -> pl.DataFrame:
-    """Return the events sorted by splits.ORDER: as numbers, with less time and memory than as a frame."""
+    """Return the events sorted by splits.ORDER. Sorting numbers takes less time and memory than sorting a frame."""
     return events[np.lexsort([_numbers(events[name]) for name in reversed(ORDER)])]
 
 
@@ -174,7 +173,7 @@ def _index(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def numbered(ids: pl.Series) -> np.ndarray:
-    """(N,) int32: replace each id by its place, from 0, among those of the distinct ids that occur, in byte order."""
+    """(N,) int32: replace each id by its rank, from 0, among the distinct ids that occur, in byte order."""
     places = codes(ids)
     occurs = np.bincount(places) > 0
     result: np.ndarray = (np.cumsum(occurs, dtype=np.int32) - 1)[places]
@@ -182,7 +181,7 @@ def numbered(ids: pl.Series) -> np.ndarray:
 
 
 def _numbers(column: pl.Series) -> np.ndarray:
-    """A column as numbers of the same order."""
+    """A column as numbers in the same order."""
     return column.to_numpy() if column.dtype.is_numeric() else codes(column)
 
 

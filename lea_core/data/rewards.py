@@ -1,8 +1,8 @@
-"""Rewards of logged events, and a model of them.
+"""Rewards of logged events, and a simple reward model.
 
-In: interactions.parquet and train.event_rewards. Out: a reward of every event, from one of three sources: its type,
-where the data tells types apart; else its rating, scaled so that the data's lowest is 0 and its highest 1; else 1. And
-the mean reward of each item, as a model of rewards.
+In: interactions.parquet and train.event_rewards. Out: a reward of every event. If the data have types of events, it is
+that of the type. Else, if they have ratings, it is the rating, scaled so that the lowest in the data is 0 and the
+highest is 1. Else it is 1. The reward model is the mean reward of each item.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lea_core.common.tables import INTERACTIONS, read_table, to_numpy
 
 @dataclass(frozen=True)
 class Rewards:
-    """Rewards of N events, where they come from, and the ratings that are 0 and 1."""
+    """Rewards of N events, what they are made from, and the ratings that give 0 and 1."""
 
     values: np.ndarray  # (N,) float64
     source: Literal["event", "rating", "constant"]
@@ -30,7 +30,7 @@ class Rewards:
 
 
 def of_events(path: Path, events: pa.ChunkedArray, rewards: Mapping[str, float]) -> np.ndarray:
-    """The reward of each event by its type: (N,) float64. `path` is where the (N,) strings are from.
+    """The reward of each event by its type: (N,) float64. path: the file of the (N,) types, for messages.
 
     Raises `LeaError` where a type has no reward.
     """
@@ -68,7 +68,7 @@ def read_rewards(path: Path, event_rewards: Mapping[str, float]) -> Rewards:
 def shrunken_means(items: np.ndarray, rewards: np.ndarray, num_items: int, shrinkage: float) -> np.ndarray:
     """(sum of an item's rewards + shrinkage * mean of all) / (their number + shrinkage): (I,), of N events (N,) each.
 
-    An item without an event has the mean of all, whatever the shrinkage.
+    An item without an event gets the mean of all, whatever the shrinkage.
     """
     mean = rewards.mean()
     number = np.bincount(items, minlength=num_items)

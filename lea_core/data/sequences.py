@@ -105,14 +105,22 @@ def histories(sequences: Sequences, users: np.ndarray, positions: np.ndarray, le
 
 
 def batches(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that cover `count` rows in order."""
+    """Slices of at most `size` rows, but of one row or more, that cover `count` rows in order."""
+    size = max(size, 1)
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
 
+def ragged_ranges(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranges of different lengths, one after the other: (R,) starts and lengths -> (M,) pairs (range, number)."""
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    before = np.cumsum(lengths) - lengths  # numbers of earlier ranges
+    return owner, np.arange(len(owner)) + np.repeat(starts - before, lengths)
+
+
 @dataclass(frozen=True)
 class Window:
-    """Positions start to end - 1 of a user's sequence, read in one pass; those from `new` on belong to this window."""
+    """Positions start to end - 1 of a user's sequence, read together; this window owns the positions from `new` on."""
 
     user: int
     start: int
@@ -128,8 +136,9 @@ class Window:
 def windows(sequences: Sequences, users: np.ndarray, length: int) -> list[Window]:
     """Cover every position of these users' sequences once.
 
-    A sequence of at most `length` items is one window. A longer one gives windows of `length` items that overlap by
-    half: the first owns all its positions, each later one its second half, so a state sees at least length / 2 items.
+    A sequence of at most `length` items is one window. A longer one is split into windows of `length` items that
+    overlap by half: the first window owns all its positions, each later one its second half. So each state has read at
+    least length / 2 items where there are as many.
     """
     stride = max(length - length // 2, 1)
     result = []
@@ -144,26 +153,29 @@ def windows(sequences: Sequences, users: np.ndarray, length: int) -> list[Window
     return result
 
 
-def seen_pairs(sequences: Sequences, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def seen_pairs(sequences: Sequences, events: np.ndarray, with_next: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Which items each history holds: for events (S,), rows of the sequences, the (M,) pairs (index into S, item).
 
-    A history is the event and all before it of the same user; an item that stands there twice comes twice.
+    A history is the event and all earlier ones of the same user; with_next: also the event after it, if there is one.
+    The pairs are in the order of `events`. An item that occurs twice in a history comes twice.
     """
-    first = sequences.offsets[np.searchsorted(sequences.offsets, events, side="right") - 1]
-    lengths = events + 1 - first  # (S,)
-    owner = np.repeat(np.arange(len(events)), lengths)
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return owner, sequences.items[first[owner] + within]
+    users = np.searchsorted(sequences.offsets, events, side="right") - 1
+    first, end = sequences.offsets[users], sequences.offsets[users + 1]
+    owner, rows = ragged_ranges(first, np.minimum(events + 1 + with_next, end) - first)
+    return owner, sequences.items[rows]
 
 
 def in_history(sequences: Sequences, users: np.ndarray, positions: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Which items (N, A) stand among the events 0..position of their row's user, (N,) both: (N, A) bool."""
+    """Which of the items (N, A) are among the events 0..position of their row's user: (N, A) bool.
+
+    users, positions: (N,) each.
+    """
     owners, places = sequences.users_and_positions()
     keys, first = np.unique(owners * sequences.num_items + sequences.items, return_index=True)
     asked = users[:, None] * sequences.num_items + items
     found = np.searchsorted(keys, asked).clip(max=len(keys) - 1)
-    taken: np.ndarray = (keys[found] == asked) & (places[first[found]] <= positions[:, None])
-    return taken
+    seen: np.ndarray = (keys[found] == asked) & (places[first[found]] <= positions[:, None])
+    return seen
 
 
 def learning_steps(sequences: Sequences) -> np.ndarray:
@@ -174,7 +186,7 @@ def learning_steps(sequences: Sequences) -> np.ndarray:
 
 
 def count_repeats(sequences: Sequences, events: np.ndarray) -> int:
-    """How many of these events, (S,) with another after each, are followed by an item that their histories hold."""
+    """How many of these events, (S,), each followed by another, are followed by an item of their own history."""
     owner, seen = seen_pairs(sequences, events)
     return len(np.unique(owner[seen == sequences.items[events[owner] + 1]]))
 
@@ -184,10 +196,14 @@ def sample_actions(logged: np.ndarray, count: int, num_items: int, rng: np.rando
 
     Raises `LeaError` where there is no other item.
     """
-    if num_items < 2:
-        raise LeaError("data/interactions/items.parquet: one item leaves nothing to sample against: keep more items")
+    _check_others(num_items)
     drawn = rng.integers(0, num_items - 1, size=(*logged.shape, count))
     return drawn + (drawn >= logged[..., None])
+
+
+def _check_others(num_items: int) -> None:
+    if num_items < 2:
+        raise LeaError("data/interactions/items.parquet: one item leaves nothing to sample against: keep more items")
 
 
 def window_tokens(lengths: np.ndarray, length: int) -> np.ndarray:
@@ -200,11 +216,11 @@ def window_tokens(lengths: np.ndarray, length: int) -> np.ndarray:
 def drawn_actions(user_ids: list[str], train: Sequences, logged: np.ndarray, count: int, seed: int) -> np.ndarray:
     """`count` items for each event, uniform over all but the logged next one, repetitions possible: (N, A) int64.
 
-    logged: (N,), the next item.  A draw depends on the seed, the user's id, the position and the size of the catalogue
-    alone: it stays when other users come or go, or this one goes on. Raises `LeaError` where there is no other item.
+    logged: (N,), the next item.  A draw depends only on the seed, the user's id, the position and the size of the
+    catalogue: it stays the same when other users are added or removed, or when this user has more events. Raises
+    `LeaError` where there is no other item.
     """
-    if train.num_items < 2:
-        raise LeaError("data/interactions/items.parquet: one item leaves nothing to sample against: keep more items")
+    _check_others(train.num_items)
     starts = [int.from_bytes(blake2b(f"{seed} {user}".encode(), digest_size=8).digest()) for user in user_ids]
     users, positions = train.users_and_positions()
     counter = positions[:, None].astype(np.uint64) * np.uint64(count) + np.arange(1, count + 1, dtype=np.uint64)

@@ -1,12 +1,12 @@
-"""Which events are held out, and the check that nothing held out is trained on.
+"""Which events are held out: the split into training, validation and test events.
 
 In: events in time order. Out: their `split` column (an Enum of train, valid, test), or a `LeaError` on a leak.
 
-The order rule: events are sorted by user, then timestamp, then the order column where the data has one, then the row of
-the file. Events of equal time therefore keep the order of the file (or of the order column), on every machine.
+Events are sorted by user, then by timestamp, then by the order column if the data have one, then by the row of the
+file. So events of equal time keep the order of the file (or of the order column) on every machine.
 
-Where it departs from its sources: leave-one-out and by-user follow SASRec and the SA2C code; in `global_time`, all
-events of one moment fall on the same side of a boundary, so that nothing of the same second is known in advance.
+Sources: leave-one-out follows SASRec, by-user the SA2C code. In `global_time` all events of one timestamp are on the
+same side of a boundary, so no training event has the time of a held-out one.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ TRAIN, VALID, TEST = (pl.lit(name, dtype=LABELS) for name in SPLITS)
 def split(events: pl.DataFrame, params: SplitParams, short_users: Literal["error", "train", "drop"]) -> pl.DataFrame:
     """Return `events` (sorted by ORDER) with their `split` filled; short users are refused, trained on or dropped.
 
-    A user is short with fewer than 3 events under leave_one_out, and fewer than 2 under by_user and global_time, where
-    the first event has no history to be predicted from. `train` keeps them: under global_time with the split that
-    their time says, since an event after the boundary would give the future away. `column` knows no short users.
+    A user is short with fewer than 3 events under leave_one_out, and with fewer than 2 under by_user and global_time,
+    where a first event has no history to predict it from. `train` keeps short users. Under global_time their events
+    keep the split of their time: as training events, those after the boundary would leak the future. Under `column` no
+    user is short.
 
     Raises `LeaError` on a short user under `error`, where a split would be empty, and as `check_column` does.
     """
@@ -67,7 +68,7 @@ def split(events: pl.DataFrame, params: SplitParams, short_users: Literal["error
 
 
 def user_lengths(events: pl.DataFrame) -> np.ndarray:
-    """(U,) the events of each user, in the order of `events`, in which a user's events stand together."""
+    """(U,) number of events of each user, in the order of `events`, which is sorted by user."""
     return np.bincount(events["user_id"].rle_id().to_numpy())
 
 
@@ -86,8 +87,8 @@ def by_user(
 ) -> pl.Series:
     """Label all events of drawn users test or valid, those of the others train.
 
-    The draw is over the sorted ids of users that are not short (one bool per event), so it does not depend on the order
-    of rows. Each held-out split gets its share of them, rounded, and at least one.
+    Users are drawn from the sorted ids of those that are not short (`short`: one bool per event), so the draw does not
+    depend on the order of rows. Each held-out split gets its share of them, rounded, and at least one.
     """
     users = events["user_id"].filter(~short).unique().sort()
     drawn = generator.permutation(len(users))
@@ -100,10 +101,10 @@ def by_user(
 
 
 def global_time(timestamps: pl.Series, valid_share: float, test_share: float) -> pl.Series:
-    """Label events by two moments: from the first one on valid, from the second one on test.
+    """Label events by two times: valid from the first on, test from the second on.
 
-    The moments are the times at which the last `valid_share + test_share` and `test_share` of all events begin. Events
-    of exactly that time fall behind the boundary, all of them.
+    These are the times at which the last `valid_share + test_share` and the last `test_share` of all events begin. An
+    event of exactly such a time is held out.
     """
     ordered = timestamps.sort()
     valid_from, test_from = (

@@ -1,4 +1,4 @@
-"""What there is to know about the data: the numbers of quality.json and their summary for people.
+"""Statistics of the data: the numbers of quality.json, and a summary in words.
 
 In: the indexed events and items. Out: a flat mapping of names to numbers. Shares are of 1. `preprocess.prepare`
 adds counts of rows, and `times`, the first and last of the raw data in words.
@@ -31,9 +31,9 @@ def describe(events: pl.DataFrame, items: pl.DataFrame) -> dict[str, Any]:
 
     - users, items, events, and events of each split; density: the share of user-item pairs that occur
     - user_events_<quantile>: events per user, over all splits
-    - tie_share: of a user's adjacent events, those of equal timestamp, which the order column or the file's rows order
-    - repeats_share: of all events, those whose item the user has had before
-    - <split>_cold_share: of a held-out split's events, those whose item has no training event
+    - tie_share: share of a user's adjacent events that have equal timestamps, so the order column or the row decides
+    - repeats_share: share of all events whose item the user interacted with before
+    - <split>_cold_share: share of a held-out split's events whose item has no training event
     """
     users = events["user"].n_unique()
     adjacent = pl.col("user") == pl.col("user").shift(1)
@@ -60,14 +60,14 @@ def describe(events: pl.DataFrame, items: pl.DataFrame) -> dict[str, Any]:
 
 
 def _distinct_pairs(users: np.ndarray, items: np.ndarray, num_items: int) -> int:
-    """Count the distinct pairs of two (N,) columns, as sorted numbers: a set of them would take far more memory."""
+    """Count the distinct pairs of two (N,) columns, as sorted numbers: a set of pairs would need far more memory."""
     pairs = users.astype(np.int64) * num_items + items
     pairs.sort()
     return int(np.count_nonzero(np.diff(pairs)) + 1)
 
 
 def summary(quality: dict[str, Any]) -> str:
-    """Say the essence of `describe` and of the dropped rows in a few lines."""
+    """The main numbers of `describe` and of the dropped rows, in a few lines."""
     splits = ", ".join(f"{name} {quality[f'events_{name}']:,}" for name in SPLITS)
     dropped = ", ".join(f"{quality[key]:,} {name}" for key, name in DROPPED.items() if quality[key])
     return f"""\

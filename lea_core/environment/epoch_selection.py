@@ -109,7 +109,7 @@ class Jury:
 def rank_next(environment: Environment, sequences: Sequences, events: np.ndarray, states: Tensor) -> np.ndarray:
     """Rank (N,) of the item after each event, from its state (N, C + K), among all items."""
     result = np.empty(len(events), dtype=np.float32)
-    for part in batches(len(events), max(SCORES // sequences.num_items, 1)):
+    for part in batches(len(events), SCORES // sequences.num_items):
         ranking = environment.heads.rank_all(states[part], sequences, events[part])
         logged = torch.from_numpy(sequences.items[events[part] + 1]).to(ranking.device)
         result[part] = ranks(ranking, logged).cpu().numpy()

@@ -13,7 +13,7 @@ import torch
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches, seen_pairs
 from lea_core.environment.model import Environment
-from lea_core.metrics.top_k import best_first
+from lea_core.metrics.top_k import best_items
 
 SCORES = 2**22  # in memory at once, a few times over
 
@@ -41,15 +41,13 @@ def propose(
         )
     proposed = np.empty((len(events), count), dtype=np.int64)
     log_probabilities = np.empty((len(events), count), dtype=np.float32)
-    for part in batches(len(events), max(SCORES // train.num_items, 1)):
+    for part in batches(len(events), SCORES // train.num_items):
         device = environment.llm.device
         own = torch.from_numpy(states[part].astype(np.float32)).to(device)
         every = environment.heads.rank_all(own, train, events[part])  # (S, I)
+        excluded = (np.arange(len(own)), train.items[events[part] + 1]) if skip_next else None
         if skip_seen:
-            owner, items = (torch.from_numpy(pair).to(device) for pair in seen_pairs(train, events[part]))
-            every[owner, items] = -torch.inf
-        if skip_next:
-            every[torch.arange(len(every)), torch.from_numpy(train.items[events[part] + 1]).to(device)] = -torch.inf
-        best = best_first(every, count)
-        proposed[part], log_probabilities[part] = best.cpu().numpy(), every.gather(1, best).cpu().numpy()
+            excluded = seen_pairs(train, events[part], skip_next)
+        best, values = best_items(every, count, excluded)
+        proposed[part], log_probabilities[part] = best.cpu().numpy(), values.cpu().numpy()
     return proposed, log_probabilities

@@ -1,27 +1,27 @@
-"""Whether trainings ended where they should have: what a reader must know before comparing their scores.
+"""Whether the trainings converged: cautions for a reader who compares their scores.
 
-In: validation scores by epoch, of every variant and seed. Out: sentences. Three mistakes make a comparison unfair and
-look like a result: a variant that still rose when `train.epochs` ended it; a seed that early stopping ended on the
-plateau where a policy knows popularity and nothing else yet; and an actor-critic that was best in its warm-up, of which
-no checkpoint is kept, and had learned its users by heart when that ended.
+In: validation scores by epoch, of every variant and seed. Out: sentences. Three problems make a comparison unfair: a
+variant still improved when `train.epochs` ended its training; early stopping ended a seed on the plateau where a policy
+has learned only popularity; an actor-critic was best in its warm-up, of which no checkpoint is kept, and overfitted
+later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-FALLEN = 0.5  # of the best seed's score: seeds that have learned differ by far less
+FALLEN = 0.5  # share of the best seed's score; seeds that converged differ by far less
 WARMED_UP = ("sac", "sa2c")  # the methods with a warm-up
-LOST = 0.02  # of the best validation score, between it and what was kept
+LOST = 0.02  # share of the best validation score that the kept checkpoint may lack
 
 Curves = Mapping[str, Mapping[int, Sequence[float]]]
 
 
 def cautions(curves: Curves, kept: Mapping[str, Sequence[float]]) -> list[str]:
-    """What is doubtful, variant by variant; nothing of one without a curve.
+    """A sentence for each problem, variant by variant; none for a variant without a curve.
 
-    curves: by variant and seed, the scores in the order of the epochs. kept: by variant of a method that is
-    WARMED_UP, those of the policies that were kept, a number for each seed.
+    curves: by variant and seed, the scores in the order of the epochs.  kept: by variant, for the methods WARMED_UP,
+    the scores of the checkpoints that were kept, one per seed.
     """
     found = []
     for name, seeds in curves.items():

@@ -23,11 +23,11 @@ from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, read_table, to_numpy
 from lea_core.evaluation.convergence import WARMED_UP, cautions
 from lea_core.metrics.protocol import Protocol, read_protocol
+from lea_core.metrics.ranking import SELECTION as SELECTION  # a column of curves.csv
 
 if TYPE_CHECKING:
     from lea_core.params import Variant
 
-SELECTION = "NDCG@10"  # the column of curves.csv by which the training loop chooses the epoch
 BASELINE_SEEDS = (0,)  # nothing in a baseline is drawn
 LEVEL = 0.05
 SHOWN = f"shown where its interval over users and seeds excludes zero and p is below {LEVEL:g}"

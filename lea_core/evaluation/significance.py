@@ -1,18 +1,18 @@
-"""Comparing two systems over the same events, to see whether the difference is more than chance.
+"""Significance tests: whether two systems differ on the same events by more than chance.
 
 In: each user's mean score under each training of each system, (S, U) and (S', U), users in the same order, and how many
 events each user has, (U,). Out: the difference of the means over all events, as in every table, with two intervals,
 three p-values, an effect size, and how many users are better and worse off.
 
-The events of a user are not independent, so users are what is drawn anew, whole: the difference is a ratio, the sum of
-the users' summed differences by the number of their events (Cochran, Sampling Techniques, 3rd ed., section 6). A
-bootstrap draws users with their events; the sign tests flip a user's summed difference. Where all users have as many
-events, as with leave-one-out, this is the mean over users.
+The events of a user are not independent, so the tests resample users, each with all events. The difference is a ratio:
+the sum of the users' summed differences divided by the number of their events (Cochran, Sampling Techniques, 3rd ed.,
+section 6). The bootstrap draws users with their events; the sign tests flip a user's summed difference. If all users
+have the same number of events, as with leave-one-out, this is the mean over users.
 
-Two questions are asked. With *these* trainings, would other users show the difference? A user's score is the mean over
-the S trainings then; a bootstrap over users, the randomisation test and Wilcoxon's answer. And would other users *and
-other seeds* show it? `over_users_and_seeds` answers: a difference that the first finds and this does not may be luck of
-the seeds.
+There are two questions. First: would other users show the difference, with *these* trainings? A user's score is then
+the mean over the S trainings; the answers are a bootstrap over users, the randomisation test and Wilcoxon's test.
+Second: would other users *and other seeds* show it? `over_users_and_seeds` answers this. A difference that is
+significant in the first sense only may come from the seeds.
 
   randomisation  of the mean, by the differences' signs (Smucker et al., CIKM'07)
   Wilcoxon       signed-rank (1945): users without a difference are left out, equal ones share their mean rank
@@ -21,10 +21,10 @@ the seeds.
   with seeds     t, degrees of freedom of Satterthwaite (1946), as in Welch's test; that the seeds' variance counts:
                  Bouthillier et al., MLSys'21, arXiv 2103.03098
 
-The randomisation test is exact where few users differ; elsewhere it draws so many signs that Holm's correction for a
-hundred comparisons leaves p-values below .01, which takes scipy's own drawing minutes. All else is scipy's.
+The randomisation test is exact if few users differ. Otherwise it draws so many signs that p can be below .01 after
+Holm's correction for a hundred comparisons; scipy's own test would need minutes for that. The other tests are scipy's.
 
-Differences are rounded to DECIMALS: what two sums of the same numbers differ by in their last digits is none.
+Differences are rounded to DECIMALS, because two sums of the same numbers may differ in their last digits.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from scipy.stats import bootstrap, t, wilcoxon
 
 RESAMPLES = 9_999  # of the bootstrap
 SIGNS = 100_000  # of the randomisation test
-AT_ONCE = 200  # resamples held in memory at a time, fewer where there are so many users that they have more than
-VALUES_AT_ONCE = 2**24  # differences
+AT_ONCE = 200  # resamples in memory at a time, but no more than VALUES_AT_ONCE differences
+VALUES_AT_ONCE = 2**24
 DECIMALS = 12
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean difference of the scores, its 95 % intervals, and what speaks for it.
+    """Mean difference of the scores, its 95 % intervals, p-values and effect size.
 
-    difference: mean over events.  low, high: over users.  p_randomisation: the chance of a mean as far from zero where
-    the signs of the users' summed differences were coins.  p_wilcoxon: the same of their signed-rank sum.
-    *_with_seeds: over users and seeds, NaN where a system has one training.  effect_size: d_z of the users' summed
-    differences, infinite where all are one.  better, worse: numbers of users.
+    difference: mean over events.  low, high: over users.  p_randomisation: probability of a mean at least as far from
+    zero if the signs of the users' summed differences were random.  p_wilcoxon: the same for their signed-rank sum.
+    *_with_seeds: over users and seeds; NaN if a system has one training.  effect_size: d_z of the users' summed
+    differences, infinite if all are equal.  better, worse: numbers of users.
     """
 
     difference: float
@@ -97,7 +97,7 @@ def compare(scores: np.ndarray, others: np.ndarray, events: np.ndarray, generato
 
 
 def _bootstrap(difference: np.ndarray, weight: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
-    """95 % interval of the ratio of sums of both, (U,), users drawn anew."""
+    """95 % interval of sum of `difference` / sum of `weight`, (U,) both, with users resampled."""
     batch = max(1, min(AT_ONCE, VALUES_AT_ONCE // len(difference)))
     common = {"n_resamples": RESAMPLES, "batch": batch, "rng": generator, "vectorized": True, "method": "percentile"}
     low, high = bootstrap((difference, weight), _ratio, paired=True, **common).confidence_interval
@@ -110,12 +110,12 @@ def _ratio(top: np.ndarray, bottom: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def randomisation(difference: np.ndarray, generator: np.random.Generator) -> float:
-    """How likely a mean of these (U,) differences is that is as far from zero, where every sign is a coin's.
+    """Probability of a mean of these (U,) differences that is at least as far from zero, if signs are random.
 
-    Of the 2^n signs of the n users who differ all are counted where they are no more than SIGNS, else SIGNS drawn ones,
-    the real ones among them (Phipson and Smyth, 2010).
+    n users differ. If 2^n is at most SIGNS, all combinations of their signs are counted; else SIGNS random ones, with
+    the observed one among them (Phipson and Smyth, 2010).
     """
-    differing = difference[difference != 0.0]  # a sign changes nothing of the others, and most users are others
+    differing = difference[difference != 0.0]  # for most users the difference is zero, and a sign changes nothing
     total = float(differing.sum())
     far = drawn = 0
     for plus in _signs(len(differing), generator):
@@ -126,7 +126,7 @@ def randomisation(difference: np.ndarray, generator: np.random.Generator) -> flo
 
 
 def _signs(count: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Which of `count` signs are a plus, (R, count) of 0 and 1: all ways, or all plus and SIGNS - 1 drawn ways."""
+    """Which of `count` signs are plus, (R, count) of 0 and 1: all ways, or all plus and SIGNS - 1 random ways."""
     if count < 32 and 2**count <= SIGNS:
         ways = np.arange(2**count, dtype=">u4").view(np.uint8).reshape(-1, 4)
         yield np.unpackbits(ways, axis=1)[:, 32 - count :]
@@ -139,20 +139,20 @@ def _signs(count: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
 
 
 def over_users_and_seeds(scores: np.ndarray, others: np.ndarray, events: np.ndarray) -> tuple[float, float, float]:
-    """Low and high of the 95 % interval of the difference, and its p, where users and seeds are drawn anew.
+    """Low and high of the 95 % interval of the difference, and its p, over other users and other seeds.
 
     scores: (S, U), others: (S', U), events: (U,) of each user. The difference d of the means over events has the
     variance v = v_users + v_scores + v_others: that of a ratio, of the users' w_u (d_u - d) / U, where w_u is a user's
     events by the mean number, and that of each system's means by seed / S. Then d / sqrt(v) is nearly t-distributed
-    with v^2 / (v_users^2 / (U - 1) + v_scores^2 / (S - 1) + v_others^2 / (S' - 1)) degrees of freedom. What users and
-    seeds do together counts in both, so the interval is rather too wide than too narrow. NaN, all three, for one
-    training of either or one user: they say nothing of others.
+    with v^2 / (v_users^2 / (U - 1) + v_scores^2 / (S - 1) + v_others^2 / (S' - 1)) degrees of freedom. The interaction
+    of users and seeds counts in both, so the interval is too wide rather than too narrow. With one training of either
+    system, or one user, all three are NaN.
     """
     if min(*scores.shape, *others.shape) < 2:
         return np.nan, np.nan, np.nan
     weight = events / events.mean()
     users = (scores.mean(axis=0) - others.mean(axis=0)) * weight
-    users += users.mean() * (1.0 - weight)  # nothing where all users have as many events
+    users += users.mean() * (1.0 - weight)  # zero if all users have the same number of events
     means = (users, *((system * weight).mean(axis=1) for system in (scores, others)))
     samples = [np.round(one, DECIMALS) for one in means]
     variances = np.array([sample.var(ddof=1) / len(sample) for sample in samples])
@@ -166,7 +166,7 @@ def over_users_and_seeds(scores: np.ndarray, others: np.ndarray, events: np.ndar
 
 
 def user_means(scores: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of events (S, N) and whose they are (N,) -> mean score (S, U) and events (U,) of each user, in order."""
+    """Scores of events (S, N) and their users (N,) -> mean score (S, U) and events (U,) of each user, in order."""
     _, owner, events = np.unique(users, return_inverse=True, return_counts=True)
     sums = np.stack([np.bincount(owner, weights=row, minlength=len(events)) for row in scores])
     return sums / events, events
@@ -182,7 +182,7 @@ def standardised(difference: np.ndarray) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """The p-values of a family of tests, each corrected for the number of them (Holm, 1979), in their order.
+    """The p-values of a family of tests, corrected for their number (Holm, 1979), in the same order.
 
     In ascending order the i-th of m, from 0, is multiplied by m - i, is no smaller than those before it, and at most 1.
     """

@@ -1,16 +1,16 @@
-"""Slices: on which events a recommender is good: HR and NDCG by what is known of the event's user and item.
+"""Slices: HR and NDCG by properties of the event's user and item.
 
 In: the sequences, the items' training counts, the users that the LE learns from, ranks. Out: for every event its band
 in each slice, and the metrics of each band.
 
-  history    events that precede it, of any split: HISTORY_BANDS
-  item       how popular its item is: SHARES of the training events. An item is in the head where the items with more
-             training events than it have less than a third of all training events, in the middle where they have less
-             than two thirds, else in the tail. So equally popular items share a band, and the most popular is in the
-             head.
-  training   whether its item has a training event at all
+  history    how many events precede it, of any split: HISTORY_BANDS
+  item       how popular its item is: SHARES of the training events. Take all items with more training events than this
+             one. The item is in the head if they have less than a third of all training events, in the middle if less
+             than two thirds, else in the tail. So equally popular items are in one band, and the most popular item is
+             in the head.
+  training   whether its item has a training event
   le         whether the LE learns from its user
-  repeat     whether its item stands in its history (repeat) or not (new)
+  repeat     whether its item is in its history (repeat) or not (new)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lea_core.metrics.ranking import by_name
 
 HISTORY_BANDS = ((1, 4), (5, 9), (10, 19), (20, 49), (50, None))
 SHARES = {"head": 1 / 3, "middle": 2 / 3, "tail": np.inf}
-FEW = 50  # events of a band below which nothing is to be said of it
+FEW = 50  # bands with fewer events allow no conclusion
 TITLES = {
     "history": "Events before it",
     "item": "Popularity of the item",
@@ -69,7 +69,7 @@ def popularity_bands(counts: np.ndarray) -> np.ndarray:
 
 
 def repeats(sequences: Sequences) -> np.ndarray:
-    """(N,) bool: whether the item of each event, a row of the sequences, was the user's before."""
+    """(N,) bool: whether the user of each event, a row of the sequences, interacted with its item before."""
     users, _ = sequences.users_and_positions()
     result = np.ones(len(sequences.items), dtype=bool)
     result[np.unique(users * sequences.num_items + sequences.items, return_index=True)[1]] = False

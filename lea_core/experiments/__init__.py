@@ -1,1 +1,1 @@
-"""Controls in the place of the LE's signals, and tuning."""
+"""Controls that replace signals of the LE, and tuning."""

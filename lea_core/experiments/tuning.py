@@ -3,16 +3,16 @@
 In: data/ as stages.train reads it, and params.yaml with its section `tune`. Out: for each variant its trials;
 tuning.csv, a row per trial; tuned.yaml, an overlay for `lea use` with the best settings of each variant.
 
-The first trial of a variant is its present settings, so tuning never ends below them. The next ones are drawn at
-random until there are three (ten, where `tune.trials` is 20 or more); the others are proposed by Optuna's TPE from the
-trials before. A trial trains from `tune.seeds` and its score is the mean of the best validation NDCG@10; nothing is
-pruned. A method with more settings than its supervised twin searches a larger space with the same budget.
+The first trial of a variant has its present settings, so the best trial is never worse. The next ones are random until
+there are three (ten, if `tune.trials` is 20 or more); Optuna's TPE proposes the others from the earlier trials. A trial
+trains with each of `tune.seeds`; its score is the mean of the best validation NDCG@10. No trial is pruned. A method
+with more settings than its supervised baseline searches a larger space with the same budget.
 
-Variants are tuned side by side, a process with one thread each. Finished trials are kept in the cache folder under a
-hash of the data, the parameters, the code, its libraries and the kind of device: a killed run goes on after them, more
-`tune.trials` continue (a budget below 20 and one of 20 or more are studies of their own), and anything else starts
-anew. What is proposed depends on `tune.seed`, the number of random trials and the trials before alone, so a run that
-was killed ends like one that was not.
+Variants are tuned in parallel, each in a process with one thread. Finished trials are kept in the cache folder under a
+hash of the data, the parameters, the code, its libraries and the kind of device. A run that was killed continues after
+them, and so does one with more `tune.trials` (but a budget below 20 and one of 20 or more are separate studies). With
+anything else changed, it starts from the beginning. A proposal depends only on `tune.seed`, the number of random trials
+and the earlier trials, so a killed run ends with the same trials.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from lea_core.common.layout import table_path
 from lea_core.common.processes import side_by_side
 from lea_core.common.progress import duration, no_bars
 from lea_core.common.sources import file_sha256
+from lea_core.metrics.ranking import SELECTION
 from lea_core.params import Choices, Dimension, IntRange, Params, parse
 
-SCORE = "NDCG@10"
 DIGITS = 3  # significant ones of a proposed number
 
 
@@ -135,7 +135,7 @@ def study(params: Params, data: Path, label: str, name: str) -> list[Trial]:
         )
         trials.append(run_trial(with_values(params, name, values), name, values, sequences, supervision))
         kept.save({}, {"trials": [asdict(trial) for trial in trials]})
-        scores = f"{SCORE} {trials[-1].score:.4f} (best {best(trials).score:.4f})"
+        scores = f"{SELECTION} {trials[-1].score:.4f} (best {best(trials).score:.4f})"
         place = f"{label} {name} {len(trials)}/{settings.trials}"
         _say(f"{place}: {scores}, {duration(trials[-1].seconds)}, {words(values)}")
     return trials[: settings.trials]
@@ -154,14 +154,14 @@ def run_trial(params: Params, name: str, values: dict[str, Any], sequences: Any,
             with no_bars():
                 summary = train_seed(name, seed, params, sequences, supervision, device).summary
         except DivergedError:
-            summary = {SCORE: 0.0, "best_epoch": 0}
-        scores.append(summary[SCORE])
+            summary = {SELECTION: 0.0, "best_epoch": 0}
+        scores.append(summary[SELECTION])
         epochs.append(summary["best_epoch"])
     return Trial(values, scores, epochs, round(time.perf_counter() - started, 1))
 
 
 def startup_trials(budget: int) -> int:
-    """How many of `budget` trials come before TPE, the present settings among them; Optuna's own number is ten."""
+    """How many of `budget` trials come before TPE, the present settings included; Optuna's default is ten."""
     return 3 if budget < 20 else 10
 
 
@@ -179,7 +179,7 @@ def propose(space: Mapping[str, Dimension], seed: int, trials: Sequence[Trial], 
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {key: distribution(dimension) for key, dimension in space.items()}
-    # The number of the trial is part of the seed: a sampler made anew for each would else draw the same again.
+    # The number of the trial is part of the seed: the sampler is new for each trial and would draw the same again.
     sampler = optuna.samplers.TPESampler(n_startup_trials=startup, seed=seed * 100_003 + len(trials))
     told = optuna.create_study(direction="maximize", sampler=sampler)
     for trial in trials:
@@ -189,7 +189,7 @@ def propose(space: Mapping[str, Dimension], seed: int, trials: Sequence[Trial], 
 
 
 def _rounded(value: Any, dimension: Dimension) -> Any:
-    """A drawn number with few digits, within its range; what is trained is what is written."""
+    """A proposed number, rounded to DIGITS digits within its range: the same number is trained and written."""
     if isinstance(dimension, Choices | IntRange):
         return value
     return min(max(float(f"{value:.{DIGITS}g}"), dimension.low), dimension.high)
@@ -245,7 +245,7 @@ def rows(studies: Mapping[str, Sequence[Trial]], label: str) -> list[dict[str, A
             "trial": number,
             "proposed": "present" if number == 0 else "random" if number < startup_trials(len(trials)) else "TPE",
             **{key: trial.values.get(key) for key in keys},
-            SCORE: round(trial.score, 6),
+            SELECTION: round(trial.score, 6),
             "sd": round(statistics.stdev(trial.scores), 6) if len(trial.scores) > 1 else None,
             "best_epoch": " ".join(map(str, trial.epochs)),
             "seconds": trial.seconds,
@@ -267,7 +267,7 @@ def publish(params: Params, studies: Mapping[str, Sequence[Trial]], label: str, 
 
     write_csv(folder / "tuning.csv", rows(studies, label))
     head = (
-        f"# The best of {params.tune.trials} trials of each variant on {label}, by validation {SCORE} "
+        f"# The best of {params.tune.trials} trials of each variant on {label}, by validation {SELECTION} "
         f"(seeds {', '.join(map(str, params.tune.seeds))}).\n\n"
     )
     with publish_file(folder / "tuned.yaml") as temporary, temporary.open("w", encoding="utf-8") as file:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lea_core.common.errors import LeaError
-from lea_core.data.sequences import Sequences, batches, sample_actions
+from lea_core.data.sequences import Sequences, batches, ragged_ranges, sample_actions
 from lea_core.learners.supervision import Supervision, transitions
 from lea_core.params import (
     NegativeParams,
@@ -228,8 +228,7 @@ def training_windows(train: Sequences, history: int, generator: np.random.Genera
     short, long = (targets >= 1) & (targets <= history), np.flatnonzero(targets > history)
     cut = first[long] + generator.integers(1, history + 1, size=len(long))  # where the second window begins
     later = -((cut + 1 - end[long]) // history)  # windows after the first
-    user = np.repeat(np.arange(len(long)), later)
-    within = np.arange(len(user)) - np.repeat(np.cumsum(later) - later, later)
+    user, within = ragged_ranges(np.zeros_like(later), later)
     begins = cut[user] + within * history
     starts = np.concatenate([first[short], first[long], begins])
     stops = np.concatenate([end[short], cut + 1, np.minimum(begins + history + 1, end[long][user])])

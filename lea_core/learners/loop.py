@@ -31,10 +31,10 @@ from lea_core.learners.sqn import Sqn
 from lea_core.learners.supervised import Supervised
 from lea_core.learners.supervision import Supervision
 from lea_core.metrics.full_ranking import rank_events
+from lea_core.metrics.ranking import SELECTION
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
 from lea_core.params import ActorParams, NegativeParams, Params, QParams, SupervisedParams, TrainParams, Variant
 
-SELECTION = "NDCG@10"
 EVALUATION_BATCH = 512  # events ranked at a time; changes no result
 DIVERGENCE = 10.0  # times the largest value that rewards and gamma allow
 

@@ -39,7 +39,7 @@ from lea_core.common.tables import (
     to_numpy,
 )
 from lea_core.data.rewards import of_events
-from lea_core.data.sequences import Sequences
+from lea_core.data.sequences import Sequences, learning_steps
 from lea_core.params import FOLDERS, POLICY, TrainParams, Variant
 
 
@@ -64,9 +64,7 @@ class Supervision:
 
 def transitions(train: Sequences) -> np.ndarray:
     """Row, among the training events, of each transition's state: (M,)."""
-    last = np.zeros(len(train.items), dtype=bool)
-    last[train.offsets[1:][np.diff(train.offsets) > 0] - 1] = True
-    return np.flatnonzero(~last)
+    return np.flatnonzero(learning_steps(train))
 
 
 def read_supervision(data: Path, variant: Variant, params: TrainParams, train: Sequences) -> Supervision:

@@ -1,11 +1,11 @@
-"""What lists of recommended items are worth beyond accuracy.
+"""Metrics of recommendation lists beyond accuracy.
 
 In: lists (N, K) of items, best first, -1 where a list has fewer; the items' training counts and content vectors. Out:
 coverage, Gini, novelty, popularity and distance of lists.
 
-Coverage, Gini and distance are the usual ones (Castells, Hurley and Vargas: Novelty and Diversity in Recommender
-Systems, Recommender Systems Handbook, 2022), and so is novelty, but for its add-one smoothing: an item without a
-training event has a finite one.
+Coverage, Gini and distance (intra-list diversity) are the usual ones (Castells, Hurley and Vargas: Novelty and
+Diversity in Recommender Systems, Recommender Systems Handbook, 2022). Novelty has add-one smoothing, so it is finite
+for an item without a training event.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def worth(lists: np.ndarray, counts: np.ndarray, content: np.ndarray) -> dict[st
     """Coverage, Gini, novelty, popularity and distance of lists (N, K); distance None where no list has two items.
 
     counts: (I,) training events of each item.  content: (I, C).
-    novelty: mean of -log2 of an item's share of the training events, each count one higher, over all listed items.
-    popularity: their mean training count.  The others: see `diversity`.
+    novelty: mean over all listed items of -log2 of the item's share of the training events, with one added to each
+    count.  popularity: their mean training count.  The others: see `diversity`.
     """
     listed = lists[lists >= 0]
     information = -np.log2((counts + 1.0) / (counts.sum() + len(counts)))  # (I,) bits
@@ -42,9 +42,9 @@ def worth(lists: np.ndarray, counts: np.ndarray, content: np.ndarray) -> dict[st
 def diversity(lists: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
     """How different the lists (N, K) are; vectors (I, W) of any length, a row of zeros similar to nothing.
 
-    coverage: share of the catalogue that is listed at all.  gini: of how often each item of the catalogue is listed, 0
-    where equally often, towards 1 where a few items take all.  distance: 1 - cosine, mean over the pairs within a list
-    and over the lists of two items or more. Raises `LeaError` where no item is listed.
+    coverage: share of the catalogue that is on any list.  gini: Gini coefficient of how often each item is listed; 0 if
+    all are listed equally often, near 1 if a few items fill the lists.  distance: 1 - cosine, mean over the pairs
+    within a list and over the lists of two items or more. Raises `LeaError` where no item is listed.
     """
     listed = lists[lists >= 0]
     if not len(listed):
@@ -68,7 +68,7 @@ def _distance(lists: np.ndarray, vectors: np.ndarray) -> float:
     for part in batches(len(lists), ROWS):
         own = lists[part]
         lengths = (own >= 0).sum(axis=1)
-        # The sum's square is the squares and twice the products of all pairs.
+        # The square of a sum is the sum of the squares plus twice the products of all pairs.
         twice = (unit[own].sum(axis=1) ** 2).sum(axis=1) - squares[own].sum(axis=1)  # (B,)
         cosines += float((twice / (lengths * (lengths - 1))).sum(dtype=np.float64))
     return 1.0 - cosines / len(lists)
@@ -77,7 +77,7 @@ def _distance(lists: np.ndarray, vectors: np.ndarray) -> float:
 def list_rows(
     lists: Iterable[np.ndarray], cutoffs: Iterable[int], counts: np.ndarray, content: np.ndarray
 ) -> list[dict[str, float | None]]:
-    """The worth of the lists of every seed, (N, K) each, at every cutoff: its mean over the seeds, a row per cutoff."""
+    """`worth` of the lists of every seed, (N, K) each, at every cutoff: the mean over the seeds, a row per cutoff."""
     by_seed = list(lists)
     rows: list[dict[str, float | None]] = []
     for cutoff in cutoffs:

@@ -1,13 +1,13 @@
-"""Evaluation: the ranks that policies give to held-out events, and their best items, as a table and in a few numbers.
+"""Evaluation by full ranking: all items are ranked for each held-out event.
 
-In: scorers, policies' or others, by seed; the sequences. Out: the RANKS table, one row per seed and event; its metrics
-over the seeds, of all events and, where they are of more than one type (purchases and clicks), of each type. Every
-metric is a mean over events.
+In: scorers, of policies or others, by seed; the sequences. Out: the RANKS table, one row per seed and event, and its
+metrics over the seeds: for all events and, if there are several types of events (purchases and clicks), for each type.
+Every metric is a mean over events.
 
-Where items of the history are left out (`evaluate.mask_seen`), no event is a hit for want of candidates: one whose item
-the user had before has an infinite rank, and one with no more candidates than a cutoff is a miss at that cutoff. Both
-stay in the mean, are counted in metrics.json, and said in a warning and in the report (protocol.py). Cutoffs that all
-items are within, at which any ranking is a hit, are refused.
+With `evaluate.mask_seen`, items of the history are no candidates. Then no event is a hit only because few candidates
+are left: an event whose item is in its history has an infinite rank, and an event with no more candidates than a cutoff
+is a miss at that cutoff. Both stay in the mean, are counted in metrics.json, and are named in a warning and in the
+report (protocol.py). A cutoff that is not below the number of items is refused, for any ranking would be a hit.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 Scorer = Callable[[np.ndarray], "Tensor"]  # (B, T) item indices, -1 for none -> (B, I) scores, higher is better
 
-# Scores that exist at once, 128 MiB as float32: a batch of 512 stays whole up to 65,536 items, and of a catalogue of a
-# million the actor's weights are still read for 33 events together.
+# Scores in memory at a time, 128 MiB as float32. A batch of 512 is not split up to 65,536 items; with a million items a
+# batch still has 33 events, so the actor's weights are read once for all of these.
 SCORES_AT_ONCE = 2**25
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """N events: the rank of each one's item and the number of candidates, (N,) both; the best ones, (N, listed).
+    """N events: the rank of each event's item and the number of candidates, (N,) both; the best items, (N, listed).
 
-    rank: float32, infinite where a mask leaves the item out. candidates: int32, ALL without a mask. top: int32, best
-    first, of equal scores the lower index, -1 where there are fewer (`lists.best_items`).
+    rank: float32, infinite if a mask excludes the item.  candidates: int32, ALL without a mask.  top: int32, best
+    first, -1 if there are fewer (`top_k.best_items`).
     """
 
     rank: np.ndarray
@@ -51,7 +51,7 @@ class Ranked:
     top: np.ndarray
 
     def metrics(self, cutoffs: Iterable[int]) -> dict[str, float]:
-        """Their means over the events, see `metrics.metrics`."""
+        """Means over the events, see `ranking.metrics`."""
         return metrics(self.rank, cutoffs, self.candidates)
 
 
@@ -68,10 +68,10 @@ def rank_events(
     """The items at (users, positions), both (N,), ranked given the true history before each; the best `listed` too.
 
     scorer: (B, history) right-aligned item indices, -1 for none -> (B, I) scores, such as `PolicyNetwork.scores`.
-    mask_seen: leave out the items of the history.
+    mask_seen: exclude the items of the history.
 
-    However large the catalogue, no more than SCORES_AT_ONCE scores are held. The split into calls of `scorer` changes
-    no rank as far as its scores do not depend on what else is in the batch.
+    At most SCORES_AT_ONCE scores are in memory, or those of one event. The batch size changes no rank if the scorer's
+    scores do not depend on the rest of the batch.
     """
     found = Ranked(
         np.empty(len(users), dtype=np.float32),
@@ -79,7 +79,7 @@ def rank_events(
         np.empty((len(users), listed), dtype=np.int32),
     )
     widest = max(sequences.num_items, int(positions.max(initial=0)))  # of a row: its scores, or its seen items
-    for part in batches(len(users), max(1, min(batch, SCORES_AT_ONCE // widest))):
+    for part in batches(len(users), min(batch, SCORES_AT_ONCE // widest)):
         one = _at_once(scorer, sequences, users[part], positions[part], history, mask_seen, listed)
         found.rank[part], found.top[part] = one.rank, one.top
         found.candidates[part] = one.candidates
@@ -95,19 +95,20 @@ def _at_once(
     mask_seen: bool,
     listed: int,
 ) -> Ranked:
-    """`rank_events` of few events; a function of its own, so that its scores are gone before the next ones come."""
+    """`rank_events` of one batch; a function, so that its scores are freed before the next batch."""
     import torch
 
     scores = scorer(histories(sequences, users, positions, history))  # (B, I)
     targets = torch.from_numpy(sequences.items[sequences.offsets[users] + positions]).to(scores.device)
     candidates = np.full(len(users), ALL, dtype=np.int32)
+    seen = None
     owner = items = targets[:0]
     if mask_seen:
-        rows, seen = seen_items(sequences, users, positions)
-        candidates[:] = sequences.num_items - np.bincount(rows, minlength=len(users))
-        owner, items = (torch.from_numpy(part).to(scores.device) for part in (rows, seen))
+        seen = seen_items(sequences, users, positions)
+        candidates[:] = sequences.num_items - np.bincount(seen[0], minlength=len(users))
+        owner, items = (torch.from_numpy(part).to(scores.device) for part in seen)
     found = ranks_among_unseen(scores, targets, owner, items)
-    top = best_items(scores, owner, items, listed) if listed else targets.new_empty((len(targets), 0))
+    top = best_items(scores, listed, seen)[0] if listed else targets.new_empty((len(targets), 0))
     return Ranked(found.cpu().numpy(), candidates, top.cpu().numpy())
 
 

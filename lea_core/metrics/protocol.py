@@ -1,6 +1,6 @@
-"""How the numbers of an evaluation were measured, and the sentence that says it beside every table of them.
+"""How an evaluation was measured, and the sentence that states it next to every table of its numbers.
 
-In: metrics.json of an evaluation. Out: a `Protocol`; `Misses`, the events that no scores can make a hit.
+In: metrics.json of an evaluation. Out: a `Protocol`; `Misses`, the events that are misses whatever the scores.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from lea_core.common.errors import warn
 
 @dataclass(frozen=True)
 class Misses:
-    """How many events of a split are misses whatever the scores, because items of the history are left out.
+    """How many events of a split are misses whatever the scores, because items of the history are excluded.
 
-    repeated: the user had the item before. no_candidate: of those, by users who had every item. few: by cutoff, the
-    others that have no more candidates than it: each of these would be a hit whatever the scores.
+    repeated: the item is in the history.  no_candidate: of those, the events of users who had every item before.
+    few: for each cutoff, the other events with no more candidates than the cutoff; otherwise any scores would give a
+    hit.
     """
 
     repeated: int
@@ -46,7 +47,7 @@ NO_MISSES = Misses(0, 0, {})
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a mean is over: test events and the users whose they are; and what was ranked.
+    """What a mean is over, that is test events and their users; and which items were ranked.
 
     items: size of the catalogue; None where that was not kept.  mask_seen: whether the items of each event's history
     were left out.
@@ -92,7 +93,7 @@ def warn_of(name: str, metrics: Mapping[str, Any]) -> None:
 
 
 def mixed(repeats: bool, mask_seen: bool) -> str:
-    """What follows where what the data allow and what is ranked differ, and when that is meant; else nothing."""
+    """A caution if users may repeat items but seen ones are masked, or the other way round; else an empty text."""
     if repeats and mask_seen:
         return (
             "Users may take an item again (preprocess.repeats is true), but items of the history are left out of the "

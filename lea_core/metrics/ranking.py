@@ -1,16 +1,17 @@
-"""Ranks of the items that came next, and the ranking metrics made of them.
+"""Ranks of the next items, and the ranking metrics: HR, NDCG and MRR at a cutoff.
 
-In: scores of all items for each event. Out: one rank per event; HR, NDCG and MRR at a cutoff. Each event has exactly
-one relevant item, the one that came next, so NDCG needs no ideal ranking beside rank 1.
+In: scores of all items for each event. Out: one rank per event; metrics. Each event has exactly one relevant item, the
+next one, so the ideal DCG is that of rank 1.
 
-Tie rule: the mean rank among equals, 1 + #(higher) + #(equal others) / 2. It depends on nothing but the scores, so CPU
-and GPU agree, and a constant scorer gets no hit it did not earn. A half rank is inside a cutoff when it is not above.
+Tie rule: the mean rank among equals, 1 + #(higher) + #(equal others) / 2. It depends on the scores alone, so CPU and
+GPU agree, and a scorer that gives all items the same score gets no hits. A half rank counts if it is not above the
+cutoff.
 
-Seen items: the mask removes the items of the user's whole history from the candidates. A target that is among them can
-be on no list: its rank is infinite, a miss at every cutoff. Where the mask leaves no more candidates than the cutoff,
-the target would be a hit whatever the scores are: that event is a miss at this cutoff too (`by_name`).
+Seen items: the mask removes the items of the user's whole history from the candidates. If the target is one of them,
+its rank is infinite: a miss at every cutoff. If no more candidates are left than the cutoff, any scores would give a
+hit, so the event is a miss at this cutoff too (`by_name`).
 
-This module imports torch only where it is given tensors: the report reads it for the metrics alone.
+torch is imported inside functions: the report uses the metrics alone.
 """
 
 from __future__ import annotations
@@ -21,19 +22,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lea_core.common.errors import LeaError
-from lea_core.data.sequences import Sequences, batches
+from lea_core.data.sequences import Sequences, batches, ragged_ranges
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Scores that are counted in one piece. Counting takes another 5 bytes a score: beyond the processor's cache that is
-# slower several times over.
+# Scores that are counted at a time. Counting needs 5 more bytes per score, and is several times slower if these do not
+# fit into the processor's cache.
 COUNTED_AT_ONCE = 2**20
 ALL = -1  # candidates of an event that is ranked without a mask: all items
+SELECTION = "NDCG@10"  # on validation events: chooses a training's checkpoint and a variant's tuned settings
 
 
 def ranks(scores: Tensor, targets: Tensor, seen: Tensor | None = None) -> Tensor:
-    """1-based mean rank of each row's target among the candidates: (B,) float32, infinite where it is none of them.
+    """1-based mean rank of each row's target among the candidates: (B,) float32, infinite if it is no candidate.
 
     scores: (B, I) floats, higher is better. targets: (B,) int64. seen: (B, I) bool, items that are no candidates.
     Raises `LeaError` where a score is NaN.
@@ -46,9 +48,9 @@ def ranks(scores: Tensor, targets: Tensor, seen: Tensor | None = None) -> Tensor
 
 
 def ranks_among_unseen(scores: Tensor, targets: Tensor, owner: Tensor, items: Tensor) -> Tensor:
-    """`ranks` where the items to leave out are distinct pairs: of row owner[m] the item items[m], both (M,) int64.
+    """`ranks` with the excluded items as distinct pairs: item items[m] in row owner[m], both (M,) int64.
 
-    Counted like all others and taken off again: that takes M steps whatever the catalogue, where a mask takes B * I.
+    They are counted like all items and then subtracted: M steps for any size of the catalogue; a mask takes B * I.
     """
     import torch
 
@@ -57,15 +59,15 @@ def ranks_among_unseen(scores: Tensor, targets: Tensor, owner: Tensor, items: Te
         row = int(unusable.int().argmax())
         raise LeaError(f"the scores of row {row} hold NaN: train the policy again with a lower train.learning_rate")
     own = scores.gather(1, targets[:, None])  # (B, 1)
-    left_out, beside = scores[owner, items], own[:, 0].index_select(0, owner)  # (M,)
+    excluded, own_again = scores[owner, items], own[:, 0].index_select(0, owner)  # (M,)
     none = torch.zeros_like(targets)
-    higher = none.index_add(0, owner, -(left_out > beside).long())  # (B,)
-    equal = none.index_add(0, owner, -(left_out == beside).long())
-    for rows in batches(len(targets), max(1, COUNTED_AT_ONCE // scores.shape[1])):
+    higher = none.index_add(0, owner, -(excluded > own_again).long())  # (B,)
+    equal = none.index_add(0, owner, -(excluded == own_again).long())
+    for rows in batches(len(targets), COUNTED_AT_ONCE // scores.shape[1]):
         higher[rows] += (scores[rows] > own[rows]).sum(dim=1, dtype=torch.int32)
         equal[rows] += (scores[rows] == own[rows]).sum(dim=1, dtype=torch.int32)
     found = 1.0 + higher.float() + (equal.float() - 1.0) / 2.0
-    found[owner[items == targets.index_select(0, owner)]] = torch.inf  # the target is left out itself
+    found[owner[items == targets.index_select(0, owner)]] = torch.inf  # the target itself is excluded
     return found
 
 
@@ -74,9 +76,8 @@ def seen_items(sequences: Sequences, users: np.ndarray, positions: np.ndarray) -
 
     Rows index `users` and `positions`, (B,) both; the pairs are sorted.
     """
-    owner = np.repeat(np.arange(len(users)), positions)
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(positions) - positions, positions)
-    pairs = np.sort(owner * sequences.num_items + sequences.items[sequences.offsets[users][owner] + within])
+    owner, rows = ragged_ranges(sequences.offsets[users], positions)
+    pairs = np.sort(owner * sequences.num_items + sequences.items[rows])
     return np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], sequences.num_items)
 
 
@@ -101,8 +102,8 @@ METRICS = {"HR": hit_rate, "NDCG": ndcg, "MRR": mrr}
 def by_name(metric: str, ranks: np.ndarray, candidates: np.ndarray | None = None) -> np.ndarray:
     """A metric of each event by a name such as NDCG@10; ranks of any shape, and the same shape out.
 
-    candidates: how many items the mask left to each event, of the shape of `ranks`, ALL where there was no mask. Where
-    they are no more than the cutoff the event scores 0.
+    candidates: number of candidates of each event, of the shape of `ranks`; ALL without a mask. With no more candidates
+    than the cutoff an event scores 0.
     """
     name, _, cutoff = metric.partition("@")
     values = METRICS[name](ranks, int(cutoff))
@@ -110,7 +111,7 @@ def by_name(metric: str, ranks: np.ndarray, candidates: np.ndarray | None = None
 
 
 def too_few(candidates: np.ndarray, cutoff: int) -> np.ndarray:
-    """Where a mask left so few candidates that any scores at all would make the target a hit at the cutoff: bool."""
+    """Whether a mask leaves so few candidates that any scores would give a hit at the cutoff: bool."""
     few: np.ndarray = (candidates != ALL) & (candidates <= cutoff)
     return few
 

@@ -1,13 +1,14 @@
-"""What a reward is worth: does it prefer the logged item, by how much can it be trusted, does it follow popularity.
+"""Metrics of rewards: accuracy against negatives, calibration, correlation with popularity.
 
-In: rewards of the logged items (N,) and of the negatives beside each (N, A). Out: numbers, and a reliability curve.
+In: rewards of the logged items (N,) and of the negatives of each (N, A). Out: numbers, and a reliability curve.
 
-`pairwise_accuracy` compares a logged reward with the negatives of its own state; `auc` with those of every state, so it
-also asks that rewards mean the same in different states, as a critic that learns from all of them supposes.
+`pairwise_accuracy` compares a logged reward with the negatives of its own state, `auc` with the negatives of all
+states. So `auc` also tests whether rewards have the same scale in different states, which a critic that learns from all
+of them assumes.
 
-The reward model is Bradley and Terry's: of two actions the first is the logged one with probability
-sigmoid(difference). A difference taken from the logged to the negative one would have the answer built in, so
-`reliability` counts each pair both ways round; the curve is point-symmetric about (1/2, 1/2).
+The reward model is that of Bradley and Terry: of two actions the first is the logged one with probability
+sigmoid(difference). If the logged action always came first, the answer would be known, so `reliability` counts each
+pair in both orders; the curve is point-symmetric about (1/2, 1/2).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def pairwise_accuracy(logged: np.ndarray, negatives: np.ndarray) -> float:
 
 
 def auc(logged: np.ndarray, negatives: np.ndarray) -> float:
-    """Probability that a random logged reward exceeds a random negative one, of any state; equal ones count half."""
+    """Probability that a random logged reward is above a random negative one of any state; equal ones count half."""
     _check(logged, negatives)
     ordered = np.sort(negatives, axis=None)
     below = np.searchsorted(ordered, logged, side="left").sum(dtype=np.int64)
@@ -35,7 +36,7 @@ def auc(logged: np.ndarray, negatives: np.ndarray) -> float:
 
 
 def popularity_correlation(rewards: np.ndarray, items: np.ndarray, counts: np.ndarray) -> float:
-    """Spearman's correlation of rewards with their items' training counts; zero where either never differs.
+    """Spearman's correlation of rewards with their items' training counts; zero if either is constant.
 
     rewards, items: of one shape, such as (N,) or (N, A). counts: (I,).
     """
@@ -53,10 +54,10 @@ def average_ranks(values: np.ndarray) -> np.ndarray:
 
 
 def reliability(logged: np.ndarray, negatives: np.ndarray, bins: int = 10) -> dict[str, Any]:
-    """Predicted probabilities beside observed frequencies, over pairs both ways round, by bins of equal width.
+    """Predicted probabilities and observed frequencies, over pairs in both orders, by bins of equal width.
 
-    {"curve": [{"predicted", "observed", "count"}, ...], "calibration_error": e}: the curve has the bins that hold any
-    pair; e is the mean over all pairs of a bin's |predicted - observed| (expected calibration error).
+    {"curve": [{"predicted", "observed", "count"}, ...], "calibration_error": e}: the curve has the bins that are not
+    empty; e is the expected calibration error, the mean over all pairs of their bin's |predicted - observed|.
     """
     _check(logged, negatives)
     difference = (logged[:, None] - negatives).astype(np.float64).ravel()

@@ -1,43 +1,49 @@
-"""The best items by their scores.
+"""Top-k lists: the best items by their scores, without those that are excluded.
 
 In: scores of all items. Out: lists of items, best first, -1 where a list has fewer.
 
-Tie rule: a higher score first, of equal scores the lower item index. It depends on nothing but the scores, so CPU and
-GPU agree. (Ranks know no such order: a target shares the mean rank among its equals, see ranking.py.) An item that
+Tie rule: a higher score comes first, and of equal scores the lower item index. It depends on the scores alone, so CPU
+and GPU agree. (A rank follows another rule: a target gets the mean rank among its equals, see ranking.py.) An item that
 scores minus infinity is on no list.
-
-This module imports torch only where it is given tensors: the report reads it for the numbers alone.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lea_core.data.sequences import batches
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCORES = 2**20  # that are copied in one piece, to take the best of
+SCORES = 2**20  # that are copied at a time
 
 
-def best_items(scores: Tensor, owner: Tensor, items: Tensor, count: int) -> Tensor:
-    """The `count` best candidates of each row by the tie rule, best first, -1 where there are fewer: (B, count) int64.
+def best_items(
+    scores: Tensor, count: int, excluded: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[Tensor, Tensor]:
+    """The `count` best items of each row and their scores, best first by the tie rule: (B, count) int64 and float.
 
-    scores: (B, I), left as they are. The items to leave out are pairs: of row owner[m], ascending, the item items[m],
-    both (M,).
+    scores: (B, I); they are not changed.  excluded: pairs (row, item) that are on no list, (M,) both, rows ascending,
+    such as `sequences.seen_pairs` gives. Where a row has fewer items, the rest is -1 and minus infinity.
     """
     import torch
 
     found = torch.full((len(scores), count), -1, device=scores.device)
-    for rows in batches(len(scores), max(1, SCORES // scores.shape[1])):
-        own = scores[rows].clone()
-        first, last = torch.searchsorted(owner, torch.tensor([rows.start, rows.stop], device=owner.device)).tolist()
-        own[owner[first:last] - rows.start, items[first:last]] = -torch.inf
+    values = scores.new_full(found.shape, -torch.inf)
+    for rows in batches(len(scores), SCORES // scores.shape[1]):
+        own = scores[rows]
+        if excluded is not None:
+            owner, items = excluded
+            pairs = slice(*np.searchsorted(owner, [rows.start, rows.stop]))
+            own = own.clone()
+            own[owner[pairs] - rows.start, items[pairs]] = -torch.inf
         best = best_first(own, min(count, own.shape[1]))
-        best[own.gather(1, best).isneginf()] = -1
+        values[rows, : best.shape[1]] = own.gather(1, best)
         found[rows, : best.shape[1]] = best
-    return found
+    return found.masked_fill_(values.isneginf(), -1), values
 
 
 def best_first(scores: Tensor, count: int) -> Tensor:
@@ -49,7 +55,7 @@ def best_first(scores: Tensor, count: int) -> Tensor:
     if values.shape[1] > count:
         last = values[:, count - 1, None]  # (B, 1)
         split = (last[:, 0] == values[:, count]).nonzero()[:, 0]  # equals within and beyond the list
-        for part in batches(len(split), max(1, SCORES // scores.shape[1])):
+        for part in batches(len(split), SCORES // scores.shape[1]):
             rows = split[part]
             equal = scores[rows] == last[rows]
             listed = values[rows, :count] == last[rows]  # as many of them as fit: the lower ones

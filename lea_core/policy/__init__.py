@@ -7,7 +7,8 @@ from typing import Any
 
 from lea_core import serving
 
-warnings.warn("lea_core.policy is lea_core.serving now", DeprecationWarning, stacklevel=2)
+NOW = "lea_core.policy is lea_core.serving now: change the import, for the old name goes with the next release"
+warnings.warn(NOW, DeprecationWarning, stacklevel=2)
 __path__ = serving.__path__  # so that `lea_core.policy.onnx_policy` is found too
 
 

@@ -1,9 +1,9 @@
-"""The policy that ships: a folder, what loads it, and what it recommends. No language model, and none of its libraries.
+"""Serving: the exported policy's folder, how it is loaded, what it recommends. No language model or its libraries.
 
     from lea_core.serving import Policy
     Policy.load("data/policy").recommend([["50", "181"]], k=10)
 
-`Policy` (torch_policy.py) needs torch; the other modules here that serve do not, so they are imported one by one.
+`Policy` (torch_policy.py) needs torch. The other modules for serving do not, so import them one by one.
 """
 
 from __future__ import annotations

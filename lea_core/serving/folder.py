@@ -6,12 +6,12 @@ In and out: a folder with
     policy.json          what it takes to build the network (policy_network.PolicyConfig)
     policy.safetensors   its weights
     vocabulary.parquet   item (0 to I - 1), item_id (as in the data), train_count (its training events)
-    metrics.json provenance.json README.md      what it was worth, what it was made of, a card for people
+    metrics.json provenance.json README.md      its metrics, what it was made from, a model card
     item_path.safetensors    where it has one, the path by which new items enter (new_items.py)
 
-or, exported to ONNX, with policy.onnx and onnx.json in the place of the network. Reading checks every hash first: what
-was cut short, edited or mixed of two folders is refused before any of it is used. A hash says that nothing changed
-since the folder was written, not who wrote it. Nothing here needs torch.
+or, exported to ONNX, with policy.onnx and onnx.json instead of the network. Reading checks every hash first, so a
+folder that was cut short, edited or mixed from two folders is refused before any of it is used. A hash shows that
+nothing has changed since the folder was written, not who wrote it. This module does not need torch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from lea_core.common.artifacts import read_json, write_json
-from lea_core.common.errors import LeaError
+from lea_core.common.errors import LeaError, show_causes
 from lea_core.common.sources import file_sha256
 from lea_core.common.tables import Schema, read_table, to_numpy, write_table
 from lea_core.serving.ids import short
@@ -69,7 +69,7 @@ def write_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
 
 
 def read_vocabulary(folder: Path, num_items: int) -> Vocabulary:
-    """Read vocabulary.parquet. Raises `LeaError` where it is not of `num_items` items, numbered and named apart."""
+    """Read vocabulary.parquet. Raises `LeaError` where it does not hold `num_items` items with different ids."""
     path = folder / VOCABULARY
     table = read_table(path, SCHEMA)
     if table.num_rows != num_items:
@@ -83,10 +83,10 @@ def read_vocabulary(folder: Path, num_items: int) -> Vocabulary:
 
 
 def read_exclude_seen(folder: Path, listed: list[str]) -> bool:
-    """Whether the policy was chosen and evaluated with the items of a history left out: `evaluate.mask_seen` of then.
+    """Whether items of the history were excluded when the policy was selected and evaluated (`evaluate.mask_seen`).
 
-    It is what the policy does where its caller says nothing else. listed: the folder's files; True where none tells.
-    Raises `LeaError` where provenance.json has something else there than true or false.
+    It is the policy's default. listed: the folder's files; without provenance.json, or without the key in it, True.
+    Raises `LeaError` where the value is neither true nor false.
     """
     made_of = read_json(folder / PROVENANCE) if PROVENANCE in listed else {}
     params = made_of.get("params", {})
@@ -120,15 +120,27 @@ def check_folder(folder: Path) -> list[str]:
         raise LeaError(f"{path}: no readable JSON ({error}): {MEND}") from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
-        raise LeaError(
-            f"{path}: format {found!r}, but this version of LEA reads {FORMAT}: install the LEA that wrote it"
-        )
+        raise LeaError(f"{path}: format {found!r}, but this version of LEA reads {FORMAT}: {other_version(folder)}")
     files = manifest.get("files")
     if not isinstance(files, dict) or not files:
         raise LeaError(f"{path}: lists no files: {MEND}")
     for name, sha256 in files.items():
         _check_file(folder, name, sha256)
     return list(files)
+
+
+def other_version(folder: Path) -> str:
+    """Which LEA wrote a folder that this one cannot read, as provenance.json says, and what to do: an error's end."""
+    try:
+        made_of = read_json(folder / PROVENANCE)
+    except LeaError as error:
+        show_causes(error)
+        made_of = {}
+    versions = made_of.get("versions")
+    known = versions if isinstance(versions, dict) else {}
+    found = known.get("lea-recommender", known.get("lea"))  # the distribution's name, now and before
+    writer = f"LEA {short(found)}, commit {short(made_of.get('commit'))}" if found else "another LEA"
+    return f"{writer} wrote it: install that one, or make the folder again with `dvc repro`"
 
 
 def _check_file(folder: Path, name: str, sha256: Any) -> None:

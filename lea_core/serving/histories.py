@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lea_core.common.errors import LeaError
+from lea_core.data.sequences import ragged_ranges
 from lea_core.serving.ids import NUMBERS, id_column, id_lists, item_id, known_as, short
 
 Unknown = Literal["skip", "refuse"]
@@ -24,10 +25,10 @@ HISTORY, USER, ITEM, TIMESTAMP = "history", "user", "item", "timestamp"
 
 @dataclass(frozen=True)
 class Histories:
-    """B histories, oldest item first.
+    """B histories, oldest item first, as a ragged batch.
 
     items: (N,) int64, one history after the other.  offsets: (B + 1,) int64, history b is rows offsets[b] to
-    offsets[b + 1] - 1.  unknown: (B,) int64, how many items were skipped.  users: whose they are, where that is said.
+    offsets[b + 1] - 1.  unknown: (B,) int64, how many items were skipped.  users: the user of each, if it was given.
     """
 
     items: np.ndarray
@@ -46,7 +47,8 @@ class Histories:
     def newest(self, rows: np.ndarray, most: int, in_front: bool = False) -> np.ndarray:
         """The last `most` items of these histories, (b,), as a (b, T) batch, oldest first.
 
-        T is the most items of a row, at least 1; -1 stands before them, or `in_front` behind them.
+        T is the largest number of items of a row, at least 1. Shorter rows are padded with -1 on the left, or with
+        `in_front` on the right.
         """
         ends = self.offsets[rows + 1]
         lengths = np.minimum(ends - self.offsets[rows], most)
@@ -62,11 +64,8 @@ class Histories:
 
     def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All items of these histories: (M,) pairs (row among `rows`, item)."""
-        lengths = self.lengths[rows]
-        owner = np.repeat(np.arange(len(rows)), lengths)
-        first = np.repeat(self.offsets[rows], lengths)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return owner, self.items[first + within]
+        owner, places = ragged_ranges(self.offsets[rows], self.lengths[rows])
+        return owner, self.items[places]
 
 
 def read_histories(given: object, index: Mapping[str, int], unknown: Unknown) -> Histories:
@@ -74,7 +73,7 @@ def read_histories(given: object, index: Mapping[str, int], unknown: Unknown) ->
 
     given: a sequence of histories, each a sequence of ids (ids.py), oldest first; or a table with a column `history` of
     such lists, or that column alone; or a table with the columns `user` and `item`, a row per event, in order or with a
-    column `timestamp`. A table's column `user` is handed through. index: item id -> item. Raises `LeaError` where that
+    column `timestamp`. A table's column `user` goes to `users`. index: item id -> item. Raises `LeaError` where that
     is not so, or with `unknown` "refuse" where an id is not in `index`.
     """
     if unknown not in ("skip", "refuse"):
@@ -106,7 +105,7 @@ def read_histories(given: object, index: Mapping[str, int], unknown: Unknown) ->
 def _all_known(rows: list[Any], index: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray] | None:
     """Items of all rows and their lengths where each is a list of known texts, else None.
 
-    The usual case, without a line of Python per history or item: a large batch spends its time here.
+    This is the usual case, and most of the time of a large batch, so there is no Python loop over items.
     """
     if not all(type(row) is list for row in rows):
         return None
@@ -156,7 +155,7 @@ def _table(given: Any) -> pa.Table:
 
 
 def _table_rows(table: pa.Table) -> tuple[list[list[str]], list[Any] | None]:
-    """A table's histories, and whose they are."""
+    """A table's histories and their users."""
     names = table.column_names
     if twice := [name for name in (HISTORY, USER, ITEM, TIMESTAMP) if names.count(name) > 1]:
         raise LeaError(f"column {twice[0]!r} is there twice: drop one")
@@ -178,7 +177,7 @@ def _users(column: pa.ChunkedArray | pa.Array) -> list[Any]:
 
 
 def _grouped(table: pa.Table) -> tuple[list[list[str]], list[Any]]:
-    """Events, a row each, as histories: users in order of their first row, events in order of time if it is given."""
+    """Events, a row each, as histories: users in the order of their first row, events by time if there are times."""
     timed = TIMESTAMP in table.column_names
     for name in (USER, ITEM, *([TIMESTAMP] if timed else [])):
         missing = pc.is_null(table[name], nan_is_null=True)

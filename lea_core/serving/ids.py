@@ -1,8 +1,8 @@
-"""Item ids as a vocabulary has them, texts: one by one, and of whole Arrow columns.
+"""Item ids as texts, as in a vocabulary: of single values and of whole Arrow columns.
 
-Text stays as it is. Whole numbers become their digits, and so do floats that are whole, for a column of numbers is one
-of floats as soon as a number is absent. A float so large that its neighbours are no longer whole numbers is refused.
-Text such as `7.0` is what a file keeps of such a float: it is the item `7` where the vocabulary has no `7.0`.
+A text stays as it is. A whole number becomes its digits, and so does a float that is whole, because a column of numbers
+with a missing one is a column of floats. A float that is too large to stand for one whole number is refused. The text
+`7.0`, as a file may store such a float, is the item `7` if the vocabulary has no `7.0`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WHOLE = re.compile(r"-?\d+(\.0+)?")  # training reads such ids as whole numbers 
 
 
 def known_as(name: str, known: Container[str]) -> str | None:
-    """A text id as the vocabulary has it: as it is, or else without the ".0" behind a whole number; None: neither."""
+    """A text id as the vocabulary has it: unchanged, or a whole number without its ".0"; None if it has neither."""
     if name in known:
         return name
     whole = name.partition(".")[0] if name.endswith("0") and WHOLE.fullmatch(name) else None
@@ -39,7 +39,7 @@ def known_as(name: str, known: Container[str]) -> str | None:
 
 
 def whole_ids(names: Sequence[str], known: Collection[str]) -> list[str]:
-    """New ids beside the known ones: without the ".0" behind them where all of both are whole numbers."""
+    """New ids in the form of the known ones: without ".0" if all ids, new and known, are whole numbers."""
     pointed = any("." in name for name in names)
     if pointed and all(WHOLE.fullmatch(name) for ids in (names, known) for name in ids):
         return [name.partition(".")[0] for name in names]
@@ -70,7 +70,7 @@ def item_id(item: object, where: str) -> str:
 
 
 def short(value: object) -> str:
-    """A value in an error's words, cut to a line."""
+    """A value for an error message, on one line of at most 60 characters."""
     value = value.item() if isinstance(value, np.generic) else value
     try:
         text = " ".join(repr(value).split())

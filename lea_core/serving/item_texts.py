@@ -1,11 +1,11 @@
-"""Item texts -> vectors, as `tokenize_items` made them for training: what the trained text path reads.
+"""Item texts -> vectors, as `tokenize_items` made them for training: the input of the trained text path.
 
 In: texts, the LLM of training, and item_path.safetensors of a policy folder, or, when a policy is exported, the
-artifacts of tokenize_items. Out: vectors (N, C), or item_path.safetensors. The only part of a policy that needs an LLM
-and the packages of the pipeline; recommending needs neither.
+artifacts of tokenize_items. Out: vectors (N, C), or item_path.safetensors. The only part of serving that needs an LLM
+and the packages of the pipeline.
 
-The vectors are numbers of one LLM, layer and text length. Another gives vectors of the same width that mean nothing
-here, so it is refused.
+The vectors are of one LLM, layer and text length. Another LLM may give vectors of the same width, but with another
+meaning, so it is refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def llm_hash(folder: Path) -> str:
 
 
 def reading(params: Params, llm: Path) -> dict[str, Any]:
-    """What item vectors depend on beside the texts."""
+    """What item vectors depend on, except the texts."""
     return {
         "llm": llm_hash(llm),
         "layer": params.tokenize_items.layer,
@@ -57,10 +57,10 @@ def reading(params: Params, llm: Path) -> dict[str, Any]:
 
 
 def export_item_path(file: Path, network: PolicyNetwork, counts: np.ndarray, data: Path, params: Params) -> None:
-    """Fit the text path of a policy that started from the LLM's item vectors, and write it to `file`.
+    """Fit the text path of a policy whose items started from the LLM's vectors, and write it to `file`.
 
-    counts: (I,) training events.  data: where items/, item_tokens/ and llm/ lie. With too few items to fit on it warns
-    and writes nothing. Raises `LeaError` as `fit_item_path` does, and where an artifact is absent.
+    counts: (I,) training events.  data: the folder with items/, item_tokens/ and llm/. With too few items for a fit it
+    warns and writes nothing. Raises `LeaError` as `fit_item_path` does, and where an artifact is absent.
     """
     from lea_core.common.artifacts import read_tensors
 

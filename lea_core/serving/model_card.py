@@ -1,4 +1,4 @@
-"""The model card of a policy: README.md of its folder, for people.
+"""The model card of a policy: README.md of its folder.
 
 In: config, metrics, provenance, counts of the data. Out: Markdown with the front matter that model hubs read.
 """

@@ -1,13 +1,13 @@
-"""Items that came after training: a policy folder with them added, through its trained text path.
+"""New items: adds items without training events to a policy folder, through its trained text path.
 
-In: a policy folder with item_path.safetensors, ids and text vectors of new items. Out: another policy folder, whose
-vocabulary ends with them. No language model here: item_texts.py makes vectors of texts.
+In: a policy folder with item_path.safetensors, ids and text vectors of new items. Out: another policy folder, with the
+new items at the end of its vocabulary. This module needs no language model: item_texts.py makes vectors from texts.
 
-    item_path.safetensors   the path (item_path.py), the statistics that make a vector of an LLM's hidden states, and as
-                            metadata which LLM, layer and text length these are of
+    item_path.safetensors   the path (text_projection.py), the statistics that turn an LLM's hidden states into vectors,
+                            and as metadata the LLM, layer and text length
 
-The policy's own files stay as they are, but for what grows. Files of another runtime (policy.onnx) hold the former
-items, so they are left out: export the new folder again.
+The other files are copied unchanged. Files of another runtime (policy.onnx) hold only the old items, so they are not
+copied: export the new folder again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lea_core.common.artifacts import publish_file, publish_folder, read_json, read_tensors, write_json
+from lea_core.common.artifacts import publish_folder, read_json, read_tensors, write_json, write_tensors
 from lea_core.common.errors import LeaError, show_causes
 from lea_core.common.sources import file_sha256
 from lea_core.serving.folder import MANIFEST, MEND, PROVENANCE, Vocabulary, check_folder, seal, write_vocabulary
@@ -38,9 +38,9 @@ READ_WITH = {"llm": str, "layer": int, "text_tokens": int, "text": str}  # in It
 
 @dataclass(frozen=True)
 class ItemPath:
-    """arrays: those of `fit_item_path`; mean (H,) and map (H, C), from an LLM's hidden states to vectors.
+    """arrays: those of `fit_item_path`, and mean (H,) and map (H, C) from an LLM's hidden states to vectors.
 
-    reading: what the vectors depend on beside the text: llm (a hash), layer, text_tokens, text (the template).
+    reading: what the vectors depend on, except the texts: llm (a hash), layer, text_tokens, text (the template).
     """
 
     arrays: Arrays
@@ -49,11 +49,8 @@ class ItemPath:
 
 def write_item_path(file: Path, arrays: Arrays, reading: Mapping[str, Any]) -> None:
     """Write `arrays`, the path's and `mean` and `map` of the statistics, with `reading` as metadata."""
-    from safetensors.numpy import save
-
-    whole = {name: np.asarray(array, dtype=np.float32, order="C") for name, array in arrays.items()}
-    with publish_file(file) as temporary:
-        temporary.write_bytes(save(whole, metadata={READING: json.dumps(dict(reading), sort_keys=True)}))
+    whole = {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
+    write_tensors(file, whole, {READING: json.dumps(dict(reading), sort_keys=True)})
 
 
 def read_item_path(folder: Path) -> ItemPath:
@@ -86,8 +83,8 @@ def read_item_path(folder: Path) -> ItemPath:
 def add_items(folder: Path, out: Path, ids: Sequence[str], vectors: np.ndarray, boost: float = BOOST) -> None:
     """Publish at `out` the policy of `folder` with items of these ids and vectors (N, C) added; they may be the same.
 
-    A new item has train_count 0. `boost`: see item_path.py. Raises `LeaError` where the policy has no text path, an id
-    is known, empty or given twice, an item has no vector, or `out` is something else than a policy folder.
+    A new item has train_count 0. `boost`: see text_projection.py. Raises `LeaError` where the policy has no text path,
+    an id is known, empty or given twice, an item has no vector, or `out` is something else than a policy folder.
     """
     path = read_item_path(folder)
     policy = Policy.load(folder)

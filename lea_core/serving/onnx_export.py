@@ -7,12 +7,12 @@ In: a policy folder. Out: a folder for `OnnxPolicy` (onnx_policy.py), or any oth
     onnx.json            what it was made of and how far it is from the policy (`export_folder`)
     manifest.json        hashes of the others (folder.py)
 
-The graph's inputs, int64: `items` (B, T), the last `history` items of each row at most, oldest first, in front, -1
-behind them; `seen` (B, S), what shall not be in the answer, in any order, -1 for nothing, S at least 1, so that items
-beyond those that the network reads can be excluded; `k` (1,), which may be left out. Outputs: `best` (B, k) int64 and
-`scores` (B, k) float32, higher scores first, of equal ones the lower item; where fewer items are left, -1 and minus
-infinity. A row without items is for the caller, who answers with popularity; here it has state 0, the same answer for
-all. The order among equals is ONNX TopK's, and the one of top_k.py.
+The graph's inputs, int64: `items` (B, T), at most the last `history` items of each row, oldest first, padded with -1 on
+the right; `seen` (B, S), the items to exclude, in any order, padded with -1, S at least 1 (a history may have more
+items than the network reads); `k` (1,), optional. Outputs: `best` (B, k) int64 and `scores` (B, k) float32, higher
+scores first, and of equal scores the lower item; -1 and minus infinity if fewer items are left. The caller answers a
+row without items, by popularity; the graph gives it state 0, so the same answer for all such rows. The order of equal
+scores is that of ONNX TopK, which is the one of top_k.py.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ class Graph(nn.Module):
         """See the module's header."""
         scores = self.network.logits(self.network.backbone.last(FrontPlaces(items)))
         if self.network.repeat_bias is not None:
-            # Written, not added: an item that is read twice gets the same number twice. So does the first one, in the
-            # place of padding.
+            # Written, not added: an item that is read twice gets the same number twice. So does the first item, which
+            # stands for padding.
             first = items[:, :1]
             read = torch.where(items < 0, first, items).clamp(min=0)
             raised = scores.gather(1, read) + REPEAT_STEP * self.network.repeat_bias * (first >= 0)
             scores = scores.scatter(1, read, raised)
-        # The lesser of a score and plus infinity is the score: padding takes nothing from item 0.
+        # The minimum of a score and plus infinity is the score: padding does not change item 0.
         bounds = torch.where(seen < 0, torch.inf, -torch.inf)
         scores = scores.scatter_reduce(1, seen.clamp(min=0), bounds, "amin")
         values, best = scores.topk(self.k, dim=1)
@@ -77,8 +77,8 @@ class Graph(nn.Module):
 class OnnxGru(nn.Module):
     """A GRU as ONNX's own operation: (B, T, D) -> (B, T, D), and nothing for the last states.
 
-    torch 2.13 exports a GRU right only once in a process. While it traces one it exchanges how a GRU is computed, but a
-    cache keeps the way of before, and every later graph takes no other number of items than it was traced with.
+    torch 2.13 exports a GRU correctly only once per process. While it traces one, it replaces the GRU's computation,
+    but a cache keeps the earlier one, so every later graph accepts only the number of items that it was traced with.
     """
 
     def __init__(self, gru: nn.GRU) -> None:
@@ -151,7 +151,7 @@ def _let_callers_choose_k(model: Any, k: int) -> None:
 
 
 def _drop_notes(model: Any) -> None:
-    """Leave out what the exporter notes of the code that it read: the paths of this machine are among it."""
+    """Delete the exporter's notes on the source code: they contain paths of this machine."""
     values = [*model.graph.inputs, *model.graph.initializers.values()]
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
@@ -161,7 +161,7 @@ def _drop_notes(model: Any) -> None:
 
 
 def export_folder(policy_folder: Path, out: Path, k: int, int8: bool) -> list[str]:
-    """Publish the ONNX folder of a policy folder, whole or not at all; returns lines that say what was measured.
+    """Publish the ONNX folder of a policy folder; returns lines that say what was measured.
 
     int8: tables of items as 8-bit integers. onnx.json has backbone, num_items, history, exclude_seen, k, opset,
     int8, and what `check_parity` and, with int8, `measure_int8` measured. Raises `LeaError` where the graph's answers
@@ -207,7 +207,7 @@ def _finish(folder: Path, made: dict[str, Any]) -> None:
 def quantise(path: Path) -> None:
     """Turn the graph's two tables over the items, embeddings and actor, to 8-bit integers, in place.
 
-    They are almost all of its bytes; the layers between them stay as they are.
+    They are almost all of its bytes; the other layers stay as they are.
     """
     import onnx
     from onnxruntime.quantization import quantize_dynamic
@@ -242,7 +242,7 @@ def need_packages() -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing of what the exporters say of themselves; errors are exceptions."""
+    """Hide the exporters' log messages and warnings; errors are exceptions."""
     former = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,6 +1,6 @@
-"""Whether a graph answers as its policy does, and what 8-bit integers cost of that.
+"""Parity: whether an ONNX graph answers as its policy does, and how much 8-bit integers change.
 
-In: two runtimes of one policy; held-out events, where they are there. Out: differences, in numbers and in a line each.
+In: two runtimes of one policy; held-out events, if there are any. Out: differences, as numbers and as a line each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lea_core.serving.recommender import Recommender
 if TYPE_CHECKING:
     from lea_core.serving.torch_policy import Policy
 
-# Of scores, where they are about 1; above that relative to the largest, for float32 has seven digits.
+# Largest difference of scores. It is relative to the largest score if that is above 1, for float32 has seven digits.
 TOLERANCE = 1e-5
 HISTORIES, LIST = 64, 10
 SAID = 5  # items of a history that an error names, its last ones
@@ -47,7 +47,7 @@ def random_histories(item_ids: list[str], history: int, count: int = HISTORIES, 
 
 
 def compare(one: Recommendations, other: Recommendations) -> Parity:
-    """Two answers to the same histories. Scores are compared place by place; none and a number differ infinitely."""
+    """Two answers to the same histories. Scores are compared by rank; with one of them missing: infinity."""
     return Parity(_largest_gap(one.scores, other.scores), _overlap(one, other))
 
 
@@ -66,7 +66,7 @@ def _overlap(one: Recommendations, other: Recommendations) -> float:
 
 
 def check_parity(policy: Policy, graph: Recommender) -> Parity:
-    """Compare on random histories, with the seen items left out and among the others.
+    """Compare on random histories, with the seen items excluded and with them included.
 
     Raises `LeaError` where the graph's lists differ in more than the order of equals: at every place both have a score
     or neither has, the scores are equal, the graph's item has this score of the policy too, and no item comes twice.
@@ -96,7 +96,7 @@ def _check(policy: Policy, graph: Recommender, histories: list[list[str]], exclu
 
 
 def own_scores(policy: Policy, histories: list[list[str]], items: np.ndarray, exclude_seen: bool) -> np.ndarray:
-    """The network's scores of these items (B, K) after these histories: NaN where there is no item, or none allowed."""
+    """The network's scores of these items (B, K) after these histories: NaN without an item, or if it is excluded."""
     found = read_histories(histories, {name: item for item, name in enumerate(policy.item_ids)}, "refuse")
     scores = np.full(items.shape, np.nan, dtype=np.float32)
     for row in range(len(items)):  # one at a time: of a large catalogue all scores together are too many
@@ -111,9 +111,9 @@ def own_scores(policy: Policy, histories: list[list[str]], items: np.ndarray, ex
 def measure_int8(
     whole: Recommender, small: Recommender, history: int, interactions: Path
 ) -> tuple[dict[str, Any], str]:
-    """What 8-bit integers cost, as numbers and as a line: overlap of lists, and NDCG@10 where there are events.
+    """What 8-bit integers change, as numbers and as a line: overlap of lists, and NDCG@10 if there are events.
 
-    interactions: the folder of the pipeline's interactions; left aside where it is not there or of other items.
+    interactions: the folder of the pipeline's interactions; not used if it is absent or has other items.
     """
     events = _validation(interactions, whole.item_ids)
     histories = events[0] if events else random_histories(whole.item_ids, history)

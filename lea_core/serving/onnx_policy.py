@@ -1,7 +1,7 @@
 """The policy as ONNX Runtime runs it: load an exported folder, recommend. It needs no torch.
 
 In: a folder that `lea export --onnx` wrote (onnx_export.py); histories. Out: `Recommendations` (recommender.py).
-Imports numpy, pyarrow and onnxruntime alone: a process answers some tenths of a second after it starts.
+It imports only numpy, pyarrow and onnxruntime, so a process gives its first answer within some tenths of a second.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OnnxPolicy(Recommender):
     def load(cls, folder: Path | str, threads: int = 1) -> OnnxPolicy:
         """Read an exported folder. Raises `LeaError` where it is broken, has changed, or is of another version.
 
-        threads: batches that are worked on at a time.
+        threads: how many batches are computed at a time.
         """
         folder = Path(folder)
         listed = check_folder(folder)
@@ -53,7 +53,7 @@ class OnnxPolicy(Recommender):
             value = made.get(name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise LeaError(f"{folder / DESCRIPTION}: {name} is {short(value)}, not a whole number from 1: {MEND}")
-        exclude_seen = made.get("exclude_seen", True)  # a folder of before does not say
+        exclude_seen = made.get("exclude_seen", True)  # older folders do not have it
         if not isinstance(exclude_seen, bool):
             raise LeaError(f"{folder / DESCRIPTION}: exclude_seen is {short(exclude_seen)}, not true or false: {MEND}")
         vocabulary = read_vocabulary(folder, made["num_items"])
@@ -84,7 +84,7 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 3  # errors
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # what it raises has no common base but this one
+    except Exception as error:  # its exceptions have no other common base
         raise LeaError(f"{path}: no graph that this onnxruntime can run ({error}): {MEND}") from None
     inputs = [value.name for value in (*session.get_inputs(), *session.get_overridable_initializers())]
     if sorted(inputs) != sorted(INPUTS) or [value.name for value in session.get_outputs()] != OUTPUTS:

@@ -23,7 +23,7 @@ PACKAGES = ("lea-recommender", "torch", "numpy", "pyarrow", "safetensors", "tran
 def provenance(
     params: Params, variant: str, seed: int, training: Mapping[str, Any], interactions: Path
 ) -> dict[str, Any]:
-    """What the policy of this variant and seed was made of, all of it hashable and none of it a secret.
+    """What the policy of this variant and seed was made from: JSON values, without secrets.
 
     training: the settings that the policy was trained with, from its training.json. data: SHA-256 of the preprocessed
     tables. commit: None outside of git; changed: whether files that git tracks differed from it.

@@ -1,4 +1,4 @@
-"""What a policy recommends: arrays, and the same as lists or a table with the data's ids.
+"""A policy's recommendations: as arrays, as lists and as a table with the data's ids.
 
 In: items and scores of B histories. Out: `Recommendations`. Needs no torch.
 """
@@ -17,11 +17,11 @@ import pyarrow as pa
 class Recommendations:
     """The best items of B histories, best first; K is k, or less where the catalogue is smaller.
 
-    indices: (B, K) int64 items, -1 where a row has fewer.  scores: (B, K) float32, comparable within a row alone, NaN
-    where there is no item; of a fallback, log shares of the training events.  unknown: (B,) int64 items of the history
-    that the vocabulary lacks, skipped.  fallback: (B,) bool, no known item to go by: these are the most popular ones.
-    missing: (B,) int64 how many of the k items asked for there are not, for the catalogue has no more to offer: it is
-    smaller than k, or items of the history are left out.
+    indices: (B, K) int64 items, -1 if a row has fewer.  scores: (B, K) float32, comparable within one row only; NaN
+    without an item; for a fallback, log shares of the training events.  unknown: (B,) int64 number of skipped items of
+    the history that the vocabulary lacks.  fallback: (B,) bool, the history has no known item, so these are the most
+    popular items.  missing: (B,) int64 how many of the k requested items are missing, because the catalogue is smaller
+    than k or items of the history are excluded.
     """
 
     indices: np.ndarray

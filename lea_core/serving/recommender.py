@@ -1,7 +1,7 @@
-"""What every runtime of a policy has in common: histories of ids in, lists of ids out, popularity for the empty ones.
+"""The base class of all runtimes of a policy: histories of ids in, lists of ids out; popularity for empty histories.
 
-In: a vocabulary; histories (histories.py); from the runtime the best items of a batch. Out: `Recommendations`. Needs no
-torch.
+In: a vocabulary; histories (histories.py); the best items of a batch, from the runtime. Out: `Recommendations`. This
+module needs no torch.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from lea_core.serving.folder import Vocabulary
 from lea_core.serving.histories import Histories, Unknown, read_histories
 from lea_core.serving.recommendations import Recommendations
 
-FEWEST = (
-    16  # histories of a batch: the actor's weights, of a large catalogue more than a cache holds, are read for each
-)
+# The fewest histories of a batch: each batch reads all weights of the actor, which of a large catalogue fit no cache.
+FEWEST = 16
 Answer = tuple[np.ndarray, np.ndarray]  # items, scores
 
 
 class Recommender(ABC):
-    """Item ids in, item ids out; what is between, `_best`, is the runtime's."""
+    """Item ids in, item ids out; the runtime implements `_best`."""
 
     scores_at_once: int  # of all items, in one call of `_best`
 
     def __init__(self, vocabulary: Vocabulary, exclude_seen: bool = True) -> None:
-        """exclude_seen: what `recommend` does where it is not told; as the policy was evaluated (folder.py)."""
+        """exclude_seen: the default of `recommend`, as the policy was evaluated (folder.py)."""
         self.vocabulary, self.exclude_seen = vocabulary, exclude_seen
         self._index = {name: item for item, name in enumerate(vocabulary.item_ids)}
         self._popular, self._log_shares = vocabulary.by_popularity(), vocabulary.log_shares()
@@ -48,11 +47,11 @@ class Recommender(ABC):
     ) -> Recommendations:
         """The best k items for every history, best first; of equal scores the lower item.
 
-        histories: lists of item ids, oldest first, or a table: see `read_histories`. exclude_seen: leave the items of
-        the whole history out; None is `self.exclude_seen`, as the policy was evaluated (nothing is said where the
-        choice is another: an argument is its own reason). unknown: "skip" counts ids that the vocabulary lacks,
-        "refuse" raises. A history without a known item gets the most popular items, and `fallback` says so; where fewer
-        than k items are left, `missing` says how many. Raises `LeaError` on what is no history.
+        histories: lists of item ids, oldest first, or a table: see `read_histories`. exclude_seen: whether the items of
+        the whole history are excluded; None is `self.exclude_seen`, as the policy was evaluated. unknown: "skip" counts
+        ids that the vocabulary lacks, "refuse" raises. A history without a known item gets the most popular items, and
+        `fallback` is true; if fewer than k items are left, `missing` says how many are missing. Raises `LeaError` on an
+        invalid history.
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise LeaError(f"k is {k!r}: give a whole number from 1")
@@ -65,7 +64,7 @@ class Recommender(ABC):
         empty = lengths == 0
         indices[empty] = self._popular[:width]
         scores[empty] = self._log_shares[self._popular[:width]]
-        # Histories of like length together: the network works on as many positions as the longest has.
+        # Histories of similar length are in one batch: the network computes as many positions as the longest one has.
         order = np.argsort(lengths, kind="stable")[int(empty.sum()) :]
         size = max(FEWEST, self.scores_at_once // len(self.item_ids))
         parts = [order[start : start + size] for start in range(0, len(order), size)]

@@ -1,7 +1,7 @@
-"""Which policy ships: the variant and the seed that are best on the validation events.
+"""Selection of the policy to export: the variant and the seed that are best on the validation events.
 
-In: data/evaluations/VARIANT/metrics.json. Out: a name and a seed. Test scores are never looked at; where params.yaml's
-section export names a variant or a seed, it is that one.
+In: data/evaluations/VARIANT/metrics.json. Out: a name and a seed. Test scores are not used. If the section `export` of
+params.yaml names a variant or a seed, that one is selected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SPLIT = "valid"
 
 
 def choose(params: Params, metrics: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
-    """Variant and seed to ship; of equal ones the first. metrics: by variant, as `evaluation.summarise` made them."""
+    """Variant and seed to export; of equal ones the first. metrics: by variant, of `full_ranking.summarise`."""
     metric, wanted = params.report.metric, params.export
     names = [wanted.variant] if wanted.variant else list(metrics)
     variant = max(names, key=lambda name: metrics[name][SPLIT][metric]["mean"])
@@ -29,7 +29,7 @@ def choose(params: Params, metrics: Mapping[str, Mapping[str, Any]]) -> tuple[st
 
 
 def read_metrics(folder: Path, params: Params) -> dict[str, dict[str, Any]]:
-    """Every variant's metrics but the controls', which are there to be compared with."""
+    """The metrics of all variants that are no controls; of all variants, if every one is a control."""
     names = [name for name, variant in params.variants.items() if not variant.is_control]
     return {name: read_json(folder / name / "metrics.json") for name in names or params.variants}
 

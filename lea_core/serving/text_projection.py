@@ -1,20 +1,20 @@
-"""The trained text path: from an item's text vector to what training made of such items. New items enter by it.
+"""The text projection: linear maps from an item's text vector to trained item rows, for items without interactions.
 
-In: a trained policy whose item rows started from text vectors (variants with `items: le`), the vectors, and how often
-each item was trained on. Out: linear maps from a vector to an embedding row and an actor row, and one actor bias; a
-larger policy with rows for items that no one has taken yet.
+In: a trained policy whose item rows started from text vectors (variants with `items: le`), the vectors, and the
+training count of each item. Out: linear maps from a vector to an embedding row and an actor row, and one actor bias; a
+larger policy with rows for items that no user has interacted with.
 
-Training moves an item's rows away from where they started (learners/loop.start_items), and in part by what its text
-says. A ridge regression of the moved rows on the vectors recovers that part. Its penalty grows with the direction's
-place, since the vectors are whitened: the first directions carry what texts differ in most, the last are noise of
-equal size. Five folds over the items choose its strength. What no text tells is left out: an actor bias is close to an
-item's training count, which a text does not predict (explained variance -.02 to .04 on held-out items), so every new
-item gets the mean.
+Training moves the rows of an item away from their start (learners/loop.start_items), partly in a direction that its
+text predicts. A ridge regression of the moved rows on the vectors recovers that part. The vectors are whitened: the
+first directions hold the largest differences of texts, and the last ones are noise of the same size, so the penalty
+grows with the index of the direction. Five-fold cross-validation over the items chooses its strength. An actor bias is
+close to the item's training count, which a text does not predict (explained variance -.02 to .04 on held-out items), so
+every new item gets the mean bias.
 
-A predicted row is shorter than a trained one, by all that the text does not tell, so new items would hardly be
-recommended. `boost` is added to their scores: new items are the more often recommended, and the known ones the less,
-the higher it is. The default is what validation chose on Amazon Scientific; on MovieLens it chose 0, and .5 costs .0001
-of NDCG@10 there (benchmarks/results/cold_start.md has the whole trade).
+A predicted row is shorter than a trained one, because the text does not explain all of it, so new items would rarely be
+recommended. Therefore `boost` is added to their scores: a higher boost recommends new items more often and known items
+less often. The default was chosen on validation of Amazon Scientific; on MovieLens validation chose 0, and .5 costs
+.0001 of NDCG@10 there (see benchmarks/results/cold_start.md).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EMBEDDING, ACTOR, ACTOR_BIAS = "backbone.item_embedding.weight", "actor.weight",
 
 
 def fit_item_path(network: PolicyNetwork, vectors: np.ndarray, counts: np.ndarray) -> Arrays:
-    """The path of a policy that was trained from these vectors (I, C); counts: (I,) training events.
+    """Fit the path of a policy whose training started from these vectors (I, C); counts: (I,) training events.
 
     embedding, actor: (C + 1, D) float32, from [vector, 1] to a row.  bias: () float32.  explained: (2,) float32, the
     share of the variance of embedding and actor rows that it predicts on items left out of the fit. Fitted on the items
@@ -70,8 +70,8 @@ def usable(vectors: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def _fit(vectors: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
     """The map (C + 1, D) from vectors (N, C) to rows (N, D), and the share of their variance it explains, held out.
 
-    The rows' common start, a multiple of the first D columns, is fitted first and free of penalty: where training did
-    not move the rows, the map gives them exactly.
+    The start of the rows, a common multiple of the first D columns, is fitted first and without penalty. So if training
+    did not move the rows, the map gives them exactly.
     """
     width = rows.shape[1]
     start = vectors[:, :width]
@@ -111,7 +111,7 @@ def rows_of(path: Arrays, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise LeaError(f"item vectors are {vectors.shape}, but the policy's text path reads vectors of width {width}")
     if not np.isfinite(vectors).all():
         raise LeaError("an item vector holds a number that is infinite or none: make it again from the text")
-    # One row at a time: a row does not depend on what else is added.
+    # One row at a time, so that a row does not depend on the other new items.
     ones = np.concatenate([vectors, np.ones((len(vectors), 1))], axis=1)[:, None, :]
     embedding, actor = (
         np.matmul(ones, path[name].astype(np.float64))[:, 0].astype(np.float32) for name in ("embedding", "actor")

@@ -1,4 +1,4 @@
-"""The policy as torch runs it: load a folder, recommend.
+"""The torch runtime of a policy: load a folder, recommend.
 
 In: a policy folder (folder.py); histories. Out: `Recommendations` (recommender.py).
 """
@@ -14,16 +14,23 @@ import torch
 
 from lea_core.common.artifacts import read_json, read_tensors
 from lea_core.common.errors import LeaError
-from lea_core.metrics.top_k import best_first
+from lea_core.metrics.top_k import best_items
 from lea_core.models.backbones import BACKBONES
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork, without_weights
-from lea_core.serving.folder import MEND, Vocabulary, check_folder, read_exclude_seen, read_vocabulary
+from lea_core.serving.folder import (
+    MEND,
+    Vocabulary,
+    check_folder,
+    other_version,
+    read_exclude_seen,
+    read_vocabulary,
+)
 from lea_core.serving.histories import Histories
 from lea_core.serving.recommender import Recommender
 
-SCORES_AT_ONCE = 2**22  # scores of all items that exist at once, 16 MiB: stays in the processor's cache mostly
+SCORES_AT_ONCE = 2**22  # scores in memory at a time, 16 MiB: mostly fits into the processor's cache
 LARGEST = {"num_items": 2**31 - 1, "history": 2**16}
-LARGEST_SETTING = 2**16  # of a backbone's whole numbers: a hostile file shall not build for hours
+LARGEST_SETTING = 2**16  # of a backbone's whole numbers: a hostile file must not cost hours
 LARGEST_COUNT = 256  # layers, entries of a list
 
 
@@ -57,23 +64,19 @@ class Policy(Recommender):
     def _best(self, found: Histories, rows: np.ndarray, k: int, exclude_seen: bool) -> tuple[np.ndarray, np.ndarray]:
         """Items (b, k), -1 where there are fewer, and scores (b, k), NaN there, of these histories, none empty."""
         scores = self.network.scores(found.newest(rows, self.config.history))
-        if exclude_seen:
-            owner, items = (torch.from_numpy(part).to(scores.device) for part in found.of(rows))
-            scores[owner, items] = -torch.inf
-        best = best_first(scores, k)
-        values = scores.gather(1, best)
-        none = values.isneginf()
-        return best.masked_fill(none, -1).cpu().numpy(), values.masked_fill(none, torch.nan).cpu().numpy()
+        best, values = best_items(scores, k, found.of(rows) if exclude_seen else None)
+        return best.cpu().numpy(), values.masked_fill(best < 0, torch.nan).cpu().numpy()
 
 
 def read_config(path: Path) -> PolicyConfig:
     """Read policy.json. Raises `LeaError` where it does not describe a network that this version can build."""
     raw = read_json(path)
     if raw.keys() != set(PolicyConfig.__dataclass_fields__):
-        raise LeaError(f"{path}: not a policy's description, but {', '.join(sorted(raw)) or 'empty'}: {MEND}")
+        keys = ", ".join(sorted(raw)) or "empty"
+        raise LeaError(f"{path}: not a policy's description, but {keys}: {other_version(path.parent)}")
     kind, settings = raw["backbone"], raw["settings"]
     if not isinstance(kind, str) or kind not in BACKBONES:
-        raise LeaError(f"{path}: backbone {kind!r} is unknown to this version of LEA: install the LEA that wrote it")
+        raise LeaError(f"{path}: backbone {kind!r} is unknown: {other_version(path.parent)}")
     for name, largest in LARGEST.items():
         _check_number(path, name, raw[name], largest)
     wanted = list(inspect.signature(BACKBONES[kind]).parameters)[2:]  # after num_items and history
@@ -106,12 +109,12 @@ def _check_number(path: Path, name: str, value: Any, largest: int) -> None:
 def read_network(path: Path, config: PolicyConfig) -> PolicyNetwork:
     """Read the weights into a network of `config`, ready to score.
 
-    Built without memory first, so that a description of another size is refused before it costs any. Raises `LeaError`
-    where names, shapes or kinds of numbers differ, or a number is none.
+    The network is first built without memory, so that a wrong size is refused before it needs any. Raises `LeaError`
+    where names, shapes or types differ, or a number is not finite.
     """
     try:
         network = without_weights(config)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # torch's layers refuse settings by any
         raise LeaError(f"{path.with_name('policy.json')}: builds no network ({error}): {MEND}") from None
     arrays = read_tensors(path)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

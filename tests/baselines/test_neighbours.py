@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lea_core.baselines import neighbours
 from lea_core.baselines.neighbours import (
+    by_history,
     item_neighbours,
     nearest_by_users,
     of_users,
@@ -109,9 +110,10 @@ def test_proposals_leave_out_the_history_and_on_request_the_next_item() -> None:
     train = sequences([[4, 0, 1], [2]], 5)
     scorer = popularity(np.array([5, 4, 3, 2, 1]))
     users, positions = np.array([0, 0, 1]), np.array([0, 1, 0])
-    found = propose(scorer, train, users, positions, history=2, count=2, skip_next=False, batch=2)
+    rank = by_history(scorer, train, 2)
+    found, _ = propose(rank, train, users, positions, count=2, skip_next=False, batch=2)
     assert found.tolist() == [[0, 1], [1, 2], [0, 1]]
-    found = propose(scorer, train, users, positions, history=2, count=2, skip_next=True)
+    found, _ = propose(rank, train, users, positions, count=2, skip_next=True)
     assert found.tolist() == [[1, 2], [2, 3], [0, 1]]
     with pytest.raises(LeaError, match="fewer of the 5 items are unseen"):
-        propose(scorer, train, users, positions, history=2, count=4, skip_next=False)
+        propose(rank, train, users, positions, count=4, skip_next=False)

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from lea_core.cli import command
 from lea_core.cli.doctor import folder, machine
 from lea_core.cli.doctor import network as places
-from lea_core.cli.doctor.checks import examine
+from lea_core.cli.doctor.command import examine
 from lea_core.cli.doctor.finding import Found, findings
 from lea_core.common.artifacts import write_json
 from lea_core.common.errors import LeaError

@@ -239,7 +239,7 @@ def test_info(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     for words in (
         r"variant +│ snqn-state ",
         r"method +│ snqn ",
-        r"parts of the LE +│ state le ",
+        r"signals of the LE +│ state le ",
         r"backbone +│ sasrec ",
         r"items +│ 7 ",
         r"history +│ 4 ",

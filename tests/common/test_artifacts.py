@@ -72,7 +72,7 @@ def test_an_exception_keeps_the_old(tmp_path: Path) -> None:
 KILLED = """
 import time
 from pathlib import Path
-from lea_core import artifacts
+from lea_core.common import artifacts
 
 with artifacts.{publish}(Path("{name}")) as path:
     {write}
@@ -106,7 +106,7 @@ def test_kill_between_two_writes(tmp_path: Path, publish: str, name: str, write:
 KILLED_IN_THE_SWAP = """
 import time
 from pathlib import Path
-from lea_core import artifacts
+from lea_core.common import artifacts
 
 def wait(self, target):
     print("here", flush=True)
@@ -148,7 +148,7 @@ FULL_DISK = """
 import resource
 from pathlib import Path
 import numpy as np
-from lea_core import artifacts, entry
+from lea_core.common import artifacts, entrypoint as entry
 
 def main(argv):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))

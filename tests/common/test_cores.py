@@ -91,7 +91,7 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 import pyarrow, torch
-from lea_core import entry
+from lea_core.common import entrypoint as entry
 from lea_core.common.cores import usable_cores
 Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
 entry.run(lambda _: print(usable_cores(), torch.get_num_threads(), pyarrow.cpu_count(), os.environ["OMP_NUM_THREADS"]))

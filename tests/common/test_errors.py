@@ -64,7 +64,7 @@ def broken(folder: Path) -> dict[str, tuple[str, str]]:
 
 READ = """
 from pathlib import Path
-from lea_core import artifacts, entry, tables
+from lea_core.common import artifacts, entrypoint as entry, tables
 
 entry.run(lambda _: {read})
 """
@@ -82,7 +82,7 @@ def test_causes_are_shown_on_demand(tmp_path: Path, kind: str) -> None:
     assert error.count("\n") == 1
     assert causes.endswith(f"\n{error}")
     assert cause in causes
-    assert f'{ROOT / "lea_core" / ("tables.py" if kind == "parquet" else "artifacts.py")}", line ' in causes
+    assert f'{ROOT / "lea_core" / "common" / ("tables.py" if kind == "parquet" else "artifacts.py")}", line ' in causes
     assert '"<string>", line 5, in <lambda>' in causes
 
 
@@ -137,7 +137,7 @@ FULL_DISK = """
 import os
 from pathlib import Path
 import pyarrow as pa
-from lea_core import artifacts, entry, tables
+from lea_core.common import artifacts, entrypoint as entry, tables
 
 def main(argv):
     with artifacts.publish_file(Path("data/old.json")) as temporary:
@@ -172,7 +172,7 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path: Path, write: s
 INTERRUPTED = """
 import time
 from pathlib import Path
-from lea_core import artifacts, entry
+from lea_core.common import artifacts, entrypoint as entry
 
 def main(argv):
     with artifacts.publish_folder(Path("data/le")) as folder:

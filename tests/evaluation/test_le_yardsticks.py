@@ -74,7 +74,7 @@ def test_twins_learn_and_are_measured_like_the_le(tmp_path: Path) -> None:
     tiny_llm.load(tmp_path, 2)
     users, unseen = np.arange(20), np.arange(20, 40)
     texts = ["alien robot", "love war", "jazz", "sea ghost", "king", "cat dog", "sea", "dog love", "war king"]
-    twins = yardsticks.twins(
+    twins = yardsticks.ablations(
         ("small_transformer", "random_llm"),
         lambda layers: language_model.load(tmp_path / "llm", layers, random_seed=3),
         texts,

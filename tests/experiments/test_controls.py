@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core.baselines.neighbours import item_neighbours, of_users
+from lea_core.baselines.neighbours import item_neighbours, of_users, propose
 from lea_core.common import tables
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, histories, in_history
-from lea_core.experiments.controls.actions import best_of, item_neighbours_of_others, popularity_of_others, ranker
+from lea_core.experiments.controls.actions import item_neighbours_of_others, popularity_of_others, ranker
 from lea_core.experiments.controls.rewards import control_rewards
 from lea_core.experiments.controls.states import bumps, control_states, recent_content
 from lea_core.experiments.controls.tables import KEYS, World, control_table, proposals, read_le, with_neighbours, write
@@ -199,7 +199,7 @@ def test_proposals_leave_out_the_history_and_the_next_item(lists: list[list[int]
     users, positions = train.users_and_positions()
     kept = np.flatnonzero(positions + 1 < np.diff(train.offsets)[users])
     rank = ranker(source, train, RNG(0).normal(size=(20, 4)))
-    found, scores = best_of(rank, train, users[kept], positions[kept], 5, True)
+    found, scores = propose(rank, train, users[kept], positions[kept], 5, True)
     assert (np.diff(scores, axis=1) <= 0).all()
     for row, user, position in zip(found, users[kept], positions[kept], strict=True):
         out = set(lists[user][: position + 2])

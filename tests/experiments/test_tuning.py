@@ -129,10 +129,10 @@ def test_trials_of_other_code_or_circumstances_are_made_anew(
     params = change({"tune.trials": 1})
     rates = pretend(monkeypatch)
     study(params)
-    edit(monkeypatch, tmp_path / "report", "lea_core/report.py")
+    edit(monkeypatch, tmp_path / "results", "lea_core/evaluation/results.py")
     study(params)
     assert len(rates) == 1
-    for count, name in enumerate(("policy_network", "leaks"), start=2):
+    for count, name in enumerate(("models/policy_network", "data/leaks"), start=2):
         edit(monkeypatch, tmp_path / name, f"lea_core/{name}.py")
         study(params)
         assert len(rates) == count
@@ -181,7 +181,7 @@ def test_what_diverges_scores_nothing(project: Params, monkeypatch: pytest.Monke
 
 def test_a_killed_study_goes_on_and_ends_the_same(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "from pathlib import Path; from lea_core import tune; from lea_core.params import load; "
+        "from pathlib import Path; from lea_core.experiments import tuning as tune; from lea_core.params import load; "
         "params = load(); tune.study(params, Path('data'), 'circle', 'snqn')"
     )
     with subprocess.Popen(

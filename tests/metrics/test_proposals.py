@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences
 from lea_core.metrics.beyond_accuracy import diversity
-from lea_core.metrics.proposals import taken_later_share
+from lea_core.metrics.proposals import later_interaction_share
 from tests.baselines.test_neighbours import sequences
 
 
@@ -17,12 +17,12 @@ def test_taken_later_by_hand() -> None:
     users, positions = np.array([0, 0, 1, 2]), np.array([0, 2, 0, 0])
     proposed = np.array([[1, 2, 5], [1, 0, 2], [0, 1, 2], [1, 0, 5]])
     # Later: {1, 2, 1}, {1}, none (left out), {0}.
-    found = taken_later_share(proposed, train, users, positions, [1, 2, 3, 10], skip_next=False)
+    found = later_interaction_share(proposed, train, users, positions, [1, 2, 3, 10], skip_next=False)
     assert found == {1: pytest.approx(2 / 3), 2: pytest.approx((1 + 1 / 2 + 1 / 2) / 3), 3: pytest.approx(4 / 9)}
     # After the next item: {2, 1} at the first state, the only one left.
-    assert taken_later_share(proposed, train, users, positions, [3], skip_next=True) == {3: pytest.approx(2 / 3)}
+    assert later_interaction_share(proposed, train, users, positions, [3], skip_next=True) == {3: pytest.approx(2 / 3)}
     with pytest.raises(LeaError, match="no state has a later training event"):
-        taken_later_share(proposed[2:3], train, users[2:3], positions[2:3], [1], skip_next=False)
+        later_interaction_share(proposed[2:3], train, users[2:3], positions[2:3], [1], skip_next=False)
 
 
 @given(st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=8), min_size=1, max_size=4), st.booleans())
@@ -35,7 +35,7 @@ def test_taken_later_against_a_loop(lists: list[list[int]], skip_next: bool) -> 
         later = lists[user][position + 1 + skip_next :]
         if later:
             shares.append(np.mean([item in later for item in row[:3]]))
-    found = taken_later_share(proposed, train, users, positions, [3], skip_next)
+    found = later_interaction_share(proposed, train, users, positions, [3], skip_next)
     assert found == {3: pytest.approx(np.mean(shares))}
 
 
@@ -46,6 +46,6 @@ def test_two_hundred_thousand_states_are_judged_at_once() -> None:
     users, positions = train.users_and_positions()
     following = np.minimum(positions + 1, 9) + users * 10
     proposed = np.concatenate([items[following, None], np.full((len(items), 9), 1000)], axis=1)
-    found = taken_later_share(proposed, train, users, positions, [1, 10], skip_next=False)
+    found = later_interaction_share(proposed, train, users, positions, [1, 10], skip_next=False)
     assert found == {1: 1.0, 10: pytest.approx(0.1)}
     assert diversity(proposed, rng.normal(size=(1001, 64)))["coverage"] == 1.0

@@ -16,21 +16,21 @@ from lea_core.environment.top_items import propose
 from lea_core.metrics import top_k
 from lea_core.metrics.top_k import best_items
 
-NOBODY = torch.zeros(0, dtype=torch.int64)
-
 
 def test_best_items_by_hand() -> None:
     scores = torch.tensor([[0.1, 0.9, 0.5, 0.9], [0.0, -0.0, 0.0, 0.0], [0.3, 0.2, 0.1, 0.0]])
-    owner, seen = torch.tensor([0, 2, 2, 2]), torch.tensor([1, 0, 1, 2])
-    found = best_items(scores, owner, seen, 3)
+    found, values = best_items(scores, 3, (np.array([0, 2, 2, 2]), np.array([1, 0, 1, 2])))
     assert found.tolist() == [
         [3, 2, 0],  # item 1 is left out
         [0, 1, 2],  # equals by their index; minus zero is zero
         [3, -1, -1],  # all that is left
     ]
+    np.testing.assert_allclose(values, [[0.9, 0.5, 0.1], [0.0, 0.0, 0.0], [0.0, -math.inf, -math.inf]])
     assert scores[0, 1] == pytest.approx(0.9)  # the scorer's own stay
-    assert best_items(scores[:1], NOBODY, NOBODY, 6).tolist() == [[1, 3, 2, 0, -1, -1]]
-    assert best_items(torch.tensor([[0.0, -math.inf]]), NOBODY, NOBODY, 2).tolist() == [[0, -1]]
+    assert best_items(scores[:1], 6)[0].tolist() == [[1, 3, 2, 0, -1, -1]]
+    assert best_items(torch.tensor([[0.0, -math.inf]]), 2)[0].tolist() == [[0, -1]]
+    expanded = torch.tensor([0.1, 0.3, 0.2]).expand(2, 3)  # one row in memory, as popularity gives
+    assert best_items(expanded, 2, (np.array([0]), np.array([1])))[0].tolist() == [[2, 0], [1, 2]]
 
 
 @given(st.data())
@@ -41,10 +41,9 @@ def test_best_items_against_a_sort(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     scores = rng.integers(0, data.draw(st.integers(1, 6)), (rows, items)) / 2.0
     seen = rng.random((rows, items)) < 0.4
-    owner, left_out = (torch.from_numpy(np.ascontiguousarray(part)) for part in np.nonzero(seen))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(top_k, "SCORES", data.draw(st.integers(1, 60)))
-        found = best_items(torch.from_numpy(scores), owner, left_out, count)
+        found, _ = best_items(torch.from_numpy(scores), count, np.nonzero(seen))
     for row in range(rows):
         candidates = [item for item in range(items) if not seen[row, item]]
         best = sorted(candidates, key=lambda item: (-scores[row, item], item))[:count]
@@ -67,7 +66,7 @@ def makers(scores: torch.Tensor, count: int) -> dict[str, np.ndarray]:
     return {
         "proposals": propose(le, train, events, states, count, skip_seen=False, skip_next=False)[0],  # type: ignore[arg-type]
         "rankings": likeliest(heads, train, events, states, count)[0],  # type: ignore[arg-type]
-        "baselines": neighbours.propose(lambda _: scores, train, users, first, 1, count, skip_next=False),
+        "baselines": neighbours.propose(lambda *_: scores, train, users, first, count, skip_next=False)[0],
     }
 
 

@@ -1,1 +1,1 @@
-"""doctor."""
+"""`lea doctor`: the command, what a finding is, and the checks by what they look at."""

@@ -1,12 +1,14 @@
-"""`lea doctor`: the findings of every check, and what to do about them.
+"""`lea doctor`: what this machine and this folder lack to serve a policy or to run the pipeline, and how to mend it.
 
-In: see lea_core/doctor. Out: a line per finding on stdout, or JSON; status 1 where one is a problem.
+In: this machine, the working folder, the cache folder; with --network also the network. Out: one line or more per check
+on stdout, or JSON; status 1 where a finding is a problem. Nothing is written or fetched.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +16,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.text import Text
+
+from lea_core.cli.doctor import folder, machine
+from lea_core.cli.doctor.finding import Finding, Found, findings
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -28,8 +33,6 @@ def doctor(
     ] = False,
 ) -> None:
     """Check this machine and this folder, and say what to do where something is wrong; status 1 where it is."""
-    from lea_core.cli.doctor.checks import examine
-
     found = examine(policy, network)
     if as_json:
         print(json.dumps([asdict(finding) for finding in found], indent=2))
@@ -43,3 +46,24 @@ def doctor(
         console.print(f"{number['problem']} problem(s), {number['warning']} warning(s), {number['ok']} ok")
     if any(finding.level == "problem" for finding in found):
         raise typer.Exit(1)
+
+
+def examine(policy: Path, network: bool = False) -> list[Finding]:
+    """Run every check in the working folder, with `network` those of the network too. policy: the policy's folder."""
+    checks: dict[str, Callable[[], Found]] = {
+        "python": machine.python,
+        "torch": machine.torch_and_device,
+        "train extra": machine.train_extra,
+        "disk": machine.disk,
+        "memory": machine.memory,
+        "git": folder.git,
+        "params.yaml": folder.params,
+        "dvc": folder.dvc,
+        "data": folder.data,
+        "policy": lambda: folder.policy(policy),
+    }
+    if network:
+        from lea_core.cli.doctor.network import network as reachable
+
+        checks["network"] = reachable
+    return [finding for name, check in checks.items() for finding in findings(name, check)]

@@ -1,9 +1,9 @@
-"""What `lea doctor` looks at in the working folder: git, params.yaml, DVC, raw data, weights and the policy.
+"""The checks of `lea doctor` on the working folder: git, params.yaml, DVC, raw data, weights and the policy.
 
 In: params.yaml, dvc.lock, data/, a policy's folder. Out: findings. Nothing is written.
 
-Whether data and weights are whole is computed here, from the bytes, against the hashes in dvc.lock: DVC's own status
-believes time and size of a file that it has hashed before.
+Data and weights are compared byte by byte with the hashes in dvc.lock. DVC's own status trusts the time and size of a
+file that it has hashed before.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def params() -> Found:
 def dvc() -> Found:
     """Whether this is a DVC repository, and which stages would run."""
     if not Path("dvc.yaml").exists() or not installed("dvc"):
-        return  # said before: no folder of the pipeline, or no packages for it
+        return  # an earlier check says so: no folder of the pipeline, or its packages are missing
     if not Path(".dvc").is_dir():
         yield "problem", "the working folder is no DVC repository", "restore .dvc with git, or run `dvc init`"
         return
@@ -75,7 +75,7 @@ def dvc() -> Found:
 
 
 def data() -> Found:
-    """Raw data and weights, to the byte."""
+    """Whether raw data and weights have the hashes of dvc.lock."""
     if not LOCK.exists():
         if PARAMS.exists():
             yield "warning", "nothing has run here yet: no dvc.lock, no raw data, no language model", REPRO
@@ -129,7 +129,7 @@ def _model_elsewhere() -> Found:
 
 
 def policy(folder: Path) -> Found:
-    """Whether the policy's folder is there and every file of it as it was written."""
+    """Whether the policy's folder exists and every file of it is unchanged."""
     if not folder.exists():
         yield "warning", f"{folder} is not there: nothing to recommend with", "run `dvc repro export`"
         return

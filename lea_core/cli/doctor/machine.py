@@ -1,4 +1,4 @@
-"""What `lea doctor` looks at on this machine: Python, torch, packages, disk and memory.
+"""The checks of `lea doctor` on this machine: Python, torch, packages, disk and memory.
 
 In: this process. Out: findings. Nothing is written.
 """
@@ -89,7 +89,7 @@ def installed(name: str) -> bool:
 
 
 def disk() -> Found:
-    """Free space for the working folder and for the cache folder, where that is on another disk."""
+    """Free space for the working folder, and for the cache folder if that is on another disk."""
     seen: set[int] = set()
     for name, folder in (("the working folder", Path()), ("the cache folder", cache_folder())):
         place = folder.absolute()
@@ -112,7 +112,7 @@ def disk() -> Found:
 
 
 def memory() -> Found:
-    """Memory and cores of the machine, or what a container may take of them."""
+    """Memory and cores of the machine, or those that its container may use."""
     size = min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), memory_limit())
     little = size < LITTLE_MEMORY
     mend = "use a machine with 4 GB or more for the pipeline" if little else ""

@@ -1,4 +1,4 @@
-"""What `lea doctor --network` tries: whether the places that params.yaml names can be reached. Nothing is downloaded.
+"""The check of `lea doctor --network`: whether the sources in params.yaml can be reached. Nothing is downloaded.
 
 In: params.yaml. Out: findings.
 """
@@ -18,7 +18,7 @@ PATIENCE = 30  # seconds for pip, which tries every index that it is told of
 
 
 def network(path: Path = Path("params.yaml")) -> Found:
-    """A finding for each place."""
+    """A finding for each source."""
     try:
         from lea_core.params import load
     except ModuleNotFoundError:

@@ -1,19 +1,19 @@
-"""The LE beside everything cheap that might do as well, role by role, on users that it did not learn from.
+"""The LE and cheap replacements of it, role by role, on users that it did not learn from.
 
-In: a trained LE with its own measurements, the sequences, the states that it gave. Out: one dictionary, as plots.py
-draws it, for valid and test events (states, rewards) and for training events (actions).
+In: a trained LE with its own measurements, the sequences, its states. Out: one dictionary, as plots.py draws it, for
+valid and test events (states, rewards) and for training events (actions).
 
-  state    text neighbours of the last item (raw and whitened vectors), item neighbours (counted from the LE's subset,
-           and from everybody), popularity; and, where asked for, twins of the LE, trained alike from the same start:
+  state    text neighbours of the last item (raw and whitened vectors), item neighbours (counted over the LE's users,
+           and over all users), popularity; optionally ablations of the LE, trained in the same way from the same start:
            `small_transformer`, at most two layers without pre-training over the same item tokens, all weights trained
-           (is the LLM needed?), and `random_llm`, the same LLM with random weights, its item tokens and content vectors
-           made by it too (is its pre-training needed?)
-  reward   the LE's before and after training; the twins'
-  actions  share of the first k proposals that the user takes later in training data, and how diverse they are; where
-           users may repeat, also the share of the LE's that are of the history, beside how often a step repeats
+           (is the LLM needed?), and `random_llm`, the same LLM with random weights, which also makes the item tokens
+           and content vectors (is its pre-training needed?)
+  reward   the LE's before and after training; those of the ablations
+  actions  share of the first k proposals with a later interaction in training, and their diversity; if users may repeat
+           items, also the share of the LE's proposals from the history, and how often a step repeats an item
 
-The LE ranks all items, and proposes as `augment` does. The others cannot know how often users repeat, so the items of a
-history are left out for them; `*_unmasked` is without that favour.
+The LE ranks all items, and proposes as `augment` does. The other methods do not know how often users repeat items, so
+for them the items of the history are excluded; `*_unmasked` is without this exclusion.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lea_core.llm.language_model import LanguageModel
 from lea_core.llm.pooled_tokens import ItemTokens, pooled_tokens
 from lea_core.metrics.beyond_accuracy import diversity
 from lea_core.metrics.full_ranking import Scorer, rank_events
-from lea_core.metrics.proposals import taken_later_share
+from lea_core.metrics.proposals import later_interaction_share
 from lea_core.params import Params
 
 CUTOFFS = (1, 5, 10)
@@ -44,7 +44,7 @@ Quality = dict[str, Any]
 
 
 def scorers(train: Sequences, subset: np.ndarray, tokens: ItemTokens) -> dict[str, Scorer]:
-    """What needs no training, by name."""
+    """Scorers that need no training, by name."""
     return {
         "popularity": neighbours.popularity(np.bincount(train.items, minlength=train.num_items)),
         "text_raw": neighbours.text_neighbours(tokens.pooled),
@@ -87,7 +87,7 @@ def actions(
 
     `users` must be outside the LE's subset, and no source may have seen their later events. le_states: (N, C + K), of
     all training events. Where users may repeat (`repeats`), the LE has "history1", "history5", "history10" too, the
-    share of its first proposals that the user has had, and "steps_that_repeat", the share of the logged next items.
+    share of its first proposals that are in the history, and "steps_that_repeat", the share of the logged next items.
     """
     owners, positions = train.users_and_positions()
     events = np.flatnonzero(learning_steps(train) & np.isin(owners, users))
@@ -100,8 +100,9 @@ def actions(
             if name == "le":
                 proposed, _ = propose(le, train, events, le_states[events], count, not repeats, skip_next)
             else:
-                proposed = neighbours.propose(known[name], train, users, positions, le.shape.history, count, skip_next)
-            shares = taken_later_share(proposed, train, users, positions, CUTOFFS, skip_next)
+                rank = neighbours.by_history(known[name], train, le.shape.history)
+                proposed, _ = neighbours.propose(rank, train, users, positions, count, skip_next)
+            shares = later_interaction_share(proposed, train, users, positions, CUTOFFS, skip_next)
             result[name] |= {f"share{cutoff}{ending}": share for cutoff, share in shares.items()}
             if not skip_next:
                 result[name] |= diversity(proposed, content)
@@ -112,7 +113,7 @@ def actions(
     return result
 
 
-def twins(
+def ablations(
     names: Sequence[str],
     load: Callable[[int], LanguageModel],
     texts: list[str],
@@ -122,7 +123,7 @@ def twins(
     unseen: np.ndarray,
     params: Params,
 ) -> dict[str, Quality]:
-    """Train each twin on `users` in the LE's way and measure it on `unseen` in the LE's way.
+    """Train each ablation of the LE on `users` and measure it on `unseen`, both as for the LE.
 
     `load(n)` gives the LLM's architecture with its first n layers and random weights.
     """
@@ -146,13 +147,13 @@ def twins(
 
 
 def assemble(
-    own: Mapping[str, Quality], twins: Mapping[str, Quality], others: dict[str, dict[str, dict[str, float]]]
+    own: Mapping[str, Quality], ablated: Mapping[str, Quality], others: dict[str, dict[str, dict[str, float]]]
 ) -> Quality:
     """{"users", "valid": {"state", "reward", "reliability"}, "test": ...}.
 
-    own: the LE's data/le/quality.json, "le" and "content_start". twins: alike. others: see `states`.
+    own: the LE's data/le/quality.json, "le" and "content_start".  ablated: of `ablations`.  others: of `states`.
     """
-    judged = {**own, **twins}
+    judged = {**own, **ablated}
     result: Quality = {"users": own["le"]["users"]}
     for split, methods in others.items():
         of = {name: found[split] for name, found in judged.items()}

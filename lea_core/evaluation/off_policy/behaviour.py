@@ -1,14 +1,15 @@
-"""The behaviour policy: with which probability a user takes an item next, estimated from training events.
+"""The behaviour policy: the probability of a user's next item, estimated from training events.
 
-In: the sequences. Out: a `Behaviour`, beta(a | history) of any event. It mixes two counts (linear interpolation,
-Jelinek & Mercer, 1980), the share of each chosen by the likelihood of validation events:
+In: the sequences. Out: a `Behaviour`, beta(a | history) of any event. It is a mixture of two counts (linear
+interpolation, Jelinek & Mercer, 1980), with the weight that maximises the likelihood of the validation events:
 
     popularity   p(a)      = (n_a + smoothing) / (n + smoothing I)          n_a: training events of a, n: all of them
     transitions  t(a | x)  = n_xa / n_x                                     n_xa: a follows x, n_x = sum_a n_xa
     mixture      m(a | x)  = lambda t(a | x) + (1 - lambda) p(a)            x: the last item; p alone where n_x = 0
     beta(a | h)            = m(a | x) / (1 - sum of m(b | x) over b in h)   without repeats; with them, m itself
 
-It is a model of what users took. The data have no log of recommendations: what was shown and not taken is unknown.
+It is a model of what users interacted with. The data have no log of recommendations: which items were shown without an
+interaction is unknown.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PAIRS_AT_ONCE = 2**21  # of an event and an item of its history
 
 @dataclass(frozen=True)
 class Parts:
-    """What beta of N events is mixed of; (N,) all. `p` popularity, `t` transitions; each zero where a part has none."""
+    """The terms of beta for N events, (N,) each; `p` of popularity, `t` of transitions."""
 
     p: np.ndarray  # of the event's item
     t: np.ndarray
@@ -63,12 +64,12 @@ class Behaviour:
         return self.parts(sequences, users, positions).mixed(self.mixture)
 
     def parts(self, sequences: Sequences, users: np.ndarray, positions: np.ndarray) -> Parts:
-        """What `of` mixes. However many events, no more than PAIRS_AT_ONCE items of histories are held, or one's."""
+        """The terms that `of` mixes. At most PAIRS_AT_ONCE items of histories are in memory, or those of one event."""
         rows = sequences.offsets[users] + positions
         item, last = sequences.items[rows], sequences.items[rows - 1]
         p_seen, t_seen, seen = np.zeros((3, len(rows)))
         if not self.repeats:
-            for part in batches(len(rows), max(1, PAIRS_AT_ONCE // int(positions.max(initial=1)))):
+            for part in batches(len(rows), PAIRS_AT_ONCE // int(positions.max(initial=1))):
                 owner, items = seen_items(sequences, users[part], positions[part])  # each once
                 size = part.stop - part.start
                 p_seen[part] = np.bincount(owner, self.popularity[items], size)
@@ -100,7 +101,7 @@ def count(train: Sequences, smoothing: float, repeats: bool) -> Behaviour:
 def fit(sequences: Sequences, smoothing: float, repeats: bool) -> Behaviour:
     """Count the training events, and choose lambda by the likelihood of the validation events.
 
-    Raises `LeaError` where there is no validation event that could have been foreseen.
+    Raises `LeaError` where no validation event has a beta (see `events`).
     """
     behaviour = count(sequences.train(), smoothing, repeats)
     users, positions = events(sequences, "valid", repeats)
@@ -122,7 +123,7 @@ def events(sequences: Sequences, split: str, repeats: bool) -> tuple[np.ndarray,
     if repeats or not len(users):
         return users, positions
     keep = np.ones(len(users), dtype=bool)
-    for part in batches(len(users), max(1, PAIRS_AT_ONCE // int(positions.max()))):
+    for part in batches(len(users), PAIRS_AT_ONCE // int(positions.max())):
         owner, items = seen_items(sequences, users[part], positions[part])
         again = items == sequences.items[sequences.offsets[users[part]] + positions[part]][owner]
         keep[part.start + owner[again]] = False
@@ -130,7 +131,7 @@ def events(sequences: Sequences, split: str, repeats: bool) -> tuple[np.ndarray,
 
 
 def log_likelihoods(behaviour: Behaviour, sequences: Sequences, split: str) -> dict[str, float]:
-    """Mean log-probability (nats) of a split's events under the mixture, popularity alone, and all items alike."""
+    """Mean log-probability (nats) of a split's events under the mixture, popularity alone and the uniform policy."""
     parts = behaviour.parts(sequences, *events(sequences, split, behaviour.repeats))
     return {
         "mixture": float(np.log(parts.mixed(behaviour.mixture)).mean()),

@@ -1,4 +1,4 @@
-"""Off-policy estimates: what reward a target policy would have got, from the log of another, the behaviour policy.
+"""Off-policy estimates: the reward that a target policy would have got, from the log of a behaviour policy.
 
 In: N logged events, each with its reward r, the probability pi that the target policy takes the logged action, and the
 probability beta with which it was taken, (N,) all; for the doubly robust estimate a reward model's value q of the
@@ -13,11 +13,12 @@ events. With w = pi / beta:
 Units: those of the reward, for one event. Weights and effective sample sizes have none; an effective sample size is a
 number of events.
 
-Assumptions. Contexts are drawn as they will be, and do not depend on what the target policy did before: each event is
-a bandit's, so what a recommendation changes later does not count. beta is the true one, and above 0 wherever pi is. No
-unlogged cause moves both action and reward. Then IPS is unbiased, SNIPS consistent, DR unbiased whatever the reward
-model is (and, where the reward model is right, with a wrong beta too). Clipping biases by what it cuts off: downwards,
-for rewards that are not negative. Here beta is an estimate (behaviour.py), so none of this is given:
+Assumptions. Future contexts have the same distribution and do not depend on what the target policy did before: each
+event is one of a contextual bandit, so later effects of a recommendation do not count. beta is the true probability,
+and above 0 wherever pi is. There is no hidden common cause of action and reward. Then IPS is unbiased, SNIPS is
+consistent, and DR is unbiased for any reward model (and, if the reward model is right, for a wrong beta too). Clipping
+adds a bias: downwards, for rewards that are not negative. Here beta is an estimate (behaviour.py), so none of this
+holds for certain:
 docs/protocol.md.
 """
 
@@ -50,7 +51,7 @@ class Estimate:
 
     @property
     def effective_sample_size(self) -> float:
-        """(sum w)^2 / sum w^2 (Kish, 1965): so many events of equal weight would be worth as much; 0 without weight."""
+        """(sum w)^2 / sum w^2 (Kish, 1965): this many events of equal weight give the same variance; or 0."""
         square = float((self.weights**2).sum())
         return float(self.weights.sum()) ** 2 / square if square else 0.0
 
@@ -85,13 +86,14 @@ def doubly_robust(
 
 
 def intervals(estimates: Sequence[Sequence[Estimate]], users: np.ndarray, seed: int) -> np.ndarray:
-    """95 % percentile bootstrap over users of E estimates, each the mean of S of other trainings: (E, 2) low and high.
+    """95 % percentile bootstrap over users of E estimates, each the mean of those of S trainings: (E, 2) low and high.
 
     users: (N,) whose each event is; the events of a user are drawn together. Every estimate, in every call with the
     same seed and users, sees the same draws. A draw that leaves an estimate without weight does not count for it.
 
-    The interval is about which users came. beta, the reward model and the policies are held fixed, and with few
-    effective events it is too narrow: the users with the large weights that would widen it are not in the sample.
+    The interval covers the sampling of users only: beta, the reward model and the policies are fixed. With few
+    effective events it is too narrow, because the users with the large weights that would widen it are not in the
+    sample.
     """
     owners, index = np.unique(users, return_inverse=True)
     size, flat = len(owners), [one for trainings in estimates for one in trainings]

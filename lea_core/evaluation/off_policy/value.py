@@ -1,11 +1,11 @@
-"""What each variant's policy would be worth to the users: off-policy estimates of its test reward.
+"""Off-policy estimates of the test reward of each variant's policy.
 
 In: the policies of every seed, the sequences, the rewards of all events, a behaviour policy. Out: the rows of
-value.csv, and what a reader must know to judge them, as numbers and in words (behaviour.json).
+value.csv, and diagnostics in numbers and words (behaviour.json).
 
-The target policy draws its item from the softmax of the policy's scores over the candidates, items of the history left
-out as in `full_ranking.py`; but where users repeat items, the logged one is no exception: the policy never takes it, so
-its weight is 0. What ships shows the best few items instead, so this is the value of a softer policy than that.
+The target policy draws its item from the softmax of the policy's scores over the candidates; items of the history are
+excluded as in `full_ranking.py`. If a user repeats an item, the policy never recommends it, so the event's weight is 0.
+The exported policy recommends the best items instead, so the estimates are of a more random policy.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def target_policy(
     pi, expected = np.empty((2, len(log.users)))
     q = torch.from_numpy(log.q)
     widest = max(log.sequences.num_items, int(log.positions.max()))  # of a row: its scores, or its seen items
-    for part in batches(len(log.users), max(1, min(batch, PROBABILITIES_AT_ONCE // widest))):
+    for part in batches(len(log.users), min(batch, PROBABILITIES_AT_ONCE // widest)):
         users, positions = log.users[part], log.positions[part]
         scores = policy.scores(histories(log.sequences, users, positions, policy.config.history)).double()  # (B, I)
         if not bool(scores.isfinite().all()):
@@ -105,7 +105,7 @@ def target_policy(
 
 @dataclass(frozen=True)
 class Worth:
-    """A variant: its estimates by estimator, one for every seed; and what else tells how far to trust them."""
+    """A variant: its estimates by estimator, one for every seed, and diagnostics of them."""
 
     estimates: dict[str, list[Estimate]]
     mean_weight: float  # 1 in expectation, for every policy, where beta is the true one
@@ -116,7 +116,7 @@ class Worth:
 
 
 def worth(targets: Sequence[tuple[np.ndarray, np.ndarray]], log: Log, clip: float) -> Worth:
-    """Every estimate that means something, of a policy's trainings: their `target_policy`, one for each seed."""
+    """All estimates that are informative. targets: `target_policy` of each seed."""
     estimates: dict[str, list[Estimate]] = {}
     q = log.q[log.items]
     weights = [estimators.importance_weights(pi, log.behaviour) for pi, _ in targets]
@@ -172,18 +172,18 @@ def summary(
     seed: int,
     mask_seen: bool,
 ) -> dict[str, Any]:
-    """What behaviour.json has: how good beta is, what a reward is, what the log itself was worth, and all in words.
+    """The content of behaviour.json: how good beta is, what a reward is, the value of the log itself, and sentences.
 
-    `never_taken` counts the events of items that a policy leaves out, because their users had them before.
+    `never_taken` counts the events whose item a policy excludes, because it is in the history.
     """
     owner, items = seen_items(log.sequences, log.users, log.positions)
     never = len(np.unique(owner[items == log.items[owner]])) if mask_seen else 0
-    left_out = int((log.sequences.split == 2).sum()) - len(log.users)
+    unused = int((log.sequences.split == SPLITS.index("test")).sum()) - len(log.users)
     likelihoods = {split: log_likelihoods(behaviour, log.sequences, split) for split in SPLITS[1:]}
     logged = estimators.ips(np.ones(len(log.users)), log.rewards)
     low, high = estimators.intervals([[logged]], log.users, seed)[0].tolist()
     return {
-        "events": {"used": len(log.users), "left_out": left_out, "never_taken": never},
+        "events": {"used": len(log.users), "left_out": unused, "never_taken": never},
         "in_words": in_words(rewards, likelihoods["test"], log, found, rows, never),
         "log_likelihood": likelihoods,
         "logged": {"value": logged.value, "low": low, "high": high},
@@ -210,14 +210,14 @@ def in_words(
     rows: Sequence[Mapping[str, Any]],
     never: int,
 ) -> list[str]:
-    """Sentences without which the numbers mislead."""
+    """Sentences that a reader needs to understand the numbers."""
     sizes = {row["variant"]: float(row["effective_sample_size"]) for row in rows if row["estimator"] == "ips"}
     fewest = min(sizes, key=lambda name: sizes[name])
     means = [one.mean_weight for one in found.values()]
     words = [
-        "These values depend on a model: the probabilities with which users took items are estimated, not logged.",
+        "These values depend on a model: the probabilities of the users' next items are estimated, not logged.",
         f"It gives a test event {likelihood['mixture']:.2f} nats on average, popularity alone gives "
-        f"{likelihood['popularity']:.2f}, all items alike {likelihood['uniform']:.2f}.",
+        f"{likelihood['popularity']:.2f}, the uniform policy {likelihood['uniform']:.2f}.",
         f"Weighted (IPS), the {len(log.users)} test events are worth {min(sizes.values()):.0f} to "
         f"{max(sizes.values()):.0f} events of equal weight, the fewest for {fewest}.",
         f"The mean weight is {min(means):.2f} to {max(means):.2f}. The right probabilities would give every policy 1 "
@@ -229,7 +229,7 @@ def in_words(
             "(evaluate.mask_seen), so these weigh nothing."
         )
     if rewards.source == "rating":
-        words.append(f"A reward is the rating of what was taken: 0 for {rewards.low:g}, 1 for {rewards.high:g}.")
+        words.append(f"A reward is the rating of the item: 0 for {rewards.low:g}, 1 for {rewards.high:g}.")
     if not log.vary:
         words.append(
             "Every test event has the same reward: SNIPS is that reward for every policy, and so would DR be; both are "

@@ -1,1 +1,1 @@
-"""Controls: tables in the place of the LE's, which lack what the LE is said to know; and one that knows more."""
+"""Controls: tables that replace a signal of the LE by one without the LE's knowledge; and one with more."""

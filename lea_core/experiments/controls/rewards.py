@@ -1,15 +1,15 @@
-"""Rewards in the place of the LE's, for the same logged and sampled actions.
+"""Controls of the reward signal, for the same logged and sampled actions.
 
-In: the LE's rewards of M logged actions and of A sampled ones each. Out: rewards of the same shapes, float32, as
-supervision.py reads them: standardised over the logged ones and through the sigmoid, or as they are where the logged
+In: the LE's rewards of M logged actions and of A sampled actions for each. Out: rewards of the same shapes, float32, as
+supervision.py reads them: standardised over the logged ones and passed through the sigmoid, or unchanged if all logged
 ones are equal.
 
-- shuffled: the LE's, permuted among all pairs of state and action, logged and sampled: nothing is left but their
-  distribution.
+- shuffled: the LE's rewards, permuted among all pairs of state and action, logged and sampled: only their distribution
+  remains.
 - logged: 1 for the logged action, 0 for the sampled ones: the plain reward, with the LE's fixed sample as negatives.
-- mean: every logged action has the mean of what the LE's logged ones enter as, every sampled one that of the sampled:
-  the LE's level without its judgement.
-- constant: half for every action, as the LE gives an average logged one.
+- mean: every logged action gets the mean over the LE's logged ones, every sampled action the mean over the sampled
+  ones, both after sigmoid: the LE's level, but the same for all actions.
+- constant: one half for every action, which is the LE's value of an average logged one.
 - popularity: log(1 + training count of the action), the rewarded event itself not counted.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from lea_core.data.sequences import Sequences
 from lea_core.learners.supervision import mean_and_deviation, preference
 
-HALF = 0.5  # what an average logged action of the LE enters as
+HALF = 0.5  # the LE's reward of an average logged action, after the sigmoid
 
 
 def control_rewards(
@@ -32,7 +32,7 @@ def control_rewards(
     train: Sequences,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rewards (M,) and (M, A) of a control, for the LE's (M,) and (M, A) of these actions (M,) and (M, A)."""
+    """Rewards (M,) and (M, A) of a control that replace the LE's, for actions (M,) and (M, A)."""
     if source == "shuffled":
         mixed = generator.permutation(np.concatenate([rewards, sampled_rewards.reshape(-1)]))
         found = mixed[: len(rewards)], mixed[len(rewards) :].reshape(sampled_rewards.shape)

@@ -1,14 +1,15 @@
-"""States in the place of the LE's.
+"""Controls of the state signal.
 
-In: the LE's states and the training events that they are of, in one order; the items' content vectors. Out: states of
-the same shape, float16.
+In: the LE's states and their training events, in the same order; the items' content vectors. Out: states of the same
+shape, float16.
 
 - shuffled: the LE's states, permuted among all training events.
-- random: a normal vector for every event.  constant: one for all of them, so more parameters without information.
-- text: what the LE's content start is before any training, norm(sum_j w_j c_{x_{t-j}}) over the recent items; the
-  rest of the width is zero, which changes no cosine.
-- history_length, future_length: how many training events of the user came so far, or are still to come. Two proxy
-  losses: they tell how much of an alignment's gain is due to any task beside the first.
+- random: a normal vector for every event.  constant: one normal vector for all events, so the parameters of the
+  alignment are there without information.
+- text: the LE's content start before any training, norm(sum_j w_j c_{x_{t-j}}) over the recent items; the other columns
+  are zero, which changes no cosine.
+- history_length, future_length: how many training events the user has had so far, or will have. With these two
+  auxiliary tasks one sees how much an alignment gains from any second task.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, histories
 
-BUMPS = 8  # widths of a bump that the range of values spans
+BUMPS = 8  # the range of the values, in widths of a bump
 
 
 def control_states(
@@ -30,7 +31,7 @@ def control_states(
     decay: float,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """States (N, W) of a control, for the LE's (N, W). content: (I, C). recent, decay: of the text's mean.
+    """States (N, W) of a control that replace the LE's (N, W). content: (I, C). recent, decay: for `recent_content`.
 
     Raises `LeaError` where the LE's states are narrower than the content vectors, or of other events.
     """
@@ -74,16 +75,16 @@ def recent_content(train: Sequences, content: np.ndarray, recent: int, decay: fl
 
 
 def bumps(values: np.ndarray, width: int) -> np.ndarray:
-    """Values (N,) as `width` Gaussian bumps of unit norm, (N, width): the cosine of two falls with their distance d.
+    """Values (N,) as unit vectors of `width` Gaussian bumps, (N, width): the cosine of two falls with their distance d.
 
-    It is exp(-d^2 / (4 s^2)) nearly, s an eighth of the values' range, more where so few bumps would stand apart.
-    Raises `LeaError` for fewer than 9 bumps.
+    The cosine is close to exp(-d^2 / (4 s^2)), where s is an eighth of the values' range, or more if there are few
+    bumps. Raises `LeaError` for fewer than 9 bumps.
     """
     if width < BUMPS + 1:
         raise LeaError(f"data/states/le.parquet: states of width {width} are too narrow for a length: give 9 or more")
     low, high = float(values.min()), float(values.max())
     spread = (high - low or 1.0) / min(BUMPS, width - 7)
-    centres = np.linspace(low - 3 * spread, high + 3 * spread, width)  # no farther than `spread` from each other
+    centres = np.linspace(low - 3 * spread, high + 3 * spread, width)  # at most `spread` apart
     found = np.exp(-((values[:, None] - centres) ** 2) / (2 * spread**2))
     unit: np.ndarray = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
     return unit
