@@ -1,4 +1,4 @@
-"""`lea forecast` and `lea inspect`: what the LE's passes cost, and what it makes of one history.
+"""`lea forecast` and `lea inspect`: the cost of the LE's inference runs, and its predictions for one history.
 
 In: params.yaml, data/. Out: tables on stdout.
 """
@@ -26,19 +26,18 @@ HISTORY = 10  # events of a history that are shown
 
 @pipeline
 def forecast() -> None:
-    """Say what annotate and augment will cost, from a short trial: tokens, seconds, bytes."""
+    """Estimate the cost of annotate and augment by a short trial: tokens, seconds, bytes."""
     import psutil
 
-    from lea_core.annotation.cost_estimate import forecast as price
+    from lea_core.annotation.cost_estimate import estimate
     from lea_core.params import load
 
     params = load()
-    found = price(Path(), params, psutil.Process().create_time())
+    found = estimate(Path(), params, psutil.Process().create_time())
     cells = [
-        [price.name, f"{price.tokens:,}", f"{price.left:,}", duration(price.seconds), amount(price.bytes)]
-        for price in found.prices
+        [run.name, f"{run.tokens:,}", f"{run.left:,}", duration(run.seconds), amount(run.bytes)] for run in found.runs
     ]
-    print_table("The LLM's passes", ["pass", "tokens", "to read", "time", "to write"], cells, left=1)
+    print_table("The LLM's inference runs", ["run", "tokens", "to read", "time", "to write"], cells, left=1)
     workers = f"{found.workers} worker{'s' if found.workers > 1 else ''} of this machine"
     say(f"{found.tokens_per_second:,.0f} tokens/s tried with {workers}; the cache folder takes as many bytes again.")
 
@@ -52,7 +51,7 @@ def inspect(
     ] = None,
     actions: Annotated[int, typer.Option(min=1, help="How many of the LE's actions to show.")] = 10,
 ) -> None:
-    """Show what the LE makes of one history: its best actions, their rewards, and the item that came next."""
+    """Show the LE's predictions for one history: the best actions, their rewards, and the item that came next."""
     import numpy as np
 
     from lea_core.common import tables
@@ -85,35 +84,35 @@ def inspect(
     print_table(f"History of user {user}{more}", ["position", "split", "item"], history, left=3)
     print_table(
         f"The LE's best actions at position {place} and, below the line, what came next ({splits[place]})",
-        ["rank", "item", "probability", "reward", "taken"],
+        ["rank", "item", "probability", "reward", "interacted"],
         [_action(action, texts) for action in found.top],
         left=2,
         last=_action(found.logged, texts),
     )
     say(
-        f"Ranks and probabilities are among all {sequences.num_items} items, a history's own among them; chance is "
-        f"{_share(1 / sequences.num_items)}. Only differences of rewards mean something. "
-        "Taken in n: n events on."
+        f"Ranks and probabilities are among all {sequences.num_items} items, with those of the history; chance is "
+        f"{_share(1 / sequences.num_items)}. Only differences of rewards have a meaning. "
+        "Interacted in n: the user interacts with the item n events later."
     )
     if place + 1 == sequences.offsets[index + 1] - first:
-        say("It is the user's last event: nothing later is known to be taken.")
+        say("It is the user's last event: no later interaction is known.")
     if found.read < place:
         say(f"The LLM reads the {found.read} newest events.")
     if index not in subset:
-        say(f"The LE did not learn from user {user}: what it does here, it does for a new user.")
+        say(f"The LE did not learn from user {user}: it would do the same for a new user.")
     else:
         event = "from this very event too" if splits[place] == "train" else "though not from this event"
-        say(f"The LE learned from user {user}, {event}: see how it does on users that it did not learn from.")
+        say(f"The LE learned from user {user}, {event}: look also at users that it did not learn from.")
 
 
 def _action(action: Action, texts: Sequence[str]) -> list[str | Text]:
-    taken = {None: "-", 1: "next"}.get(action.later, f"in {action.later}")
+    interacted = {None: "-", 1: "next"}.get(action.later, f"in {action.later}")
     return [
         f"{action.rank:g}",
         one_line(texts[action.item]),
         _share(action.probability),
         f"{action.reward:.2f}",
-        taken,
+        interacted,
     ]
 
 

@@ -62,16 +62,16 @@ def train_encoder(
     training = Training(llm, rows, pooled, params, sample)
     training.run(checkpoint)
     weights = {name: tensor.cpu().numpy() for name, tensor in training.weights.items()}
-    judged = others if len(others) else sample[:MEASURED_ITEMS]
+    predicted = others if len(others) else sample[:MEASURED_ITEMS]
     token = encode(weights, pooled)
-    before, after = (mean_loss(llm, rows, tokens, judged) for tokens in (pooled, token))
+    before, after = (mean_loss(llm, rows, tokens, predicted) for tokens in (pooled, token))
     if not after < before:
         warn(f"tokenize_items.amortised: text loss {before:.3f} before and {after:.3f} after: lower the learning_rate")
     measured = {
         "text_loss_before": before,
         "text_loss_after": after,
-        "text_loss_swapped": swapped_loss(llm, rows, token, judged),
-        "text_loss_items": len(judged),
+        "text_loss_swapped": swapped_loss(llm, rows, token, predicted),
+        "text_loss_items": len(predicted),
         "encoder_items": len(sample),
     }
     return weights, measured, training.seconds

@@ -4,7 +4,7 @@ In: a decoder and what it reads, as packing.py lays it out. Out: the hidden stat
 
 The mask keeps windows and candidate actions apart in softmax attention alone. A recurrent state or a convolution runs
 over the whole row whatever the mask says, and some attention counts places in the row instead of position ids. So
-`check_apart` tries an LLM on a small row before it is used: it changes tokens and looks at the states of those that
+`check_independence` tries an LLM on a small row before it is used: it changes tokens and looks at the states of those that
 must not see them, and compares a window with the same window alone. One that fails is refused, though a row for each
 window would do for some: every candidate action would need a row of its own too, and whether that is worth its time was
 not measured.
@@ -34,26 +34,26 @@ ALONE = (1e-3, 2e-1)
 SOFTMAX = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
-def pass_packed(decoder: Any, vectors: Tensor, packed: Packed, by_prefix: bool = False) -> Tensor:
+def forward_packed(decoder: Any, vectors: Tensor, packed: Packed, use_prefix_attention: bool = False) -> Tensor:
     """Last hidden states (B, N, H) of input vectors (B, N, H) in the decoder's number format.
 
-    `by_prefix` says that the decoder's attention is that of prefix_attention.py.
+    `use_prefix_attention` says that the decoder's attention is that of prefix_attention.py.
     """
     device = vectors.device
     with contextlib.ExitStack() as stack:
-        if by_prefix:
+        if use_prefix_attention:
             prefix = packed.prefix(device)
-            stack.enter_context(prefix_attention.under(prefix))
+            stack.enter_context(prefix_attention.use(prefix))
         hidden: Tensor = decoder(
             inputs_embeds=vectors,
-            attention_mask=prefix.mask if by_prefix else packed.mask(vectors.dtype, device),
+            attention_mask=prefix.mask if use_prefix_attention else packed.mask(vectors.dtype, device),
             position_ids=torch.from_numpy(packed.positions).to(device),
             use_cache=False,
         ).last_hidden_state
     return hidden
 
 
-def check_apart(llm: LanguageModel) -> None:
+def check_independence(llm: LanguageModel) -> None:
     """Raise `LeaError` where packed windows and actions see each other, or are not read as they are alone."""
     name = f"llm.source: {type(llm.causal).__name__}"
     kinds = sorted(set(getattr(llm.decoder.config, "layer_types", None) or ()) - SOFTMAX)
@@ -78,13 +78,13 @@ def check_apart(llm: LanguageModel) -> None:
         )
 
 
-def stays_apart(llm: LanguageModel, by_prefix: bool) -> bool:
+def is_independent(llm: LanguageModel, use_prefix_attention: bool) -> bool:
     """Whether no token changes by what it must not see."""
-    return changed_by_others(llm, by_prefix) <= CHANGE[next(llm.decoder.parameters()).dtype != torch.float32]
+    return changed_by_others(llm, use_prefix_attention) <= CHANGE[next(llm.decoder.parameters()).dtype != torch.float32]
 
 
 @torch.no_grad()
-def changed_by_others(llm: LanguageModel, by_prefix: bool = False) -> float:
+def changed_by_others(llm: LanguageModel, use_prefix_attention: bool = False) -> float:
     """The largest relative change of a hidden state by tokens that it must not see.
 
     Changed are all events of the first window; of the last one, the last event, which only its own state may see, and
@@ -94,7 +94,7 @@ def changed_by_others(llm: LanguageModel, by_prefix: bool = False) -> float:
     action = packed.action_cells[packed.acting == EVENTS[:2].sum(), 0]
     moved = np.isin(np.arange(packed.items.size), [*packed.cells[: EVENTS[0]], packed.cells[-1], *action])
     changed = torch.where(torch.from_numpy(moved).to(llm.device)[:, None], others, vectors)
-    before, after = (pass_packed(llm.decoder, each, packed, by_prefix)[0] for each in (vectors, changed))
+    before, after = (forward_packed(llm.decoder, each, packed, use_prefix_attention)[0] for each in (vectors, changed))
     may_see = (packed.mask(torch.float32, torch.device("cpu"))[0, 0].numpy() == 0)[:, moved].any(axis=1)  # (N,)
     return _relative(after[~may_see], before[~may_see])
 
@@ -106,7 +106,7 @@ def changed_by_packing(llm: LanguageModel) -> float:
     events = packed.cells[EVENTS[0] : EVENTS[:2].sum() - 1]  # but the last, in whose place the action stands
     cells = [*events, packed.action_cells[packed.acting < EVENTS[:2].sum()][-1, -1]]
     alone = llm.decoder(inputs_embeds=vectors[:, cells], use_cache=False).last_hidden_state[0]
-    return _relative(pass_packed(llm.decoder, vectors, packed)[0, cells].flatten(), alone.flatten())
+    return _relative(forward_packed(llm.decoder, vectors, packed)[0, cells].flatten(), alone.flatten())
 
 
 def _trial(llm: LanguageModel) -> tuple[Packed, Tensor]:

@@ -28,7 +28,7 @@ from lea_core.common.sources import cache_folder, fetch_file
 from lea_core.llm.amortised_tokens import MEASURED_ITEMS, SEED, encode, train_encoder
 from lea_core.llm.language_model import LanguageModel, fingerprint
 from lea_core.llm.learned_tokens import Learner, mean_loss, swapped_loss
-from lea_core.llm.packed_forward import check_apart
+from lea_core.llm.packed_forward import check_independence
 from lea_core.llm.pooled_tokens import ItemTokens, Pooled, Statistics, pooled_tokens, read_statistics, text_cache
 from lea_core.llm.text_cache import TextCache
 from lea_core.params import TokenParams
@@ -66,7 +66,7 @@ def tokenise(load: Callable[[int], LanguageModel], texts: list[str], params: Tok
     where the LE could not use the LLM.
     """
     llm = load(params.layer)
-    check_apart(llm)  # the LE needs it, not this: better known before hours of learning
+    check_independence(llm)  # the LE needs it, not this: better known before hours of learning
     pooled = _pooled(llm, texts, params)
     if params.method == "pooled":
         return Tokenised(pooled.tokens, pooled.statistics, pooled.measured)

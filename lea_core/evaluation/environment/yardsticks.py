@@ -98,7 +98,7 @@ def actions(
         result[name] = {}
         for skip_next, ending in ((False, ""), (True, "_after_next")):
             if name == "le":
-                proposed, _ = propose(le, train, events, le_states[events], count, not repeats, skip_next)
+                proposed, _ = propose(le.heads, train, events, le_states[events], count, not repeats, skip_next)
             else:
                 proposed = neighbours.propose(known[name], train, users, positions, le.shape.history, count, skip_next)
             shares = taken_later_share(proposed, train, users, positions, CUTOFFS, skip_next)
