@@ -19,8 +19,8 @@ from lea_core.environment.batches import Steps
 from lea_core.environment.finetune import Finetuning
 from lea_core.environment.user_split import choose_users
 from lea_core.llm import language_model
-from lea_core.llm.pooled_tokens import ItemTokens
 from lea_core.llm.packing import acting_events
+from lea_core.llm.pooled_tokens import ItemTokens
 from lea_core.params import Params
 
 PROMPTS = 256  # per pass of the LLM

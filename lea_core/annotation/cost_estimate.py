@@ -51,7 +51,7 @@ class Trial(Worker):
     """A worker that also counts known windows and times proposals."""
 
     def known(self, shard: Shard) -> tuple[int, int]:
-        """Number of windows of a shard that earlier runs know, and of all; for annotate, whose actions need no states."""
+        """Numbers of known and of all windows of a shard; for annotate, whose actions need no states."""
         part = shards.read(self.interactions, shard, self.le.num_items)
         cut = windows(part.train, np.arange(part.train.num_users), self.le.shape.history)
         inputs = self.job.task.actions(self.job.root, self.le, part, shard)

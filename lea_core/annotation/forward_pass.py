@@ -69,7 +69,7 @@ def run_all(environment: Environment, train: Sequences, actions: np.ndarray, bat
 
 
 def item_keys(environment: Environment) -> np.ndarray:
-    """(I, 16) uint8: a hash of everything that the LE knows of an item: token, text vectors, number of training events."""
+    """(I, 16) uint8: a hash of what the LE knows of each item: token, text vectors, number of training events."""
     heads = environment.heads
     parts = (environment.token, heads.pooled, heads.content, heads.counts[:, None])
     rows = np.concatenate([part.detach().float().cpu().numpy() for part in parts], axis=1)

@@ -168,7 +168,7 @@ def _prune(job: Job) -> None:
 
 @contextmanager
 def _lock(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a file lock, released at the latest when this process ends; without `wait`, yields False where it is held."""
+    """Hold a file lock, released when this process ends; without `wait`, yields False where it is held."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:

@@ -146,7 +146,7 @@ class Worker:
         tokens = 0
         for packed in forward_pass.fill_outputs(self.le, train, missing, actions, job.batch_tokens, outputs):
             tokens += packed.tokens
-        # stored outputs come last, so that a task cannot change them: later code of the task reads them as known windows
+        # stored outputs come last, so that no task can change them: later runs read them as known windows
         arrays = {**task.arrays(part, inputs), **stored}
         self._check_finite(arrays)
         record = {

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 class DistributedContext:
-    """This process among the others: one alone, or, with an `accelerate.Accelerator`, one of several."""
+    """The processes that work together: one alone, or, with an `accelerate.Accelerator`, several."""
 
     def __init__(self, accelerator: Any = None) -> None:
         self._accelerator = accelerator

@@ -42,8 +42,8 @@ from lea_core.environment.batches import (
     sampled_actions,
     step_losses,
 )
-from lea_core.environment.distributed import DistributedContext
 from lea_core.environment.checkpoint_selection import CheckpointSelection, SelectionScore
+from lea_core.environment.distributed import DistributedContext
 from lea_core.environment.model import Environment
 from lea_core.environment.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.llm.packing import acting_events, packs

@@ -37,6 +37,6 @@ def reward_loss(logged: Tensor, sampled: Tensor) -> Tensor:
 def reward_centre(logged: Tensor, sampled: Tensor) -> Tensor:
     """(R(s_t, x_{t+1}) + R(s_t, a_k))^2, mean over the sampled actions. Shapes as in `reward_loss`.
 
-    A pairwise loss does not determine the mean reward; this term moves it to zero (Eisenstein et al., arXiv 2312.09244).
+    A pairwise loss does not determine the mean reward; this term makes it zero (Eisenstein et al., arXiv 2312.09244).
     """
     return ((logged[:, None] + sampled) ** 2).mean(dim=1)

@@ -53,7 +53,7 @@ def held_out_steps(sequences: Sequences, users: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def _measure(environment: Environment, sequences: Sequences, users: np.ndarray, p: LeParams) -> dict[str, np.ndarray]:
-    """Of every step to a held-out event: event, rank, logged item, reward; negatives and their rewards (N, 3 * EACH)."""
+    """Event, rank, logged item and reward of every step to a held-out event; negatives, their rewards (N, 3 * EACH)."""
     heads = environment.heads
     chosen = held_out_steps(sequences, users)
     events = np.flatnonzero(chosen)

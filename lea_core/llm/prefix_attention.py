@@ -60,7 +60,7 @@ def attend(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Query (B, heads, N, D), key (B, groups, N, D), value (B, groups, N, V) -> (B, N, heads, V), as in transformers."""
+    """Query (B, heads, N, D), key (B, groups, N, D), value (B, groups, N, V) -> (B, N, heads, V)."""
     prefix = _current.get()
     rows, heads, tokens, width = query.shape
     groups, events = key.shape[1], prefix.keys.shape[1]

@@ -24,7 +24,7 @@ ATTEMPTS = 3  # at a shard, before the run stops
 
 
 def run(job: Job, shards: list[Shard], workers: int) -> None:
-    """Compute the shards in order by `workers` workers. Raises `LeaError` where one shard's worker is killed 3 times."""
+    """Compute the shards in order by `workers` workers. Raises `LeaError` where one shard kills its worker 3 times."""
     total = sum(map(job.tokens, shards))
     with start(job, workers) as pool:
         announce(job.task.name, total, rate(pool, shards), job.bytes(shards))
@@ -33,7 +33,7 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
 
 
 def start(job: Job, workers: int, make: type[Worker] = Worker) -> SingleProcess | Pool:
-    """This number of workers; a single worker runs in this process."""
+    """A pool of `workers` workers; a single worker runs in this process."""
     return SingleProcess(job, make) if workers == 1 else Pool(job, workers, make)
 
 
