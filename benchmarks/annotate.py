@@ -35,7 +35,7 @@ from benchmarks.common import LLM, ROOT, Prepared, prepare, run_stage, where
 from lea_core.annotation import run
 from lea_core.annotation.annotate import Annotating
 from lea_core.annotation.cost_estimate import RunCost, estimate
-from lea_core.annotation.forward_pass import Outputs
+from lea_core.annotation.forward_pass import Outputs, fill_outputs
 from lea_core.common.artifacts import publish_file, read_json, write_json
 from lea_core.common.processes import side_by_side
 from lea_core.data.sequences import Sequences, learning_steps, windows
@@ -56,7 +56,7 @@ def packed(
 ) -> Annotation:
     """Ours, in the form of the other ways."""
     passed = Outputs.empty(le, len(train.items), actions.shape[1])
-    batches = list(fill(le, train, windows(train, users, history), actions, budget, passed))
+    batches = list(fill_outputs(le, train, windows(train, users, history), actions, budget, passed))
     mine = np.isin(train.users_and_positions()[0], users)
     steps = mine & learning_steps(train)
     return Annotation(

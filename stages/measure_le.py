@@ -1,4 +1,4 @@
-"""LE + its states -> data/le_quality: what the LE is worth in each of its roles, beside cheap replacements.
+"""LE + its states -> data/le_quality: the quality of the LE in each of its roles, beside cheap replacements.
 
 In: data/interactions, data/llm, data/item_tokens, data/le, data/states/le.parquet. Out: data/le_quality (quality.json,
 summary.json, tables for plots, le.png) and data/le_metrics.json. Nothing else depends on it.
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     le = environment.load(LE, language_model.load(LLM, wanted.llm.layers), tokens)
     cheap = yardsticks.scorers(train, users, tokens)
     texts = tables.read_table(INTERACTIONS / "items.parquet", tables.ITEMS)["text"].to_pylist()
-    twins = yardsticks.twins(
+    reference_models = yardsticks.twins(
         wanted.measure_le.twins,
         lambda layers: language_model.load(LLM, layers, random_seed=p.seed),
         texts,
@@ -51,8 +51,8 @@ def main(argv: list[str]) -> None:
         wanted,
     )
     others = yardsticks.states(sequences, unseen, cheap, p.history)
-    found = yardsticks.assemble(read_json(LE / "quality.json"), twins, others)
-    fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}  # it saw the later events
+    found = yardsticks.assemble(read_json(LE / "quality.json"), reference_models, others)
+    fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}  # it knows the later events
     le_states = tables.to_numpy(tables.read_table(STATES, tables.STATES), "state")
     found["actions"] = (
         yardsticks.actions(le, train, unseen, le_states, fair, tokens.content, wanted.preprocess.repeats)

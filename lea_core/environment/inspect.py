@@ -54,7 +54,7 @@ def find_user(ids: list[str], wanted: str) -> int:
 
 
 def choose_position(sequences: Sequences, user: int, wanted: int | None) -> int:
-    """The position to predict: `wanted`; without it, the first test event, else the first validation event, else the last.
+    """The position to predict: `wanted`, else the first test event, else the first validation event, else the last.
 
     Raises `LeaError` where the user has no event at this position, or none before it.
     """

@@ -140,7 +140,10 @@ class Environment(nn.Module):
         if decoder.config._attn_implementation != prefix_attention.NAME:
             return f"{type(decoder).__name__} does not use transformers' attention interface"
         self.use_prefix_attention = True
-        found = self.read(packed, actions)
+        try:
+            found = self.read(packed, actions)
+        except prefix_attention.UnsupportedAttentionError as error:
+            return str(error)
         difference = max(
             float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in zip(found, expected, strict=True)
         )

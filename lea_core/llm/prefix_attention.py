@@ -51,6 +51,10 @@ def use(prefix: Prefix) -> Iterator[None]:
         _current.reset(token)
 
 
+class UnsupportedAttentionError(Exception):
+    """The model's attention has a part that `attend` does not compute."""
+
+
 def attend(
     module: nn.Module,  # noqa: ARG001 (the interface's signature)
     query: Tensor,
@@ -58,9 +62,12 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,  # noqa: ARG001
     scaling: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Query (B, heads, N, D), key (B, groups, N, D), value (B, groups, N, V) -> (B, N, heads, V)."""
+    if s_aux is not None:
+        raise UnsupportedAttentionError("its attention has sinks")
     prefix = _current.get()
     rows, heads, tokens, width = query.shape
     groups, events = key.shape[1], prefix.keys.shape[1]

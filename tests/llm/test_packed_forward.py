@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from lea_core.common.errors import LeaError
+from lea_core.environment.model import Environment
 from lea_core.llm import language_model, prefix_attention
 from lea_core.llm.language_model import LanguageModel
 from lea_core.llm.packed_forward import changed_by_others, check_independence
@@ -127,6 +128,16 @@ def test_attention_by_prefix_that_leaks_is_not_used(tmp_path: Path, monkeypatch:
     le = make(tmp_path)
     le.optimize_for_inference()
     assert not le.use_prefix_attention
+
+
+def test_attention_with_sinks_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its sinks, the hidden states of a small random model differ by less than rounding may."""
+    shape = dataclasses.replace(make(tmp_path).shape, lora_rank=0)
+    le = Environment(model("gpt_oss", {"num_local_experts": 4, "num_experts_per_tok": 2}), item_tokens(), shape)
+    le.optimize_for_inference()
+    assert not le.use_prefix_attention
+    assert le.llm.decoder.config._attn_implementation == "eager"
+    assert "slower than prefix attention on a CPU: its attention has sinks" in capsys.readouterr().err
 
 
 def test_an_le_needs_windows_apart_and_within_reach(tmp_path: Path) -> None:
