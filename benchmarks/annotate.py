@@ -34,8 +34,8 @@ from benchmarks.annotation_ways import Annotation
 from benchmarks.common import LLM, ROOT, Prepared, prepare, run_stage, where
 from lea_core.annotation import run
 from lea_core.annotation.annotate import Annotating
-from lea_core.annotation.cost_estimate import Price, forecast
-from lea_core.annotation.forward_pass import Passed, fill
+from lea_core.annotation.cost_estimate import RunCost, estimate
+from lea_core.annotation.forward_pass import Outputs, fill_outputs
 from lea_core.common.artifacts import publish_file, read_json, write_json
 from lea_core.common.processes import side_by_side
 from lea_core.data.sequences import Sequences, learning_steps, windows
@@ -55,8 +55,8 @@ def packed(
     le: Environment, train: Sequences, users: np.ndarray, actions: np.ndarray, history: int, budget: int
 ) -> Annotation:
     """Ours, in the form of the other ways."""
-    passed = Passed.empty(le, len(train.items), actions.shape[1])
-    batches = list(fill(le, train, windows(train, users, history), actions, budget, passed))
+    passed = Outputs.empty(le, len(train.items), actions.shape[1])
+    batches = list(fill_outputs(le, train, windows(train, users, history), actions, budget, passed))
     mine = np.isin(train.users_and_positions()[0], users)
     steps = mine & learning_steps(train)
     return Annotation(
@@ -77,13 +77,13 @@ def ready(name: str) -> Prepared:
     return prepare(name, changes, "-annotate", ("finetune_le",))
 
 
-def build(prepared: Prepared, hasten: bool = True) -> Environment:
+def build(prepared: Prepared, for_inference: bool = True) -> Environment:
     """That LE with a random adapter, of the size that training gives it; the same in every process.
 
-    Ours is hastened; of the others, too, the adapter is in the LLM's number format.
+    Ours is optimized for inference. The others have the adapter in the LLM's number format.
     """
     model = language_model.load(prepared.folder / LLM, prepared.params.llm.layers)
-    le = environment.load(prepared.folder / "data" / "le", model, prepared.tokens, hasten)
+    le = environment.load(prepared.folder / "data" / "le", model, prepared.tokens, for_inference)
     shake(le)
     for parameter in le.llm.decoder.parameters():
         parameter.data = parameter.data.to(le.llm.dtype)
@@ -103,7 +103,7 @@ def measure(argument: str) -> dict[str, float]:
     """One way on one data set, in this process: `ml-100k packed`."""
     name, way = argument.split()
     prepared = ready(name)
-    le, budget = build(prepared, hasten=way == "packed"), prepared.params.annotate.batch_tokens
+    le, budget = build(prepared, for_inference=way == "packed"), prepared.params.annotate.batch_tokens
     train, users, actions = rows(prepared, USERS[name])
     seconds = float("inf")
     for _ in range(PASSES):
@@ -145,7 +145,7 @@ def parity(name: str) -> dict[str, float]:
     train, users, actions = rows(prepared, PARITY_USERS)
     answers = []
     for way in ("packed", "naive"):
-        le = build(prepared, hasten=way == "packed")
+        le = build(prepared, for_inference=way == "packed")
         le.llm.causal.float()
         le.llm = replace(le.llm, dtype=torch.float32)
         answers.append(WAYS[way](le, train, users, actions, HISTORY, budget))
@@ -160,10 +160,10 @@ def parity(name: str) -> dict[str, float]:
     }
 
 
-def priced(name: str) -> Price:
+def priced(name: str) -> RunCost:
     """What `lea forecast` says of annotate, in a process that begins as a stage does."""
     prepared = ready(name)
-    return forecast(prepared.folder, prepared.params, psutil.Process().create_time()).prices[0]
+    return estimate(prepared.folder, prepared.params, psutil.Process().create_time()).runs[0]
 
 
 def engine(name: str) -> dict[str, float]:

@@ -20,7 +20,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from lea_core import params
-from lea_core.annotation.forward_pass import Passed
+from lea_core.annotation.forward_pass import Outputs
 from lea_core.common.cores import usable_cores
 from lea_core.data.sequences import learning_steps, read_sequences, windows
 from lea_core.environment import model as environment
@@ -52,23 +52,23 @@ def variants(folder: str) -> dict[str, dict[str, float]]:
         if dtype is not None:
             model = replace(model, dtype=dtype)
             model.causal.to(dtype)
-        le = environment.load(root / "data" / "le", model, tokens, hasten=fast)
+        le = environment.load(root / "data" / "le", model, tokens, for_inference=fast)
         shake(le)
         change(le)
         return le
 
-    def run(le: Environment, pack: Packer) -> tuple[float, Passed]:
-        passed = Passed.empty(le, len(train.items), actions.shape[1])
+    def run(le: Environment, pack: Packer) -> tuple[float, Outputs]:
+        passed = Outputs.empty(le, len(train.items), actions.shape[1])
         cut = windows(train, users, le.shape.history)
         batches = pack(train, cut, wanted.annotate.batch_tokens, actions.shape[1], learning_steps(train))
         started = time.perf_counter()
         with torch.inference_mode():
             for packed in batches:
                 acting = packed.events[packed.acting]
-                judged = le.judge(train, packed, actions[acting])
-                passed.states[packed.events[packed.owned]] = judged.states[torch.from_numpy(packed.owned)].numpy()
-                passed.rewards[acting] = judged.logged_rewards.numpy()
-                passed.action_rewards[acting] = judged.rewards.numpy()
+                predicted = le.predict(train, packed, actions[acting])
+                passed.states[packed.events[packed.owned]] = predicted.states[torch.from_numpy(packed.owned)].numpy()
+                passed.rewards[acting] = predicted.logged_rewards.numpy()
+                passed.action_rewards[acting] = predicted.rewards.numpy()
         return sum(packed.tokens for packed in batches) / (time.perf_counter() - started), passed
 
     full = torch.float32
@@ -85,7 +85,7 @@ def variants(folder: str) -> dict[str, dict[str, float]]:
     run(*chosen["compiled"])
     compiling = time.perf_counter() - started
     chosen["int8"] = (load(_quantise, full), fitted_packs)
-    found: dict[str, list[tuple[float, Passed]]] = {name: [] for name in chosen}
+    found: dict[str, list[tuple[float, Outputs]]] = {name: [] for name in chosen}
     for _ in range(ROUNDS):
         for name, (le, pack) in chosen.items():
             found[name].append(run(le, pack))

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.common import DONE, LLM, ROOT, WORK, Prepared, changed, prepare, where
 from benchmarks.prompts import speed_up
-from lea_core.annotation.forward_pass import pass_over
+from lea_core.annotation.forward_pass import run_all
 from lea_core.common.artifacts import read_json, write_json
 from lea_core.common.code_hash import computed_by
 from lea_core.common.processes import side_by_side
@@ -71,8 +71,8 @@ def measure(prepared: Prepared, seed: int) -> dict[str, float]:
         wanted,
     )
     found = yardsticks.assemble(own, twins, yardsticks.states(sequences, unseen, cheap, history))
-    le.hasten()
-    states = pass_over(le, train, np.zeros((len(train.items), 1), np.int64), wanted.annotate.batch_tokens).states
+    le.optimize_for_inference()
+    states = run_all(le, train, np.zeros((len(train.items), 1), np.int64), wanted.annotate.batch_tokens).states
     fair = {name: scorer for name, scorer in cheap.items() if name != "item_neighbours"}
     repeats = wanted.preprocess.repeats
     actions = yardsticks.actions(le, train, unseen, states, fair, prepared.tokens.content, repeats)

@@ -16,9 +16,10 @@ from torch import Tensor
 from lea_core.data.sequences import Sequences, Window
 from lea_core.environment import model as environment
 from lea_core.environment.batches import Steps
-from lea_core.environment.finetune import Finetuning, events_of
+from lea_core.environment.finetune import Finetuning
 from lea_core.environment.user_split import choose_users
 from lea_core.llm import language_model
+from lea_core.llm.packing import acting_events
 from lea_core.llm.pooled_tokens import ItemTokens
 from lea_core.params import Params
 
@@ -78,7 +79,9 @@ def speed_up(folder: Path, sequences: Sequences, tokens: ItemTokens, wanted: Par
         started = time.perf_counter()
         losses[name] += [next(epoch) for _ in range(batches)]
         seconds[name] = time.perf_counter() - started
-        steps = sum(len(events_of(train, batch, training.chosen)) for batch in training.cut(0)[1 : batches + 1])
+        steps = sum(
+            len(acting_events(train, batch, training.chosen)) for batch in training.window_batches(0)[1 : batches + 1]
+        )
     difference = np.abs(np.array(losses["packed"]) - np.array(losses["prompt"])).max()
     return {
         "speedup": seconds["prompt"] / seconds["packed"],

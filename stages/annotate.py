@@ -1,7 +1,7 @@
 """LE + training events -> data/states/le.parquet and data/rewards/le.parquet.
 
-In: data/interactions, data/llm, data/item_tokens, data/le. A killed run goes on where it was, and a window that this LE
-has passed before is not passed again (run.py). Run alone: python -m stages.annotate
+In: data/interactions, data/llm, data/item_tokens, data/le. A killed run continues where it stopped. A window that this
+LE has computed before is not computed again (run.py). Run alone: python -m stages.annotate
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def main(argv: list[str]) -> None:
 
     no_arguments(argv)
     wanted = params.load()
-    kind = Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed)
-    shard_run.perform(shard_run.prepare(kind, Path(), wanted))
+    task = Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed)
+    shard_run.perform(shard_run.prepare(task, Path(), wanted))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """LE + states -> data/actions/le.parquet: positive actions that the LE proposes, with score and reward.
 
-In: data/interactions, data/llm, data/item_tokens, data/le, data/states/le.parquet. A killed run goes on where it was.
-Run alone: python -m stages.augment
+In: data/interactions, data/llm, data/item_tokens, data/le, data/states/le.parquet. A killed run continues where it
+stopped. Run alone: python -m stages.augment
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def main(argv: list[str]) -> None:
 
     no_arguments(argv)
     wanted = params.load()
-    kind = Augmenting(wanted.augment.actions, wanted.preprocess.repeats)
-    shard_run.perform(shard_run.prepare(kind, Path(), wanted))
+    task = Augmenting(wanted.augment.actions, wanted.preprocess.repeats)
+    shard_run.perform(shard_run.prepare(task, Path(), wanted))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Training events of a subset of users + item tokens + LLM -> data/le, the fine-tuned LE.
 
 In: data/interactions, data/llm, data/item_tokens. Out: data/le and data/le_curve.csv (learning curve). A killed run
-goes on where it was. Run alone: python -m stages.finetune_le, or, to share the work,
-`torchrun --nproc-per-node N -m stages.finetune_le`, and `dvc commit finetune_le` after that.
+continues where it stopped. Run alone: python -m stages.finetune_le. With several processes:
+`torchrun --nproc-per-node N -m stages.finetune_le`, and then `dvc commit finetune_le`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def main(argv: list[str]) -> None:
     from lea_core.common.sources import file_sha256
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import read_sequences
-    from lea_core.environment import distributed
     from lea_core.environment import model as environment
+    from lea_core.environment.distributed import distributed_context
     from lea_core.environment.finetune import Finetuning
     from lea_core.environment.quality import quality, worse_than_start
     from lea_core.environment.user_split import choose_users
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
 
     no_arguments(argv)
     wanted = params.load()
-    p, together = wanted.finetune_le, distributed.assemble()
+    p, distributed = wanted.finetune_le, distributed_context()
     sequences = read_sequences(INTERACTIONS)
     train = training_events(sequences)
     users, unseen = choose_users(train, p.users_share, np.random.default_rng(p.seed))
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     }
     checkpoint = Checkpoint("finetune_le", "stages.finetune_le", identity)
     le = environment.new(model, environment.read_item_tokens(TOKENS), p)
-    training = Finetuning(le, train, users, unseen, p, checkpoint, together)
+    training = Finetuning(le, train, users, unseen, p, checkpoint, distributed)
     start = le.snapshot()
     before = quality(le, sequences, unseen, p)
     curve = training.run()
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     if worse_than_start(after, before):
         le.restore(start)
         after = before
-    if together.first:
+    if distributed.is_main:
         le.save(OUT, {"le": after, "content_start": before})
         write_csv(CURVE, curve)
         checkpoint.remove()

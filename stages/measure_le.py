@@ -1,4 +1,4 @@
-"""LE + its states -> data/le_quality: what the LE is worth in each of its roles, beside cheap replacements.
+"""LE + its states -> data/le_quality: the quality of the LE in each of its roles, beside cheap replacements.
 
 In: data/interactions, data/llm, data/item_tokens, data/le, data/states/le.parquet. Out: data/le_quality (quality.json,
 summary.json, tables for plots, le.png) and data/le_metrics.json. Nothing else depends on it.

@@ -1,4 +1,4 @@
-"""LE + states -> data/rankings/le.parquet: the items that the LE ranks first in every training state.
+"""LE + states -> data/rankings/le.parquet: the most likely items by the LE in every training state.
 
 In: data/interactions, data/item_tokens, data/le, data/states/le.parquet. The LLM is not read. Run alone:
 python -m stages.rank

@@ -1,9 +1,9 @@
 """items + LLM -> data/item_tokens: one soft token and one content vector per item.
 
 In: data/interactions/items.parquet, data/llm. Out: data/item_tokens/{items.parquet,measured.json,
-statistics.safetensors}; also encoder.safetensors with method amortised; data/items/le.parquet, the content vectors
-alone, from which a variant's item embeddings may start. What a killed run had learned is gone on from
-(checkpoints.py); texts of earlier runs are not computed again (text_cache.py).
+statistics.safetensors}; also encoder.safetensors with method amortised; data/items/le.parquet, only the content
+vectors, with which a variant's item embeddings may start. A killed run continues where it stopped (checkpoints.py).
+Texts of earlier runs are not computed again (text_cache.py).
 Run alone: python -m stages.tokenize_items
 """
 

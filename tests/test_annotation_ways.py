@@ -25,7 +25,7 @@ def packed(le: Environment, log: Sequences, users: np.ndarray, actions: np.ndarr
     for part in parts:
         acting = part.events[part.acting]
         with torch.inference_mode():
-            judged = le.judge(log, part, actions[acting])
+            judged = le.predict(log, part, actions[acting])
         states[part.events[part.owned]] = judged.states[torch.from_numpy(part.owned)].numpy()
         logged_rewards[acting], rewards[acting] = judged.logged_rewards.numpy(), judged.rewards.numpy()
     events = np.concatenate([np.arange(*log.offsets[user : user + 2]) for user in users])

@@ -1,7 +1,8 @@
 """Annotation: the LE's states and rewards of every training position (paper: s^e_t and R(s_t, a)).
 
-In: the training events of a shard, and a trained LE. Out: shard arrays, and of all shards the `STATES` and `REWARDS`
-tables. What is sampled depends on the seed, the user's id and the position alone (sequences.drawn_actions).
+In: the training events of a shard, and a trained LE. Out: arrays for the shard's file; from the arrays of all shards,
+the `STATES` and `REWARDS` tables. The sampled actions depend only on the seed, the user's id and the position
+(sequences.drawn_actions).
 """
 
 from __future__ import annotations
@@ -21,42 +22,42 @@ from lea_core.environment.model import Environment
 
 
 def logged_items(part: Part) -> np.ndarray:
-    """(N,): the next training item of each event; 0 where there is none."""
+    """(N,): the next training item after each event; 0 where there is none."""
     return np.where(learning_steps(part.train), np.roll(part.train.items, -1), 0)
 
 
 class Annotating:
-    """What the pass of `annotate` asks of the LE."""
+    """The task of the stage `annotate`: states, and rewards of the logged and the sampled actions."""
 
     name = "annotate"
     outs: ClassVar[dict[Path, Schema]] = {
         Path("data/states/le.parquet"): STATES,
         Path("data/rewards/le.parquet"): REWARDS,
     }
-    kept: ClassVar[tuple[str, ...]] = ("states", "rewards", "action_rewards")
+    stored_outputs: ClassVar[tuple[str, ...]] = ("states", "rewards", "action_rewards")
 
     def __init__(self, sampled_actions: int, seed: int) -> None:
         self.count, self.seed = sampled_actions, seed
 
     def identity(self, root: Path) -> dict[str, Any]:  # noqa: ARG002 (augment reads the states)
-        """Number and seed of the sampled actions."""
+        """The number and the seed of the sampled actions."""
         return {"sampled_actions": self.count, "seed": self.seed}
 
     def actions(self, root: Path, environment: Environment, part: Part, shard: Shard) -> Arrays:  # noqa: ARG002
         """Sampled actions at every event: {"actions": (N, A)}."""
         return {"actions": drawn_actions(part.user_ids, part.train, logged_items(part), self.count, self.seed)}
 
-    def arrays(self, part: Part, asked: Arrays) -> Arrays:
-        """What the shard's file holds beside, by event."""
+    def arrays(self, part: Part, inputs: Arrays) -> Arrays:
+        """What the shard's file holds beside the stored outputs, by event."""
         return {
             **part.columns(),
             "action": logged_items(part).astype(np.int32),
-            "actions": asked["actions"].astype(np.int32),
+            "actions": inputs["actions"].astype(np.int32),
         }
 
-    def tables(self, path: Path, found: Iterator[Arrays]) -> Iterator[pa.Table]:
-        """One of `outs`, shard by shard."""
-        for shard in found:
+    def tables(self, path: Path, shards: Iterator[Arrays]) -> Iterator[pa.Table]:
+        """One of the tables `outs`, shard by shard."""
+        for shard in shards:
             columns = {name: shard[name] for name in ("user", "position")}
             if self.outs[path] is STATES:
                 yield pa.table({**columns, "state": vectors(shard["states"])})
@@ -73,5 +74,5 @@ class Annotating:
             )
 
     def bytes(self, shard: Shard, state_width: int) -> int:
-        """Of both tables."""
+        """The size of both tables."""
         return (8 + 2 * state_width) * shard.events + (16 + 8 * self.count) * shard.steps

@@ -1,8 +1,8 @@
-"""The price of the LLM's passes, before they begin: tokens, seconds and bytes.
+"""The cost of the LLM's inference runs (annotate, augment), before they start: tokens, seconds and bytes.
 
-In: data/ up to the LE, params. Out: a `Price` of each pass. The seconds come from a trial: workers are started as the
-stage starts them, read a few batches at the same time, and are let go. What earlier runs know is looked up in a sample
-of the shards.
+In: data/ up to the LE, params. Out: the cost of each run. The seconds come from a trial: workers start as in the stage,
+read a few batches at the same time, and stop. How many windows earlier runs know is looked up in a sample of the
+shards.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from lea_core.annotation.engines import local
 from lea_core.annotation.shards import Shard
 from lea_core.annotation.worker import Job, Worker
 from lea_core.data.sequences import learning_steps, windows
-from lea_core.environment.top_items import propose
+from lea_core.environment.top_items import likeliest
 from lea_core.params import Params
 
-SAMPLE = 32  # shards of which it is looked up what is known
-TRIED_STATES = 512  # events of which proposals are tried
+SAMPLED_SHARDS = 32  # shards whose known windows are counted
+TRIAL_STATES = 512  # events whose proposals are timed
 
 
 @dataclass(frozen=True)
-class Price:
-    """Of one pass: `tokens` in all, `left` of them to be read, and what that takes."""
+class RunCost:
+    """The cost of one inference run: `tokens` in all, `left` of them still to read; the seconds and bytes it takes."""
 
     name: str
     tokens: int
@@ -39,66 +39,66 @@ class Price:
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """Prices of the passes, and the trial that the seconds come from."""
+class Estimate:
+    """The cost of each run, and the result of the trial that the seconds come from."""
 
-    prices: list[Price]
+    runs: list[RunCost]
     tokens_per_second: float
     workers: int
 
 
 class Trial(Worker):
-    """A worker that can be asked more."""
+    """A worker that also counts known windows and times proposals."""
 
     def known(self, shard: Shard) -> tuple[int, int]:
-        """Windows of a shard that earlier runs passed, and all of them; of annotate, whose actions need no states."""
+        """Numbers of known and of all windows of a shard; for annotate, whose actions need no states."""
         part = shards.read(self.interactions, shard, self.le.num_items)
         cut = windows(part.train, np.arange(part.train.num_users), self.le.shape.history)
-        asked = self.job.kind.actions(self.job.root, self.le, part, shard)
-        keys, _ = forward_pass.window_keys(self.le, part.train, cut, asked["actions"], self.keys)
-        return sum(place is not None for place in self.known_windows.find(keys)), len(cut)
+        inputs = self.job.task.actions(self.job.root, self.le, part, shard)
+        keys, _ = forward_pass.window_keys(self.le, part.train, cut, inputs["actions"], self.keys)
+        return sum(row is not None for row in self.known_windows.find(keys)), len(cut)
 
     def proposing(self, shard: Shard) -> float:
-        """Seconds that it takes to rank all items in one state, about."""
+        """Seconds to rank all items in one state, approximately."""
         part = shards.read(self.interactions, shard, self.le.num_items)
-        events = np.flatnonzero(learning_steps(part.train))[:TRIED_STATES]
+        events = np.flatnonzero(learning_steps(part.train))[:TRIAL_STATES]
         states = np.zeros((len(events), self.le.heads.state_width), dtype=np.float16)
         started = time.perf_counter()
-        propose(self.le, part.train, events, states, 1, skip_seen=False, skip_next=False)
+        likeliest(self.le.heads, part.train, events, states, 1)
         return (time.perf_counter() - started) / max(len(events), 1)
 
 
-def forecast(root: Path, wanted: Params, since: float | None = None) -> Forecast:
-    """Try the workers of this machine and price annotate and augment. Raises `LeaError` as these stages do.
+def estimate(root: Path, wanted: Params, since: float | None = None) -> Estimate:
+    """Try the workers of this machine and estimate annotate and augment. Raises `LeaError` as these stages do.
 
-    since: when this process began, in seconds since 1970: a stage takes as long from there to its first token.
+    since: when this process started, in seconds since 1970; a stage takes as long from its start to its first token.
     """
     began = time.time() if since is None else since
     job = run.prepare(Annotating(wanted.annotate.sampled_actions, wanted.annotate.seed), root, wanted)
-    with run.turn(job):
-        run.begin(job)
+    with run.lock(job):
+        run.write_plan(job)
     missing = [shard for shard in job.shards if job.record(shard) is None]
     workers = engines.count_workers(job.workers, len(job.shards))
     with local.start(job, workers, Trial) as pool:
         rate = local.rate(pool, missing or job.shards)
         setup = time.time() - began
-        found = pool.ask("known", missing[:: max(len(missing) // SAMPLE, 1)])
+        found = pool.ask("known", missing[:: max(len(missing) // SAMPLED_SHARDS, 1)])
         proposing = sum(pool.ask("proposing", job.shards[:1]))
     augmenting = Augmenting(wanted.augment.actions, wanted.preprocess.repeats)
     known = sum(windows for windows, _ in found) / max(sum(windows for _, windows in found), 1)
     left = round(sum(map(job.tokens, missing)) * (1 - known))
-    tokens = sum(shard.passed(augmenting.count) for shard in job.shards)
+    tokens = sum(shard.tokens_with_actions(augmenting.count) for shard in job.shards)
     proposals = proposing * sum(shard.steps for shard in job.shards) / workers
     sizes = [job.bytes(job.shards), sum(augmenting.bytes(shard, job.state_width) for shard in job.shards)]
-    behind = 0 if not (root / STATES_FILE).exists() else _done(run.prepare(augmenting, root, wanted))
-    prices = [
-        Price(job.kind.name, sum(map(job.tokens, job.shards)), left, setup + left / rate, sizes[0]),
-        # what of its windows is known shows only when the proposals are there: all of them are priced
-        Price(augmenting.name, tokens, tokens - behind, setup + (tokens - behind) / rate + proposals, sizes[1]),
+    done = 0 if not (root / STATES_FILE).exists() else _done(run.prepare(augmenting, root, wanted))
+    costs = [
+        RunCost(job.task.name, sum(map(job.tokens, job.shards)), left, setup + left / rate, sizes[0]),
+        # whether a window of augment is known depends on its proposals, which do not exist yet: none counts as known
+        RunCost(augmenting.name, tokens, tokens - done, setup + (tokens - done) / rate + proposals, sizes[1]),
     ]
-    return Forecast(prices, rate, workers)
+    return Estimate(costs, rate, workers)
 
 
 def _done(job: Job) -> int:
-    """Tokens of the shards that a stopped or finished run has left."""
+    """Tokens of the shards that an earlier, stopped or finished, run has done."""
     return sum(job.tokens(shard) for shard in job.shards if job.record(shard) is not None)

@@ -1,10 +1,10 @@
-"""One pass of the LE over the windows of some users: states of all positions, rewards of the actions at all steps.
+"""Inference of the LE on windows of training events: states of all positions, rewards of the actions at all steps.
 
-In: a trained LE, training events, an action or more for every step. Out: `Passed`, by event.
+In: a trained LE, training events, one or more actions for every step. Out: `Outputs`, by event.
 
-One pass of the LLM over packed windows gives all states, the reward of each logged next item (it stands in the
-sequence) and the rewards of the actions appended to it. `window_keys` says by content what a window is: two windows of
-the same key have the same states and rewards, up to the rounding of the batch that they came in.
+One forward pass of the LLM over a batch of packed windows gives all states, the rewards of the logged next items, which
+are part of the windows, and the rewards of the appended actions. `window_keys` hashes what a window contains: windows
+with the same key have the same states and rewards, up to rounding, which depends on the batch.
 """
 
 from __future__ import annotations
@@ -22,52 +22,54 @@ from lea_core.llm.packing import Packed, as_arrays, fitted_packs
 
 
 @dataclass(frozen=True)
-class Passed:
-    """By event: N events, A actions each; NaN where no window has filled them, and at steps that there are not."""
+class Outputs:
+    """Outputs of the LE for N events with A actions each. NaN where nothing was computed, or where no event follows."""
 
     states: np.ndarray  # (N, C + K) float16
     rewards: np.ndarray  # (N,) float32: of the next event
     action_rewards: np.ndarray  # (N, A) float32
 
     @classmethod
-    def empty(cls, environment: Environment, events: int, actions: int) -> Passed:
-        """Nothing filled."""
-        widths = (environment.heads.state_width,), (), (actions,)
-        kinds = (np.float16, np.float32, np.float32)
-        return cls(*(np.full((events, *width), np.nan, kind) for width, kind in zip(widths, kinds, strict=True)))
+    def empty(cls, environment: Environment, events: int, actions: int) -> Outputs:
+        """All NaN."""
+        return cls(
+            np.full((events, environment.heads.state_width), np.nan, np.float16),
+            np.full(events, np.nan, np.float32),
+            np.full((events, actions), np.nan, np.float32),
+        )
 
 
 @torch.inference_mode()
-def fill(
+def fill_outputs(
     environment: Environment,
     train: Sequences,
     cut: list[Window],
     actions: np.ndarray,
     batch_tokens: int,
-    passed: Passed,
+    outputs: Outputs,
 ) -> Iterator[Packed]:
-    """Pass over windows with `actions` (N, A), fill their rows of `passed`; each batch is given when it is done."""
+    """Compute windows with `actions` (N, A) and fill their rows of `outputs`; yields each batch when it is done."""
     for packed in fitted_packs(train, cut, batch_tokens, actions.shape[1], learning_steps(train)):
         acting = packed.events[packed.acting]
-        judged = environment.judge(train, packed, actions[acting])
-        states = judged.states[torch.from_numpy(packed.owned)]
-        passed.states[packed.events[packed.owned]] = states.half().cpu().numpy()
-        passed.rewards[acting] = judged.logged_rewards.cpu().numpy()
-        passed.action_rewards[acting] = judged.rewards.cpu().numpy()
+        predicted = environment.predict(train, packed, actions[acting])
+        states = predicted.states[torch.from_numpy(packed.owned)]
+        outputs.states[packed.events[packed.owned]] = states.half().cpu().numpy()
+        outputs.rewards[acting] = predicted.logged_rewards.cpu().numpy()
+        outputs.action_rewards[acting] = predicted.rewards.cpu().numpy()
         yield packed
 
 
-def pass_over(environment: Environment, train: Sequences, actions: np.ndarray, batch_tokens: int) -> Passed:
-    """All windows of all users at once; actions: (N, A)."""
-    passed = Passed.empty(environment, len(train.items), actions.shape[1])
+def run_all(environment: Environment, train: Sequences, actions: np.ndarray, batch_tokens: int) -> Outputs:
+    """Outputs for all events of all users. actions: (N, A)."""
+    outputs = Outputs.empty(environment, len(train.items), actions.shape[1])
     cut = windows(train, np.arange(train.num_users), environment.shape.history)
-    for _ in fill(environment, train, cut, actions, batch_tokens, passed):
+    for _ in fill_outputs(environment, train, cut, actions, batch_tokens, outputs):
         pass
-    return passed
+    return outputs
 
 
 def item_keys(environment: Environment) -> np.ndarray:
-    """(I, 16) uint8: a hash of all that the LE knows of an item: token, text vectors, count of training events."""
+    """(I, 16) uint8: a hash of what the LE knows of each item: token, text vectors, number of training events."""
     heads = environment.heads
     parts = (environment.token, heads.pooled, heads.content, heads.counts[:, None])
     rows = np.concatenate([part.detach().float().cpu().numpy() for part in parts], axis=1)
@@ -77,20 +79,20 @@ def item_keys(environment: Environment) -> np.ndarray:
 def window_keys(
     environment: Environment, train: Sequences, cut: list[Window], actions: np.ndarray, keys: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What each window holds by its items' `keys`: (W, 16) uint8, and its ranges of events, (W, 4).
+    """A hash of what each window contains, by its items' `keys`: (W, 16) uint8; and its ranges of events: (W, 4).
 
-    The ranges are first and end of the events that the window owns, first and end of the steps that it rewards.
+    The ranges are start and end of the events that the window owns, and start and end of the steps that it rewards.
     """
     found = as_arrays(train, cut, learning_steps(train))
-    before = environment.shape.recent_items - 1  # items that a state may look back beyond its window
+    before = environment.shape.recent_items - 1  # a state also depends on this number of items before its window
     looked = np.maximum(found.start - before, found.first)
     step = np.append(found.acting, 0)[np.cumsum(found.steps) - found.steps]
-    step = np.where(found.steps > 0, step, found.end)  # the first that a window rewards
+    step = np.where(found.steps > 0, step, found.end)  # the first step that a window rewards
     last = step + found.steps
     ends_user = found.end == found.user_end
-    places = (found.start - looked, found.new - found.start, step - found.start, found.steps, ends_user)
+    layout = (found.start - looked, found.new - found.start, step - found.start, found.steps, ends_user)
     parts = [
-        _slices(np.stack(places, axis=1), np.arange(len(cut)), np.arange(len(cut)) + 1),
+        _slices(np.stack(layout, axis=1), np.arange(len(cut)), np.arange(len(cut)) + 1),
         _slices(keys[train.items], looked, found.end),
         _slices(keys[actions].reshape(len(actions), -1), step, last),
     ]
@@ -99,7 +101,7 @@ def window_keys(
 
 
 def _slices(rows: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[bytes]:
-    """The bytes of rows start to end - 1, for each of many such ranges."""
+    """The bytes of rows start to end - 1, for each start and end."""
     whole, size = rows.tobytes(), rows.itemsize * rows.shape[1]
     return (whole[start:end] for start, end in zip((size * starts).tolist(), (size * ends).tolist(), strict=True))
 

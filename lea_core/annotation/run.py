@@ -1,11 +1,11 @@
-"""A pass over all shards: planned, done once, resumed where a former run stopped, and published.
+"""One inference run over all shards: plan, compute what is missing, publish.
 
-In: data/, params. Out: the stage's Parquet tables. Between them, in the cache folder and therefore beyond DVC's reach,
-annotations/<LE>/<pass and inputs>/: `plan.json`, `known.sqlite` (windows that earlier runs
-of this LE passed), a file per shard, and `manifest.json`, written when all shards are there.
+In: data/, params. Out: the stage's Parquet tables. Intermediate files are in the cache folder, which DVC does not
+delete: annotations/<LE>/<task and inputs>/ holds `plan.json`, `known.sqlite` (the windows that earlier runs of this LE
+computed), a file per shard, and `manifest.json`, written when all shards are done.
 
-A killed run goes on with the shards that are missing; nothing else of it can differ, for the folder's name holds a hash
-of all that the result depends on. Runs that share an LE take turns.
+A killed run continues with the missing shards. The folder's name holds a hash of everything that the result depends on,
+so finished shards always fit. Two runs with the same LE never work at the same time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lea_core.annotation import engines, shard_store, shards
-from lea_core.annotation.worker import KNOWN, Job, Kind
+from lea_core.annotation.worker import KNOWN, Job, Task
 from lea_core.common.artifacts import read_json, read_tensors, write_json
 from lea_core.common.code_hash import computed_by
 from lea_core.common.errors import LeaError
@@ -32,12 +32,12 @@ from lea_core.llm.language_model import choose_device_and_dtype
 from lea_core.params import Params
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
-KEPT = 3  # runs of an LE and a pass, and LEs: the newest stay
-ROUNDS = 3  # of making broken shards again
+KEPT = 3  # number of newest runs that stay for each LE and task, and of newest LEs
+ROUNDS = 3  # attempts to compute broken shards again
 
 
-def prepare(kind: Kind, root: Path, wanted: Params) -> Job:
-    """Plan a pass; nothing is loaded or computed yet."""
+def prepare(task: Task, root: Path, wanted: Params) -> Job:
+    """Plan a run; nothing is loaded or computed yet."""
     data = root / "data"
     shape, interactions, tokens = read_json(data / "le" / "le.json"), data / "interactions", data / "item_tokens"
     plan = shards.plan(interactions, wanted.annotate.shard_events, int(shape["history"]))
@@ -47,13 +47,13 @@ def prepare(kind: Kind, root: Path, wanted: Params) -> Job:
     inputs = {
         "files": [file_sha256(file) for file in [*files, data / "le" / "heads.safetensors"]],
         "sizes": [wanted.annotate.batch_tokens, wanted.annotate.shard_events],
-        "kind": kind.identity(root),
-        **computed_by(type(kind).__module__),
+        "task": task.identity(root),
+        **computed_by(type(task).__module__),
     }
-    run = cache_folder() / "annotations" / le_identity(root, wanted) / f"{kind.name}-{_hash(inputs)}"
+    run = cache_folder() / "annotations" / le_identity(root, wanted) / f"{task.name}-{_hash(inputs)}"
     content = read_rows(tokens / "items.parquet", {"content": ITEM_TOKENS["content"]}, 0, 1)["content"]
     return Job(
-        kind=kind,
+        task=task,
         root=root.resolve(),
         run=run.resolve(),
         shards=plan,
@@ -67,10 +67,10 @@ def prepare(kind: Kind, root: Path, wanted: Params) -> Job:
 
 
 def le_identity(root: Path, wanted: Params) -> str:
-    """What a window's states and rewards depend on beside its items: LLM, adapter, heads, number format, code.
+    """A hash of what a window's states and rewards depend on beside its items: LLM, adapter, heads, dtype, code.
 
-    Counts of the items are left out: they are part of an item's key. So is the code that chooses actions: they are part
-    of a window's key, and with other code windows of the same actions stay known.
+    Not part of it: item counts, which are in an item's key; and the code that chooses actions, because the actions are
+    in a window's key, so that a window with the same actions stays known when this code changes.
     """
     le, model = root / "data" / "le", root / "data" / "llm"
     heads = {name: part for name, part in read_tensors(le / "heads.safetensors").items() if name != "counts"}
@@ -89,19 +89,19 @@ def le_identity(root: Path, wanted: Params) -> str:
 
 
 def perform(job: Job) -> None:
-    """Do what is missing of a pass and publish its tables; in a process that torchrun started, its share alone."""
-    if engines.is_member():
-        engines.work(job)
+    """Compute the missing shards and publish the tables; a process that torchrun started only does its own shards."""
+    if engines.is_torchrun_process():
+        engines.do_own_shards(job)
         return
-    with turn(job):
-        begin(job)
+    with lock(job):
+        write_plan(job)
         for _ in range(ROUNDS):
             records = [job.record(shard) for shard in job.shards]
             engines.run(job, [shard for shard, done in zip(job.shards, records, strict=True) if done is None])
             _write_manifest(job)
             try:
-                for path, schema in job.kind.outs.items():
-                    parts = job.kind.tables(path, _arrays(job))
+                for path, schema in job.task.outs.items():
+                    parts = job.task.tables(path, _arrays(job))
                     write_parts(job.root / path, parts, schema, job.root / "data/interactions/interactions.parquet")
                 break
             except MissingShardError:
@@ -111,22 +111,22 @@ def perform(job: Job) -> None:
         _prune(job)
 
 
-def turn(job: Job) -> AbstractContextManager[bool]:
-    """Hold the LE's annotations for this process; waits for the end of another run."""
+def lock(job: Job) -> AbstractContextManager[bool]:
+    """Lock the folder of the LE for this process; waits until another run has ended."""
     return _lock(job.run.parent / "lock")
 
 
-def begin(job: Job) -> None:
-    """Fix what is known before the first shard, once: a resumed run must not find its own windows known."""
+def write_plan(job: Job) -> None:
+    """Write the plan and the index of known windows, once: a resumed run must not find its own windows in the index."""
     if not (job.run / PLAN).exists():
-        earlier = _runs(job.run.parent, job.kind.name, but=job.run)
+        earlier = _runs(job.run.parent, job.task.name, but=job.run)
         if earlier:
             shard_store.write_known(job.run / KNOWN, earlier)
         write_json(job.run / PLAN, {"run": job.name, "shards": [asdict(shard) for shard in job.shards]})
 
 
 class MissingShardError(Exception):
-    """A shard's file broke after it was written."""
+    """A shard's file is missing or broken after it was written."""
 
 
 def _arrays(job: Job) -> Iterator[shard_store.Arrays]:
@@ -146,18 +146,18 @@ def _write_manifest(job: Job) -> None:
     note_tokens(totals["tokens"])
     write_json(job.run / MANIFEST, {"run": job.name, "total": totals, "shards": present})
     known = f", {totals['windows_known']:,} of them known from earlier runs" if totals["windows_known"] else ""
-    print(f"{job.kind.name}: {totals['windows']:,} windows{known}; {totals['tokens']:,} tokens passed", file=sys.stderr)
+    print(f"{job.task.name}: {totals['windows']:,} windows{known}; {totals['tokens']:,} tokens read", file=sys.stderr)
 
 
-def _runs(folder: Path, kind: str, but: Path) -> list[Path]:
-    """Folders of other runs of a pass, the newest first."""
-    found = [run for run in folder.glob(f"{kind}-*") if run != but]
+def _runs(folder: Path, task: str, but: Path) -> list[Path]:
+    """Folders of other runs of a task, the newest first."""
+    found = [run for run in folder.glob(f"{task}-*") if run != but]
     return sorted(found, key=lambda run: run.stat().st_mtime, reverse=True)
 
 
 def _prune(job: Job) -> None:
-    """Remove the oldest runs of this LE and pass, and the oldest LEs."""
-    for run in _runs(job.run.parent, job.kind.name, but=job.run)[KEPT - 1 :]:
+    """Remove the oldest runs of this LE and task, and the oldest LEs."""
+    for run in _runs(job.run.parent, job.task.name, but=job.run)[KEPT - 1 :]:
         shutil.rmtree(run, ignore_errors=True)
     others = [le for le in job.run.parent.parent.iterdir() if le != job.run.parent]
     for le in sorted(others, key=lambda le: le.stat().st_mtime, reverse=True)[KEPT - 1 :]:
@@ -168,7 +168,7 @@ def _prune(job: Job) -> None:
 
 @contextmanager
 def _lock(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock that ends with this process; wait for another's end, or say that it is taken."""
+    """Hold a file lock, released when this process ends; without `wait`, yields False where it is held."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:

@@ -1,9 +1,9 @@
-"""Shard files: the finished work of one shard, in the cache folder, where DVC neither tracks nor empties.
+"""Shard files: the finished work of one shard, in the cache folder, which DVC neither tracks nor deletes.
 
-In and out: named arrays and a JSON record. A file is published in one move with the hash of its content in its header,
-so it is whole or not there; one that was cut or edited since is told from a good one and made again.
+In and out: named arrays and a JSON record. A file is published by one rename, with the hash of its content in its
+header. So it is complete or absent, and a file that was changed later is detected and computed again.
 
-`Known` finds, among the shards of earlier runs of the same LE, the rows of windows that it has passed before.
+`Known` finds windows in the shard files of earlier runs of the same LE and copies their results.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
-    """Publish arrays and record; `sha256` of the arrays is added to the record."""
+    """Publish arrays and record; the record gets `sha256` of the arrays."""
     from safetensors.numpy import save
 
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -35,25 +35,25 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any
 
 
 def read(path: Path, names: Iterable[str] = ()) -> tuple[Arrays, dict[str, Any]] | None:
-    """Arrays (with `names` these alone, unchecked) and record; None where there is no file, or a broken one: a warning.
+    """Arrays (all, checked by their hash; or only `names`, unchecked) and record; None where the file is absent.
 
-    A broken file is removed.
+    A broken file is removed after a warning: None too.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as opened:
-            record = json.loads(opened.metadata()[RECORD])
+            record = json.loads((opened.metadata() or {}).get(RECORD, "{}"))
             arrays = {name: opened.get_tensor(name) for name in (tuple(names) or opened.keys())}
-        if names or _digest(arrays) == record["sha256"]:
+        if "sha256" in record and (names or _digest(arrays) == record["sha256"]):
             return arrays, record
         reason = "its content is not what was written"
     except FileNotFoundError:
         return None
-    except (KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
+    except (SafetensorError, json.JSONDecodeError) as error:  # cut, edited, or without one of `names`
         show_causes(error)
         reason = str(error)
-    warn(f"{path}: broken shard ({reason}): it is made again")
+    warn(f"{path}: broken shard ({reason}): it is computed again")
     path.unlink(missing_ok=True)
     return None
 
@@ -67,7 +67,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def write_known(path: Path, folders: Iterable[Path]) -> None:
-    """An index of the windows in the shard files of these folders, later folders first."""
+    """Write an index of the windows in the shard files of these folders; where a window is in several, the first."""
     with publish_file(path) as temporary:
         database = sqlite3.connect(temporary)
         try:
@@ -87,7 +87,7 @@ def write_known(path: Path, folders: Iterable[Path]) -> None:
 
 
 class Known:
-    """Read access to such an index; without one, nothing is known."""
+    """Read access to such an index; without the file, no window is known."""
 
     def __init__(self, path: Path) -> None:
         self._folder = path.parent.parent
@@ -98,23 +98,23 @@ class Known:
             )
 
     def find(self, keys: np.ndarray) -> list[tuple[str, int] | None]:
-        """For each key of (W, 16) the file and row of the window that has it, or None."""
+        """File and row of the window with each of the `keys` (W, 16), or None."""
         if self._database is None:
             return [None] * len(keys)
-        ask = "SELECT file, row FROM windows WHERE key = ?"
-        return [self._database.execute(ask, (key.tobytes(),)).fetchone() for key in keys]
+        query = "SELECT file, row FROM windows WHERE key = ?"
+        return [self._database.execute(query, (key.tobytes(),)).fetchone() for key in keys]
 
     def fill(self, found: list[tuple[str, int] | None], ranges: np.ndarray, arrays: Arrays) -> np.ndarray:
-        """Copy the rows of the windows that were found into `arrays`; which windows are filled, (W,) bool.
+        """Copy the results of the windows that were found into `arrays`; returns which windows are filled, (W,) bool.
 
-        ranges: (W, 4), first and end row of what a window owns and of the steps that it rewards. Of `arrays`, `states`
-        go by the former, all others by the latter. A file that went away, broke or lacks one of them fills nothing.
+        ranges: (W, 4), start and end row of the events that a window owns, and of the steps that it rewards. `states`
+        use the first range, all other arrays the second. A file that is gone, broken or lacks an array fills nothing.
         """
         filled = np.zeros(len(found), dtype=bool)
         by_file: dict[str, list[int]] = {}
-        for window, place in enumerate(found):
-            if place is not None:
-                by_file.setdefault(place[0], []).append(window)
+        for window, row in enumerate(found):
+            if row is not None:
+                by_file.setdefault(row[0], []).append(window)
         for name, windows in by_file.items():
             source = read(self._folder / name)
             if source is None or not arrays.keys() <= source[0].keys():

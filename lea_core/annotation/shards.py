@@ -1,9 +1,9 @@
-"""Shards: the training events cut into runs of whole users, the unit in which LLM work is done, kept and resumed.
+"""Shards: the training events, divided into groups of consecutive users. A shard is computed, stored and resumed alone.
 
 In: data/interactions. Out: the plan, and the events of one shard, read without the others.
 
-The plan depends on the data, `annotate.shard_events` and the LE's history alone, never on who does the work. Both are
-streamed: neither the plan's memory nor a shard's grows with the number of users.
+The plan depends only on the data, `annotate.shard_events` and the LE's history, not on the workers. Files are read in
+parts: the memory for the plan or for a shard does not grow with the number of users.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ COLUMNS = {name: INTERACTIONS[name] for name in ("user", "item", "split")}
 class Shard:
     """Users `first_user` to `end_user` - 1: their rows of interactions.parquet and their training events.
 
-    Training events are counted over all users, as the rows of data/states/le.parquet are. `steps` of them are followed
-    by another; `tokens` is what the LLM reads of histories, where windows overlap twice, without actions.
+    Training events are numbered over all users, like the rows of data/states/le.parquet. `steps` of them are followed
+    by another. `tokens` is the number of events that the LLM reads, twice where windows overlap, without actions.
     """
 
     number: int
@@ -42,41 +42,41 @@ class Shard:
 
     @property
     def events(self) -> int:
-        """Training events."""
+        """Number of training events."""
         return self.end_event - self.first_event
 
-    def passed(self, actions: int) -> int:
-        """Tokens of a pass with so many actions at every step."""
+    def tokens_with_actions(self, actions: int) -> int:
+        """Tokens that the LLM reads with this number of actions at every step."""
         return self.tokens + actions * self.steps
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a shard holds: training events of its users, numbered from 0 here, and these users' ids."""
+    """The content of a shard: training events of its users, who are numbered from 0 here, and these users' ids."""
 
     train: Sequences
     first_user: int
     user_ids: list[str]
 
     def users_and_positions(self) -> tuple[np.ndarray, np.ndarray]:
-        """For every event its user, numbered over all shards, and its position."""
+        """The user of every event, numbered over all shards, and its position."""
         users, positions = self.train.users_and_positions()
         return users + self.first_user, positions
 
     def columns(self) -> dict[str, np.ndarray]:
-        """By event: user, position, and whether a training event follows; (N,) each."""
+        """User, position, and whether a training event follows, of every event; (N,) each."""
         users, positions = self.users_and_positions()
         followed = learning_steps(self.train)
         return {"user": users.astype(np.int32), "position": positions.astype(np.int32), "followed": followed}
 
 
 def plan(folder: Path, shard_events: int, history: int) -> list[Shard]:
-    """Cut the users of `folder` (data/interactions), in their order, into shards of `shard_events` training events.
+    """Divide the users of `folder` (data/interactions), in their order, into shards of `shard_events` training events.
 
-    A shard ends with the user who fills it; one without any training event joins its neighbours.
+    A shard ends with the user who fills it. Users without training events belong to the shard around them.
     """
     done = np.zeros(5, dtype=np.int64)  # users, rows, training events, steps, tokens before this shard
-    total = done.copy()  # the same before the users at hand
+    total = done.copy()  # the same before the present users
     shards: list[Shard] = []
 
     def close(at: np.ndarray) -> None:
@@ -102,8 +102,8 @@ def plan(folder: Path, shard_events: int, history: int) -> list[Shard]:
 
 
 def _lengths(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows and training events of every user, in order, some users at a time."""
-    waiting: tuple[int, int, int] | None = None  # user, rows and events of one who may go on in the next row group
+    """Numbers of rows and training events of every user, in order, some users at a time."""
+    waiting: tuple[int, int, int] | None = None  # user, rows and events of the last user: more may follow
     with pq.ParquetFile(path) as file:
         groups = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
     first = 0

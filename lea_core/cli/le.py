@@ -26,17 +26,16 @@ HISTORY = 10  # events of a history that are shown
 
 @pipeline
 def forecast() -> None:
-    """Estimate the cost of annotate and augment from a short trial: tokens, seconds, bytes."""
+    """Estimate the cost of annotate and augment by a short trial: tokens, seconds, bytes."""
     import psutil
 
-    from lea_core.annotation.cost_estimate import forecast as price
+    from lea_core.annotation.cost_estimate import estimate
     from lea_core.params import load
 
     params = load()
-    found = price(Path(), params, psutil.Process().create_time())
+    found = estimate(Path(), params, psutil.Process().create_time())
     cells = [
-        [price.name, f"{price.tokens:,}", f"{price.left:,}", duration(price.seconds), amount(price.bytes)]
-        for price in found.prices
+        [run.name, f"{run.tokens:,}", f"{run.left:,}", duration(run.seconds), amount(run.bytes)] for run in found.runs
     ]
     print_table("The LLM's inference runs", ["stage", "tokens", "to read", "time", "to write"], cells, left=1)
     workers = f"{found.workers} worker{'s' if found.workers > 1 else ''} of this machine"
@@ -52,7 +51,7 @@ def inspect(
     ] = None,
     actions: Annotated[int, typer.Option(min=1, help="How many of the LE's actions to show.")] = 10,
 ) -> None:
-    """Show the LE's answers for one history: its best actions, their rewards, and the item that came next."""
+    """Show the LE's predictions for one history: the best actions, their rewards, and the item that came next."""
     import numpy as np
 
     from lea_core.common import tables
@@ -100,10 +99,10 @@ def inspect(
     if found.read < place:
         say(f"The LLM reads the {found.read} newest events.")
     if index not in subset:
-        say(f"The LE did not learn from user {user}: what it does here, it does for a new user.")
+        say(f"The LE did not learn from user {user}: it would do the same for a new user.")
     else:
         event = "from this very event too" if splits[place] == "train" else "though not from this event"
-        say(f"The LE learned from user {user}, {event}: see how it does on users that it did not learn from.")
+        say(f"The LE learned from user {user}, {event}: look also at users that it did not learn from.")
 
 
 def _action(action: Action, texts: Sequence[str]) -> list[str | Text]:

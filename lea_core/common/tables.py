@@ -168,6 +168,17 @@ def read_rows(path: Path, schema: Schema, start: int, stop: int) -> pa.Table:
     return table.slice(start - before, stop - start)
 
 
+def read_states(path: Path, first: int, users: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """The states (N, W) of N consecutive training events, from row `first` of the STATES table on.
+
+    users, positions: (N,), of these events. Raises `LeaError` as `read_rows` does, and where the rows are of others.
+    """
+    table = read_rows(path, STATES, first, first + len(users))
+    if not (np.array_equal(to_numpy(table, "user"), users) and np.array_equal(to_numpy(table, "position"), positions)):
+        raise LeaError(f"{path}: its rows are not the training events: run `dvc repro annotate`")
+    return to_numpy(table, "state")
+
+
 def write_parts(path: Path, parts: Iterable[pa.Table], schema: Schema, made_from: Path) -> None:
     """Write one table from parts, a few of which are in memory at a time; equal rows give equal bytes.
 

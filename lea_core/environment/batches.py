@@ -1,10 +1,10 @@
-"""What the LE learns from: steps into a training event, the actions they are compared with, and their losses.
+"""Training batches of the LE: steps from one event to the next, sampled actions, and the losses of the steps.
 
-In: packed training sequences, the LE. Out: `Steps`, hidden states and sampled actions of N steps; the losses of each.
+In: packed training sequences, the LE. Out: `Steps`, the hidden states and sampled actions of N steps; two losses each.
 
-The candidates of the state loss are all items, or, with `state_negatives`, the logged items of the batch and so many
-others drawn by popularity. Those of the reward loss are drawn in three ways (`reward_negatives`): uniformly, among
-items about as popular as the logged one, and among its text neighbours.
+The state loss compares the logged item with all items, or, with `state_negatives`, with the logged items of the batch
+and this number of items drawn by popularity. The reward loss compares it with items drawn in three ways
+(`reward_negatives`): uniformly, among equally popular items, and among its text neighbours.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lea_core.params import RewardNegatives
 
 @dataclass(frozen=True)
 class Steps:
-    """N steps; hidden states raw. Those of actions are left out where the LLM is frozen and no head reads them yet."""
+    """N steps with raw hidden states. While the LLM is frozen, no head reads the actions' hidden states: None then."""
 
     events: Tensor  # (N,) int64: row of x_t among the training events; x_{t+1} is the next row
     hidden: Tensor  # (N, H): h_t
@@ -42,7 +42,7 @@ def sampled_actions(
     wanted: RewardNegatives,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Actions to compare the logged ones with: (N, A) for the steps at `events` (N,).
+    """Negatives for the logged actions: (N, A) for the steps at `events` (N,).
 
     counts: (I,) training events. neighbours: (I, K) by text, see `negatives.text_neighbours`.
     """
@@ -56,10 +56,10 @@ def sampled_actions(
 
 
 def read_steps(environment: Environment, packed: Packed, actions: np.ndarray) -> Steps:
-    """One pass of the LLM over a packed batch: its steps. actions: (R, A)."""
+    """The steps of a packed batch, by one forward pass of the LLM. actions: (R, A)."""
     hidden, action_hidden = environment.read(packed, actions)
     acting = packed.acting
-    logged_hidden = hidden[packed.following[acting]]  # the next event's own token stands for it as an action
+    logged_hidden = hidden[packed.following[acting]]  # the next event's token also serves as the logged action's token
     return Steps(
         events=torch.from_numpy(packed.events[acting]).to(hidden.device),
         hidden=hidden[acting],
@@ -69,7 +69,7 @@ def read_steps(environment: Environment, packed: Packed, actions: np.ndarray) ->
 
 
 class FrozenStates:
-    """h of every chosen event of these windows under the LLM as it is, read once and kept as float16.
+    """h of every chosen event of these windows under the present LLM, computed once and kept as float16.
 
     events: (N,), ascending rows of the sequences.  hidden: (N, H).
     """
@@ -94,33 +94,33 @@ class FrozenStates:
 
 
 def join(parts: list[Steps]) -> Steps:
-    """All steps of parts with hidden states of actions, in their order."""
+    """Concatenate steps that have hidden states of actions."""
     return Steps(*(torch.cat([getattr(part, name) for part in parts]) for name in Steps.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The M items that the state loss of a batch compares with."""
+    """The M items that the state loss of a batch compares."""
 
     items: Tensor | None  # (M,) int64; None: all of the catalogue
     log_inclusion: Tensor | None  # (M,)
 
     def columns(self, items: Tensor, num_items: int) -> Tensor:
-        """The column of each item: (...,), -1 for one that is no candidate."""
+        """The column of each item: (...,), -1 for an item that is not a candidate."""
         if self.items is None:
             return items
-        places = torch.full((num_items,), -1, device=items.device)
-        places[self.items] = torch.arange(len(self.items), device=items.device)
-        return places[items]
+        columns = torch.full((num_items,), -1, device=items.device)
+        columns[self.items] = torch.arange(len(self.items), device=items.device)
+        return columns[items]
 
 
 def draw_candidates(
     logged: np.ndarray, counts: np.ndarray, wanted: int | None, rng: np.random.Generator, device: torch.device
 ) -> Candidates:
-    """The logged items (N,) of a batch and `wanted` others by popularity; all items where it is None.
+    """The logged items (N,) of a batch and `wanted` items drawn by popularity; all items where `wanted` is None.
 
-    Logged items are, over many batches, drawn by popularity too, so one probability fits both: q per draw, and
-    1 - (1 - q)^draws of standing among the candidates.
+    Over many batches, logged items are draws by popularity too. So one formula holds for both: an item of probability q
+    per draw is a candidate with probability 1 - (1 - q)^draws.
     """
     if wanted is None:
         return Candidates(None, None)
@@ -134,23 +134,25 @@ def draw_candidates(
 def step_losses(
     environment: Environment, train: Sequences, steps: Steps, candidates: Candidates, reward_centring: float
 ) -> tuple[Tensor, Tensor]:
-    """L_sm and the centred L_rm of each step: (N,) both."""
+    """L_sm, and L_rm plus its centring term, of each step: (N,) both."""
     heads, device = environment.heads, steps.hidden.device
     events = steps.events.cpu().numpy()
     logged = torch.from_numpy(train.items[events + 1]).to(device)
     content, inputs = heads.inputs(environment.recent(train, events), steps.hidden)
     scores = heads.scores(heads.state(content, inputs), candidates.items)  # (N, M)
-    left_out = heads.left_out(logged)  # the logged event is among the counted ones, which a real next event is not
+    correction = heads.leave_one_out_correction(
+        logged
+    )  # the counts hold the logged event; no real next event is in them
     column = candidates.columns(logged, train.num_items)[:, None]
-    scores = scores.scatter_add(1, column, (heads.popularity * left_out)[:, None])
-    barred = torch.zeros_like(scores, dtype=torch.bool)
+    scores = scores.scatter_add(1, column, (heads.popularity * correction)[:, None])
+    excluded = torch.zeros_like(scores, dtype=torch.bool)
     owner, seen = (torch.from_numpy(part).to(device) for part in seen_pairs(train, events))
     seen_column = candidates.columns(seen, train.num_items)
     known = seen_column >= 0
-    barred[owner[known], seen_column[known]] = True
-    of_state = state_loss(scores, column[:, 0], barred, candidates.log_inclusion)
+    excluded[owner[known], seen_column[known]] = True
+    of_state = state_loss(scores, column[:, 0], excluded, candidates.log_inclusion)
     actions = torch.cat([logged[:, None], steps.actions], dim=1)
     rewards = heads.rewards(content, inputs, actions, steps.action_hidden)
-    of_logged = rewards[:, 0] + heads.reward_popularity * left_out
+    of_logged = rewards[:, 0] + heads.reward_popularity * correction
     of_reward = reward_loss(of_logged, rewards[:, 1:]) + reward_centring * reward_centre(of_logged, rewards[:, 1:])
     return of_state, of_reward

@@ -2,20 +2,20 @@
 
 In: an untrained LE, the training events. Out: the LE at its best epoch, a learning curve.
 
-  heads  The frozen LLM reads the subset once; its states are kept, and the heads are trained on them: an epoch takes
-         a few seconds. The reward does not read the LLM at the action yet.
-  lora   Adapter and heads together: packed windows through the LLM, state and reward in one pass, fresh sampled
-         actions in each epoch.
+  heads  The frozen LLM reads the subset once, and its hidden states are kept. The heads are trained on them; an epoch
+         takes a few seconds. The reward does not use hidden states of actions yet.
+  lora   Adapter and heads are trained together. The LLM reads packed windows; one forward pass gives states and
+         rewards. Each epoch samples new actions.
 
-Both minimise, over all steps into a training event (batches.py),
+Both phases minimise, over all steps into a training event (batches.py),
     L = L_sm + reward_weight * (L_rm + reward_centring * centre)
 
-An epoch is judged by NDCG@10 times reward accuracy on training events of users outside the subset (epoch_selection.py).
-The start counts as epoch 0, so the LE never ends below the content similarity there.
+The best epoch is selected by NDCG@10 times reward accuracy on training events of users outside the subset
+(checkpoint_selection.py). The untrained LE counts as epoch 0, so the result is never worse than it on these events.
 
-Every draw depends on the seed and its place in the training alone. So a run that was killed goes on from its checkpoint
-with the same losses, and several processes, which share each batch of the lora phase, reach those of one (dropout is
-drawn in each, so with dropout only about those).
+Every random draw depends only on the seed and the number of the step. So a run that was killed continues from its
+checkpoint with the same losses. Several processes share each batch of the lora phase and reach the losses of one
+process (with dropout only approximately, because each process draws its own).
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ from lea_core.environment.batches import (
     sampled_actions,
     step_losses,
 )
-from lea_core.environment.distributed import Team
-from lea_core.environment.epoch_selection import Jury, Verdict
+from lea_core.environment.checkpoint_selection import CheckpointSelection, SelectionScore
+from lea_core.environment.distributed import DistributedContext
 from lea_core.environment.model import Environment
 from lea_core.environment.negatives import TEXT_NEIGHBOURS, text_neighbours
 from lea_core.llm.packing import acting_events, packs
 from lea_core.params import LeParams, RewardNegatives
 
 STEPS_PER_BATCH = 512  # of the heads phase
-FREE_NEGATIVES = 4  # times as many sampled actions in the heads phase, where they cost no tokens
+HEADS_NEGATIVES = 4  # times as many sampled actions in the heads phase, where they cost no tokens
 SAVE_EVERY = 60.0  # seconds
-SCALAR_SPEED = 10.0  # learning rate of the few scalar parameters of the heads against the matrices'
+SCALAR_RATE = 10.0  # learning rate of the heads' few scalar parameters, relative to that of the matrices
 PHASES = ("heads", "lora")
-Losses = list[float]  # of the state and of the reward, means over a batch
+Losses = list[float]  # state loss and reward loss, means over a batch
 
 
 class Finetuning:
-    """One fine-tuning: the LE that it changes in place, the users it learns from, how far it is.
+    """One fine-tuning and its progress. It changes the LE in place.
 
-    `judges` select the epoch; where none of them has two events (the LE learns from everybody), the subset's own users
-    do. `team` is the processes that share the work.
+    The best epoch is selected on `selection_users`. Where none of them has two events (the LE learns from everybody),
+    it is selected on the subset's own users. `distributed` are the processes that share the work.
     """
 
     def __init__(
@@ -69,31 +69,33 @@ class Finetuning:
         environment: Environment,
         train: Sequences,
         users: np.ndarray,
-        judges: np.ndarray,
+        selection_users: np.ndarray,
         p: LeParams,
         checkpoint: Checkpoint | None = None,
-        team: Team | None = None,
+        distributed: DistributedContext | None = None,
     ) -> None:
         self.environment, self.train, self.p = environment, train, p
-        self.checkpoint, self.team = checkpoint, team or Team()
+        self.checkpoint, self.distributed = checkpoint, distributed or DistributedContext()
         self.windows = windows(train, users, p.history)
         owners, _ = train.users_and_positions()
         mine = np.isin(owners, users)
-        self.chosen = mine & learning_steps(train)  # (N,) events to learn the next one of
+        self.chosen = mine & learning_steps(train)  # (N,) events whose next event is learned
         self.counts = np.bincount(train.items[mine], minlength=train.num_items)
         self.neighbours = text_neighbours(environment.heads.content.cpu().numpy(), TEXT_NEIGHBOURS)
-        self.frozen = self._observe(mine)
-        judges = judges[np.diff(train.offsets)[judges] >= 2]
-        self.jury = Jury(environment, train, judges if len(judges) else users, self.counts, self.neighbours, p)
-        self.curve = [_point("start", 0, [], self.jury.judge(environment, frozen=True))]
+        self.frozen = self._read_frozen(mine)
+        able = selection_users[np.diff(train.offsets)[selection_users] >= 2]
+        self.selection = CheckpointSelection(
+            environment, train, able if len(able) else users, self.counts, self.neighbours, p
+        )
+        self.curve = [_point("start", 0, [], self.selection.score(environment, frozen=True))]
         self.best = environment.snapshot()
         self.losses: list[Losses] = []  # of this epoch so far
         self.start(0)
 
     def run(self) -> list[dict[str, Any]]:
-        """Train through both phases, leave the LE at its best epoch and return the curve."""
+        """Train through both phases, leave the LE at its best epoch and return the learning curve."""
         self._resume()
-        self.team.wait()  # nobody saves before all have read
+        self.distributed.wait_for_all()  # the main process must not save before all have read
         while self.phase < len(PHASES):
             self._run_phase()
             self.environment.restore(self.best)
@@ -101,7 +103,7 @@ class Finetuning:
         return self.curve
 
     def start(self, phase: int) -> None:
-        """Stand before the first step of a phase."""
+        """Begin a phase, before its first step."""
         self.phase, self.epoch, self.step, self.worse = phase, 0, 0, 0
         self.optimiser = self._new_optimiser()
 
@@ -113,14 +115,15 @@ class Finetuning:
                 for losses in (self._heads_epoch, self.lora_epoch)[self.phase]():
                     self.losses.append(losses)
                     self.step += 1
-                    if self.checkpoint and self.team.first and self.checkpoint.due(SAVE_EVERY):
+                    if self.checkpoint and self.distributed.is_main and self.checkpoint.due(SAVE_EVERY):
                         self._save(self.checkpoint)
                 self._end_epoch()
                 progress.update(1)
 
     def _end_epoch(self) -> None:
         phase = PHASES[self.phase]
-        point = _point(phase, len(self.curve), self.losses, self.jury.judge(self.environment, frozen=phase == "heads"))
+        score = self.selection.score(self.environment, frozen=phase == "heads")
+        point = _point(phase, len(self.curve), self.losses, score)
         better = point["selected"] > max(row["selected"] for row in self.curve)
         self.curve.append(point)
         if better:
@@ -128,16 +131,16 @@ class Finetuning:
         self.worse = 0 if better else self.worse + 1
         self.epoch, self.step, self.losses = self.epoch + 1, 0, []
 
-    def _observe(self, mine: np.ndarray) -> FrozenStates:
-        """Read the subset under the frozen LLM; the heads count what they count."""
+    def _read_frozen(self, mine: np.ndarray) -> FrozenStates:
+        """Hidden states of the subset's events under the frozen LLM; sets the statistics of the heads from them."""
         frozen = FrozenStates(self.environment, self.train, self.windows, mine, self.p.batch_tokens)
         events = np.flatnonzero(self.chosen)
         repeats = count_repeats(self.train, events)
-        self.environment.heads.observe(frozen.hidden.float(), self.train.items[mine], repeats, len(events))
+        self.environment.heads.set_statistics(frozen.hidden.float(), self.train.items[mine], repeats, len(events))
         return frozen
 
     def _actions(self, phase: int, epoch: int, times: int) -> np.ndarray:
-        """Sampled actions of every step to learn from, `times` as many as `reward_negatives`; by event: (N, A)."""
+        """Sampled actions of every step, `times` as many as `reward_negatives`; by event: (N, A)."""
         events, p = np.flatnonzero(self.chosen), self.p.reward_negatives
         wanted = RewardNegatives(uniform=times * p.uniform, popular=times * p.popular, text=times * p.text)
         rng = np.random.default_rng([self.p.seed, phase, epoch])
@@ -146,10 +149,10 @@ class Finetuning:
         return result
 
     def _heads_epoch(self) -> Iterator[Losses]:
-        """The rest of an epoch on frozen states; every process does all of it."""
+        """The rest of an epoch on frozen states. Every process does all of it."""
         kept = np.flatnonzero(self.chosen[self.frozen.events.cpu().numpy()])
         order = np.random.default_rng([self.p.seed, 0, self.epoch, 1]).permutation(kept)
-        actions = torch.from_numpy(self._actions(0, self.epoch, FREE_NEGATIVES)).to(self.frozen.hidden.device)
+        actions = torch.from_numpy(self._actions(0, self.epoch, HEADS_NEGATIVES)).to(self.frozen.hidden.device)
         for start in range(self.step * STEPS_PER_BATCH, len(order), STEPS_PER_BATCH):
             index = torch.from_numpy(order[start : start + STEPS_PER_BATCH]).to(actions.device)
             events = self.frozen.events[index]
@@ -157,21 +160,21 @@ class Finetuning:
             yield self._update(steps, events.cpu().numpy(), shared=False)
 
     def lora_epoch(self) -> Iterator[Losses]:
-        """The rest of an epoch through the LLM; each process takes its share of every batch."""
+        """The rest of an epoch through the LLM. Each process does its share of every batch."""
         actions = self._actions(1, self.epoch, 1)
-        cut = self.cut(self.epoch)
-        for number in range(self.step, len(cut)):
+        batches = self.window_batches(self.epoch)
+        for number in range(self.step, len(batches)):
             started = time.perf_counter()
-            self._schedule((self.epoch * len(cut) + number) / max(self.p.lora.epochs * len(cut), 1))
-            events = events_of(self.train, cut[number], self.chosen)
-            steps = self.read(self.team.share(cut[number]), actions)
+            self._schedule((self.epoch * len(batches) + number) / max(self.p.lora.epochs * len(batches), 1))
+            events = acting_events(self.train, batches[number], self.chosen)
+            steps = self.read(self.distributed.own_share(batches[number]), actions)
             yield self._update(steps, events, shared=True)
-            if number == min(1, len(cut) - 1) and self.epoch == 0:  # the first batch warms up
-                total = self.p.lora.epochs * sum(map(self._tokens, cut))
-                announce("finetune_le (lora)", total, self._tokens(cut[number]) / (time.perf_counter() - started))
+            if number == min(1, len(batches) - 1) and self.epoch == 0:  # the first batch is slower: it is not timed
+                total = self.p.lora.epochs * sum(map(self._tokens, batches))
+                announce("finetune_le (lora)", total, self._tokens(batches[number]) / (time.perf_counter() - started))
 
     def read(self, batch: list[Window], actions: np.ndarray) -> Steps | None:
-        """One pass of the LLM over the windows of a batch: the steps that they own, None where there are no windows."""
+        """The steps that the windows of a batch own, by the LLM; None where the batch is empty."""
         packed = packs(self.train, batch, self.p.batch_tokens, actions.shape[1], self.chosen)
         parts = [read_steps(self.environment, one, actions[one.events[one.acting]]) for one in packed]
         return join(parts) if parts else None
@@ -179,7 +182,7 @@ class Finetuning:
     def _tokens(self, batch: list[Window]) -> int:
         return sum(window.length for window in batch) * (1 + self.p.reward_negatives.total)
 
-    def cut(self, epoch: int) -> list[list[Window]]:
+    def window_batches(self, epoch: int) -> list[list[Window]]:
         """The subset's windows in the epoch's random order, in batches of about `batch_tokens` tokens."""
         order = np.random.default_rng([self.p.seed, 1, epoch, 1]).permutation(len(self.windows))
         result: list[list[Window]] = []
@@ -194,7 +197,7 @@ class Finetuning:
         return result
 
     def _schedule(self, done: float) -> None:
-        """Linear warm-up, then linear descent to nothing, over the share of the phase that is done."""
+        """Set the learning rate: linear warm-up, then linear decay to 1 %, over the share of the phase that is done."""
         warm = self.p.lora.warmup_share
         factor = done / warm if done < warm else (1.0 - done) / (1.0 - warm)
         for group in self.optimiser.param_groups:
@@ -214,7 +217,7 @@ class Finetuning:
         self.environment.heads.eval()
         parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
         if shared:
-            of_state, of_reward = self.team.add_up(parameters, [of_state, of_reward])
+            of_state, of_reward = self.distributed.sum_over_processes(parameters, [of_state, of_reward])
         if not np.isfinite(of_state + of_reward):
             raise LeaError(
                 "finetune_le: the loss is no longer finite: lower finetune_le.*.learning_rate in params.yaml"
@@ -238,14 +241,14 @@ class Finetuning:
         rate = p.heads.learning_rate if self.phase == 0 else p.lora.learning_rate
         groups: list[dict[str, Any]] = [
             {"params": heads.matrices(), "lr": rate, "weight_decay": p.weight_decay},
-            {"params": heads.scalars(), "lr": SCALAR_SPEED * rate, "weight_decay": 0.0},
+            {"params": heads.scalars(), "lr": SCALAR_RATE * rate, "weight_decay": 0.0},
         ]
         if self.phase == 1:
             adapter = list(self.environment.adapter().values())
             groups.append({"params": adapter, "lr": rate, "weight_decay": p.weight_decay})
         return torch.optim.AdamW([{**group, "highest": group["lr"]} for group in groups])
 
-    # ---- progress that outlives a kill
+    # ---- checkpoints
 
     def _save(self, checkpoint: Checkpoint) -> None:
         tensors = {f"now.{name}": value for name, value in self.environment.snapshot().items()}
@@ -276,20 +279,15 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def events_of(train: Sequences, batch: list[Window], chosen: np.ndarray) -> np.ndarray:
-    """The steps that these windows own, as events: (N,)."""
-    return acting_events(train, batch, chosen)
-
-
-def _point(phase: str, epoch: int, losses: list[Losses], verdict: Verdict) -> dict[str, Any]:
-    """A row of the learning curve; losses are means over the epoch's batches, none before the first."""
+def _point(phase: str, epoch: int, losses: list[Losses], score: SelectionScore) -> dict[str, Any]:
+    """A row of the learning curve. Losses are means over the epoch's batches; None for the untrained LE."""
     of_state, of_reward = np.mean(losses, axis=0).tolist() if losses else (None, None)
     return {
         "phase": phase,
         "epoch": epoch,
         "state_loss": of_state,
         "reward_loss": of_reward,
-        "ndcg10": verdict.ndcg10,
-        "reward_accuracy": verdict.reward_accuracy,
-        "selected": verdict.ndcg10 * verdict.reward_accuracy,
+        "ndcg10": score.ndcg10,
+        "reward_accuracy": score.reward_accuracy,
+        "selected": score.ndcg10 * score.reward_accuracy,
     }

@@ -1,6 +1,6 @@
-"""The heads of the LE: state, action embedding, reward, on the LLM's hidden states and the items' text vectors.
+"""The heads of the LE. They compute state, action embedding and reward from hidden states and the items' text vectors.
 
-In: h_t, the last items of a history, the item vectors of `tokenize_items`. Out, in the letters of docs/method.md:
+In: h_t, the last items of a history, the item vectors of `tokenize_items`. Out, in the notation of docs/method.md:
 
     b_t      = norm( sum_j w_j c_{x_{t-j}} )                content of the recent items, w_j = decay^j at the start
     u_t      = [ norm(h_t) ; b_t ; sum_j w_j norm(f_{x_{t-j}}) / sum_j w_j ],   v_a = [ c_a ; norm(f_a) ]
@@ -10,15 +10,15 @@ In: h_t, the last items of a history, the item vectors of `tokenize_items`. Out,
     R(s, a)  = scale b_t . c_a + U_R u_t . V_R v_a + w . norm(f_a) + popularity_R log(n_a + 3) + v . norm(h_{t,a})
                + constant
 
-norm is to length 1; each block of u_t and v_a, and norm(f_a) and norm(h_{t,a}) in R, are then made 5 long. h is
-standardised by the frozen LLM's mean and deviation before the norm. V, V_R, w, v and both popularity weights start
-at zero: the untrained LE is exactly the content similarity of the recent items, and training only adds to it. The
-learned part of a score is a second inner product beside the content's, so it cannot bend the geometry of the content.
+norm scales a vector to length 1. Each block of u_t and v_a, and norm(f_a) and norm(h_{t,a}) in R, is then scaled to
+length 5. h is standardised by the mean and deviation under the frozen LLM before norm. V, V_R, w, v and both popularity
+weights start at zero. So the untrained LE is exactly the content similarity of the recent items, and training adds to
+it. The learned part of a score is a separate inner product, so it does not change the content similarities.
 
-A history's own items are ranked by a probability of repeating, counted on the subset's events: among new and among
-seen items the scores decide, between the two groups this share does (`ranking`).
+The items of a history are ranked with a repeat probability, counted on the subset's events: it divides the probability
+between seen and new items; within each of these two groups the scores decide (`ranking`).
 
-Of the paper's heads we could read one thing: a score head gives the reward. The rest is ours (docs/method.md, section
+We could read one thing of the paper's heads: a score head gives the reward. The rest is ours (docs/method.md, section
 4).
 """
 
@@ -34,11 +34,11 @@ from lea_core.llm.pooled_tokens import ItemTokens
 
 HIDDEN_CLIP = 5.0  # standard deviations; a few hidden dimensions of an LLM have rare, huge values
 INPUT_NORM = 5.0  # length of each block of u_t and v_a
-SMOOTHING = 3.0  # events added to every item's count
+SMOOTHING = 3.0  # added to the count of every item
 
 
 class Heads(nn.Module):
-    """Everything of the LE that is trained beside the LLM's adapter. S states, A actions each, K = `width`."""
+    """All trained parts of the LE beside the LLM's adapter. S states, A actions each, K = `width`."""
 
     def __init__(
         self, tokens: ItemTokens, width: int, recent: int, decay: float, temperature: float, dropout: float
@@ -72,7 +72,7 @@ class Heads(nn.Module):
         nn.init.zeros_(self.reward_bias.bias)
 
     def scalars(self) -> list[nn.Parameter]:
-        """Parameters that are few and free of scale: they learn faster and never decay."""
+        """Parameters of fewer than two axes: they get a higher learning rate and no weight decay."""
         return [value for value in self.parameters() if value.ndim < 2]
 
     def matrices(self) -> list[nn.Parameter]:
@@ -84,8 +84,8 @@ class Heads(nn.Module):
         """C + K: width of a state."""
         return self.content.shape[1] + self.state_map.out_features
 
-    def observe(self, hidden: Tensor, items: np.ndarray, repeats: int, steps: int) -> None:
-        """Set what is counted, not trained: standardisation of hidden (N, H), item counts, share of repeats."""
+    def set_statistics(self, hidden: Tensor, items: np.ndarray, repeats: int, steps: int) -> None:
+        """Set what is counted, not trained: mean and deviation of hidden (N, H), item counts, the share of repeats."""
         self.hidden_mean.copy_(hidden.mean(dim=0))
         self.hidden_deviation.copy_(hidden.std(dim=0, correction=0) + 1e-6)
         self.counts.copy_(torch.from_numpy(np.bincount(items, minlength=len(self.counts))))
@@ -99,7 +99,7 @@ class Heads(nn.Module):
         return F.dropout(values, self.dropout, self.training)
 
     def inputs(self, recent: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """b_t (S, C) and u_t (S, 2H + C) of the last items (S, J), newest first, -1 for none, and raw h_t (S, H)."""
+        """b_t (S, C) and u_t (S, 2H + C) from the last items (S, J), newest first, -1 for none, and raw h_t (S, H)."""
         recent = recent[:, : len(self.ages)]
         weights = self.ages.exp()[: recent.shape[1]] * (recent >= 0)  # (S, J)
         known = recent.clamp(min=0)
@@ -113,14 +113,17 @@ class Heads(nn.Module):
         """v_a of these items (...,), or of all: (..., C + H)."""
         content, pooled = (self.content, self.pooled) if items is None else (self.content[items], self.pooled[items])
         vectors = torch.cat([content, pooled], dim=-1)
-        # The same features for all items: a draw for each would cost more than everything else.
+        # Dropout removes the same features for all items: one draw per item would cost more than everything else.
         return vectors * self._drop(torch.full((vectors.shape[-1],), INPUT_NORM, device=vectors.device))
 
     def _log_counts(self, items: Tensor | None = None) -> Tensor:
         return torch.log((self.counts if items is None else self.counts[items]) + SMOOTHING)
 
-    def left_out(self, logged: Tensor) -> Tensor:
-        """What log(n_a + 3) loses when the logged event itself is not counted: (S,), for training on counted events."""
+    def leave_one_out_correction(self, logged: Tensor) -> Tensor:
+        """Leave-one-out correction of log(n_a + 3) for logged items (S,): (S,), zero or negative.
+
+        In training the logged event is itself one of the n_a counted events; the correction leaves it out.
+        """
         counts = self.counts[logged]
         return torch.log((counts - 1.0).clamp(min=0.0) + SMOOTHING) - torch.log(counts + SMOOTHING)
 
@@ -129,18 +132,18 @@ class Heads(nn.Module):
         return torch.cat([content, self.state_map(inputs)], dim=-1)
 
     def scores(self, state: Tensor, items: Tensor | None = None) -> Tensor:
-        """score(s, a) of all items, or of some (M,): (S, C + K) -> (S, I) or (S, M)."""
+        """score(s, a) of all items, or of some (M,), from states (S, C + K): (S, I) or (S, M)."""
         content = self.content if items is None else self.content[items]
         embedding = torch.cat([content * self.sharpness.exp(), self.action_map(self._action_inputs(items))], dim=-1)
         scores: Tensor = state @ embedding.T + self.popularity * self._log_counts(items)
         return scores
 
     def rewards(self, content: Tensor, inputs: Tensor, actions: Tensor, hidden: Tensor | None) -> Tensor:
-        """R(s, a): b_t (S, C), u_t (S, 2H + C), actions (S, A) and raw h_{t,a} (S, A, H) -> (S, A).
+        """R(s, a) from b_t (S, C), u_t (S, 2H + C), actions (S, A) and raw h_{t,a} (S, A, H): (S, A).
 
-        Without h_{t,a} its term is left out, which is exact while v is zero, before the LLM is trained.
+        Without h_{t,a} its term is zero. This is exact as long as v is zero, that is, before the LLM is trained.
         """
-        distinct, which = torch.unique(actions, return_inverse=True)  # (M,), (S, A): an item's part is computed once
+        distinct, which = torch.unique(actions, return_inverse=True)  # (M,), (S, A): each item is computed once
         vectors = self._action_inputs(distinct)  # (M, C + H)
         pairs = content @ self.content[distinct].T * self.reward_sharpness.exp()  # (S, M)
         pairs = pairs + self.reward_state_map(inputs) @ self.reward_action_map(vectors).T
@@ -152,13 +155,13 @@ class Heads(nn.Module):
         return rewards
 
     def ranking(self, scores: Tensor, seen: Tensor) -> Tensor:
-        """Log P(a | s): scores (S, I), seen (S, I) bool, the items of each history."""
+        """Log P(a | s) from scores (S, I) and the items of each history, `seen` (S, I) bool."""
         new = scores.masked_fill(seen, -torch.inf).log_softmax(dim=-1) + torch.log1p(-self.repeat_share)
         again = scores.masked_fill(~seen, -torch.inf).log_softmax(dim=-1) + torch.log(self.repeat_share)
         return torch.where(seen, again, new)
 
     def rank_all(self, states: Tensor, sequences: Sequences, events: np.ndarray) -> Tensor:
-        """Log P(a | s) of all items after each event (S,), from its state (S, C + K): (S, I)."""
+        """Log P(a | s) of all items after each event (S,), from the states (S, C + K): (S, I)."""
         scores = self.scores(states)
         seen = torch.zeros_like(scores, dtype=torch.bool)
         owner, items = (torch.from_numpy(pair).to(scores.device) for pair in seen_pairs(sequences, events))

@@ -1,11 +1,11 @@
-"""A look at the LE for a person to judge: one history, the actions that the LE ranks highest there, what came next.
+"""One history under the LE, for a person to look at: the actions ranked highest there, and the logged next item.
 
 In: an LE, the sequences, a user and the position of the event to predict. Out: an `Inspection`: the history, the top
-actions and the logged next item, each with its rank, its probability exp(`Heads.ranking`) and its reward.
+actions and the logged next item, each with rank, probability exp(`Heads.ranking`) and reward.
 
-The LLM passes twice over this one history: the state says which actions rank highest, and their rewards need the LLM's
-hidden state at each of them, appended (packing.py). It reads the window that quality.py measures this event in, so
-the rank is the one counted there.
+It takes two forward passes of the LLM over this history. The first gives the state, which ranks the actions. The second
+gives the hidden states of the top actions, appended to the history (packing.py), which their rewards need. The LLM
+reads the same window as in quality.py, so the rank is the same as there.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from lea_core.metrics.top_k import best_first
 
 @dataclass(frozen=True)
 class Action:
-    """An item and what the LE says of it after the history."""
+    """An item and what the LE predicts for it after the history."""
 
     item: int
-    rank: float  # among all items, 1 the highest; the mean rank among equals
+    rank: float  # among all items, 1 is the highest; equal items share their mean rank
     probability: float
     reward: float
-    later: int | None  # how many events on the user takes it: 1 for the next event, None for never
+    later: int | None  # after how many events the user interacts with it: 1 for the next event, None for never
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the LE says at one position of one user."""
+    """What the LE predicts at one position of one user."""
 
     history: np.ndarray  # (T,) item indices of the user's events 0 to T - 1, newest last; T is the position to predict
-    read: int  # how many of them, the newest, the LLM reads
+    read: int  # number of newest events that the LLM reads
     top: list[Action]  # highest probability first
-    logged: Action  # the event at the position
+    logged: Action  # the logged event at this position
 
 
 def find_user(ids: list[str], wanted: str) -> int:
-    """Index of the user with this id. Raises `LeaError`, naming ids like it, where there is none."""
+    """Index of the user with this id. Raises `LeaError`, which names similar ids, where there is none."""
     if wanted in ids:
         return ids.index(wanted)
     near = get_close_matches(wanted, ids) or ids[:3]
@@ -54,9 +54,9 @@ def find_user(ids: list[str], wanted: str) -> int:
 
 
 def choose_position(sequences: Sequences, user: int, wanted: int | None) -> int:
-    """The position to predict: `wanted`, else the first test event's, else the first validation event's, else the last.
+    """The position to predict: `wanted`, else the first test event, else the first validation event, else the last.
 
-    Raises `LeaError` where no event of the user precedes it, or none stands there.
+    Raises `LeaError` where the user has no event at this position, or none before it.
     """
     split = sequences.split[sequences.offsets[user] : sequences.offsets[user + 1]]
     last = len(split) - 1
@@ -77,13 +77,13 @@ def choose_position(sequences: Sequences, user: int, wanted: int | None) -> int:
 
 @torch.inference_mode()
 def inspect(environment: Environment, sequences: Sequences, user: int, position: int, actions: int) -> Inspection:
-    """What the LE says of its `actions` highest actions and of the logged event at `position` (at least 1)."""
+    """The `actions` highest actions of the LE and the logged event at `position` (at least 1)."""
     if environment.num_items != sequences.num_items:
         raise LeaError(
             f"data/le knows {environment.num_items} items, data/interactions {sequences.num_items}: run `dvc repro`"
         )
     heads, start = environment.heads, int(sequences.offsets[user])
-    event = start + position - 1  # the history's last, whose state it is
+    event = start + position - 1  # the last event of the history: its state predicts
     events = np.array([event])
     chosen = np.zeros(len(sequences.items), dtype=bool)
     chosen[event] = True
@@ -97,11 +97,11 @@ def inspect(environment: Environment, sequences: Sequences, user: int, position:
 
     top = best_first(ranking[None], min(actions, sequences.num_items))[0]  # (A,)
     (packed,) = packs(sequences, [window], window.length + len(top), len(top), chosen)
-    judged = environment.judge(sequences, packed, top.cpu().numpy()[None])
+    predicted = environment.predict(sequences, packed, top.cpu().numpy()[None])
 
     following = sequences.user_items(user)[position:].tolist()
-    items = torch.cat([top, top.new_tensor(following[:1])])  # (A + 1,), the logged one last
-    rewards = torch.cat([judged.rewards[0], judged.logged_rewards])
+    items = torch.cat([top, top.new_tensor(following[:1])])  # (A + 1,), the logged item last
+    rewards = torch.cat([predicted.rewards[0], predicted.logged_rewards])
     columns = (items, ranks(ranking.expand(len(items), -1), items), ranking[items].exp(), rewards)
     found = [
         Action(item, rank, probability, reward, following.index(item) + 1 if item in following else None)

@@ -1,22 +1,25 @@
 """The LE: a language model as the environment of a recommender (paper, figure 2).
 
-In: item tokens, packed sequences of items and candidate actions. Out: a state for every event, a score and a reward for
-every action there.
+In: an LLM, item tokens, packed sequences of items and candidate actions. Out: a state for every event; a score and a
+reward for every action in that state.
 
-The LLM's first layers, LoRA-adapted, read the item tokens; h_t is their output at event t, h_{t,a} that at token e_a
-appended after x_1 .. x_t. The heads (heads.py) make of them states, scores and rewards. The LLM is causal, so one pass
-over a sequence gives all its states, and under the mask of packing.py all actions of all of them.
+The first layers of the LLM, with LoRA adapters, read the item tokens. h_t is their output at event t. h_{t,a} is their
+output at token e_a, appended after x_1 .. x_t. The heads (heads.py) compute states, scores and rewards from these
+hidden states. The LLM is causal, so one forward pass over a sequence gives the states of all positions. With the mask
+of packing.py the same pass gives the hidden states of all actions.
 
-With `lora_rank` 0 no adapter is put in and every weight of these layers is trained, in float32: what a small
-transformer without pre-training needs (yardsticks.py compares with one).
+With `lora_rank` 0 there is no adapter, and every weight of these layers is trained in float32. A small transformer
+without pre-training needs this (evaluation/environment/yardsticks.py compares with one).
 
-The paper's full text, with its hidden state, heads and losses, was not at hand; docs/method.md (section 4) lists our
-choices beside what of it could be read.
+We could not read the paper's full text, with its hidden state, heads and losses. docs/method.md (section 4) lists our
+choices beside what could be read of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import copy
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +29,24 @@ import torch
 from torch import Tensor, nn
 
 from lea_core.common.artifacts import publish_folder, read_json, read_tensors, write_json, write_tensors
-from lea_core.common.errors import LeaError
+from lea_core.common.errors import LeaError, warn
 from lea_core.common.tables import ITEM_TOKENS, read_table, to_numpy
 from lea_core.data.sequences import Sequences, learning_steps, windows
 from lea_core.environment.heads import Heads
 from lea_core.llm import prefix_attention
 from lea_core.llm.language_model import LanguageModel
-from lea_core.llm.packed_forward import check_apart, pass_packed, stays_apart
+from lea_core.llm.packed_forward import check_independence, forward_packed, is_independent
 from lea_core.llm.packing import Packed, packs
 from lea_core.llm.pooled_tokens import ItemTokens
 from lea_core.params import LeParams
 
-TRIAL = 8  # events of each window in the trial of the attention by prefix
-AGREEMENT = 0.1  # relative difference that the number format may make there
+TRIAL_EVENTS = 8  # events of each window in the trial of the prefix attention
+MAX_DIFFERENCE = 0.1  # relative difference of hidden states that rounding may cause in this trial
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What must be known to rebuild an LE before its weights are loaded."""
+    """The sizes and settings that are needed to rebuild an LE before its weights are loaded."""
 
     layers: int
     history: int
@@ -58,36 +61,41 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the LE says of a packed batch of S events, R of their states with A actions."""
+class Predictions:
+    """What the LE predicts for a packed batch of S events; R of their states have A actions each."""
 
     states: Tensor  # (S, C + K)
     rewards: Tensor  # (R, A): of the appended actions
-    logged_rewards: Tensor  # (R,): of the next event; meaningless where the window ends
+    logged_rewards: Tensor  # (R,): of the next event; without meaning at the end of a window
 
 
 class Environment(nn.Module):
-    """The LE. Its trainable parts are the heads and LoRA's factors (or, with rank 0, the LLM's layers)."""
+    """The LE. Its trainable parts are the heads and the LoRA factors (with rank 0: the layers of the LLM).
+
+    The LE works on its own copy of the LLM's decoder, `self.llm.decoder`. The given LLM is never changed. With LoRA
+    the copy shares the frozen weights, so it takes no more memory.
+    """
 
     def __init__(self, llm: LanguageModel, tokens: ItemTokens, shape: Shape) -> None:
         super().__init__()
         _check_history(llm, shape.history)
-        check_apart(llm)
-        self.llm, self.shape = llm, shape
+        check_independence(llm)
+        self.llm = replace(llm, decoder=_copy_decoder(llm.decoder, share_weights=shape.lora_rank > 0))
+        self.shape = shape
         self.token: Tensor = nn.Buffer(torch.from_numpy(tokens.token), persistent=False)
         self.num_items = len(tokens.token)
-        self.by_prefix = False  # attention as prefix_attention.py has it
+        self.use_prefix_attention = False  # whether the decoder uses the attention of prefix_attention.py
         self.heads = heads_of(shape, tokens)
         if shape.lora_rank:
             self._add_lora()
         else:
             self.llm.decoder.float()
             for name, parameter in self.llm.decoder.named_parameters():
-                parameter.requires_grad_("embed" not in name)  # items come as vectors: the table of words is not read
+                parameter.requires_grad_("embed" not in name)  # items are given as vectors: word embeddings are unused
         self.to(llm.device).eval()
 
     def _add_lora(self) -> None:
-        """Put adapters into the decoder's layers, in float32 whatever the frozen weights are."""
+        """Add adapters to the decoder's layers. They are float32, whatever the type of the frozen weights."""
         shape = self.shape
         config = peft.LoraConfig(r=shape.lora_rank, lora_alpha=shape.lora_alpha, target_modules=shape.lora_targets)
         try:
@@ -100,45 +108,53 @@ class Environment(nn.Module):
                 parameter.requires_grad_(True)
 
     def adapter(self) -> dict[str, nn.Parameter]:
-        """The trainable weights of the LLM by name."""
+        """The trainable weights of the LLM, by name."""
         return {name: value for name, value in self.llm.decoder.named_parameters() if value.requires_grad}
 
-    def hasten(self) -> None:
-        """Make a trained LE fast to ask: adapter in the LLM's number format; on CPUs attention by the prefix alone.
+    def optimize_for_inference(self) -> None:
+        """Make a trained LE faster: the adapter in the LLM's number format; on CPUs, prefix attention.
 
-        The latter only where trials show that the model's attention can be replaced, gives the same hidden states and
-        keeps windows and actions apart.
+        Where the prefix attention cannot replace the LLM's own attention, the own one stays. A warning says why.
         """
         for parameter in self.adapter().values():
             parameter.data = parameter.data.to(self.llm.dtype)
-        if self.llm.device.type == "cpu":
-            self.by_prefix = self._agrees_by_prefix()
+        if self.llm.device.type != "cpu":
+            return  # on a GPU the LLM's own attention is the faster one
+        own = self.llm.decoder.config._attn_implementation
+        if obstacle := self._try_prefix_attention():
+            self.use_prefix_attention = False
+            self.llm.decoder.set_attn_implementation(own)
+            warn(f"the LE keeps the LLM's {own} attention, slower than prefix attention on a CPU: {obstacle}")
 
     @torch.no_grad()
-    def _agrees_by_prefix(self) -> bool:
-        decoder, former = self.llm.decoder, self.llm.decoder.config._attn_implementation
-        items = np.arange(2 * min(TRIAL, self.shape.history)) % self.num_items
-        trial = Sequences(
-            items, np.zeros(len(items), np.int8), np.array([0, len(items) // 2, len(items)]), self.num_items
-        )
+    def _try_prefix_attention(self) -> str | None:
+        """Switch to the prefix attention and try it on two short windows; what speaks against it, None if nothing."""
+        decoder, count = self.llm.decoder, min(TRIAL_EVENTS, self.shape.history)
+        items = np.arange(2 * count) % self.num_items
+        trial = Sequences(items, np.zeros(len(items), np.int8), np.array([0, count, 2 * count]), self.num_items)
         (packed,) = packs(trial, windows(trial, np.arange(2), self.shape.history), 10**6, 1, learning_steps(trial))
         actions = items[: len(packed.acting), None]
         expected = self.read(packed, actions)
         prefix_attention.register()
-        self.by_prefix = True
+        decoder.set_attn_implementation(prefix_attention.NAME)
+        if decoder.config._attn_implementation != prefix_attention.NAME:
+            return f"{type(decoder).__name__} does not use transformers' attention interface"
+        self.use_prefix_attention = True
         try:
-            decoder.set_attn_implementation(prefix_attention.NAME)
             found = self.read(packed, actions)
-            agrees = all((a - b).norm() <= AGREEMENT * b.norm() for a, b in zip(found, expected, strict=True))
-            if agrees and stays_apart(self.llm, by_prefix=True):
-                return True
-        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-            pass  # a model that asks no attention interface, or for more than `attend` gives
-        decoder.set_attn_implementation(former)
-        return False
+        except prefix_attention.UnsupportedAttentionError as error:
+            return str(error)
+        difference = max(
+            float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in zip(found, expected, strict=True)
+        )
+        if not difference <= MAX_DIFFERENCE:
+            return f"hidden states differ by {difference:.1g} of their length, more than {self.llm.dtype} rounds off"
+        if not is_independent(self.llm, use_prefix_attention=True):
+            return "with it, tokens depend on tokens that they must not see"
+        return None
 
     def read(self, packed: Packed, actions: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-        """One pass of the LLM: h (S, H) of the events and h_{t,a} (R, A, H) of `actions` (R, A); raw, float32.
+        """One forward pass of the LLM: h (S, H) of the events, h_{t,a} (R, A, H) of `actions` (R, A); raw, float32.
 
         Without `actions`, R is 0.
         """
@@ -148,7 +164,7 @@ class Environment(nn.Module):
             items.reshape(-1)[packed.action_cells] = actions
         vectors = self.token[torch.from_numpy(items).to(device).clamp(min=0)]
         dtype = next(self.llm.decoder.parameters()).dtype
-        hidden = pass_packed(self.llm.decoder, vectors.to(dtype), packed, self.by_prefix)
+        hidden = forward_packed(self.llm.decoder, vectors.to(dtype), packed, self.use_prefix_attention)
         flat = hidden.reshape(-1, hidden.shape[-1])
         cells, action_cells = (torch.from_numpy(cells).to(device) for cells in (packed.cells, packed.action_cells))
         return flat[cells].float(), flat[action_cells].float()
@@ -157,12 +173,12 @@ class Environment(nn.Module):
         """The last items of each history, newest first: events (S,), rows of the sequences -> (S, J), -1 for none."""
         return torch.from_numpy(recent_items(sequences, events, self.shape.recent_items)).to(self.llm.device)
 
-    def judge(self, sequences: Sequences, packed: Packed, actions: np.ndarray) -> Judged:
-        """States of all events and rewards of the actions (R, A), in one pass of the LLM."""
+    def predict(self, sequences: Sequences, packed: Packed, actions: np.ndarray) -> Predictions:
+        """States of all events and rewards of the actions (R, A), in one forward pass of the LLM."""
         hidden, action_hidden = self.read(packed, actions)
         content, inputs = self.heads.inputs(self.recent(sequences, packed.events), hidden)
         acting = packed.acting
-        following = packed.following[acting]  # the next event's own token stands for it as an action
+        following = packed.following[acting]  # the token of the next event also serves as the logged action's token
         next_items = np.where(following >= 0, sequences.items[packed.events[following]], 0)
         candidates = torch.from_numpy(np.concatenate([next_items[:, None], actions], axis=1)).to(self.llm.device)
         rewards = self.heads.rewards(
@@ -171,10 +187,10 @@ class Environment(nn.Module):
             candidates,
             torch.cat([hidden[following][:, None], action_hidden], dim=1),
         )
-        return Judged(self.heads.state(content, inputs), rewards[:, 1:], rewards[:, 0])
+        return Predictions(self.heads.state(content, inputs), rewards[:, 1:], rewards[:, 0])
 
     def save(self, folder: Path, quality: dict[str, Any]) -> None:
-        """Publish adapter, heads, shape and what was measured of them, as safetensors and JSON."""
+        """Publish adapter, heads, shape and the measured quality, as safetensors and JSON."""
         with publish_folder(folder) as temporary:
             adapter = {name: value.detach().cpu().numpy() for name, value in self.adapter().items()}
             write_tensors(temporary / "adapter.safetensors", adapter)
@@ -184,11 +200,11 @@ class Environment(nn.Module):
             write_json(temporary / "quality.json", quality)
 
     def snapshot(self) -> dict[str, Tensor]:
-        """A copy of everything that training changes: heads, what they count, and the adapter."""
+        """A copy of everything that training changes: the heads with their statistics, and the adapter."""
         return {name: value.clone() for name, value in self._parts().items()}
 
     def restore(self, snapshot: dict[str, Tensor]) -> None:
-        """Put a snapshot, or some of it, back."""
+        """Copy the values of a snapshot, or of a part of one, back into the LE."""
         parts = self._parts()
         with torch.no_grad():
             for name, value in snapshot.items():
@@ -206,10 +222,16 @@ def recent_items(sequences: Sequences, events: np.ndarray, count: int) -> np.nda
     return np.where(rows >= first[:, None], sequences.items[rows.clip(min=0)], -1)
 
 
-def _check_history(llm: LanguageModel, history: int) -> None:
-    """Raise `LeaError` where a window and an action are more than the LLM reads, or than a layer's attention reaches.
+def _copy_decoder(decoder: Any, share_weights: bool) -> Any:
+    """A copy whose modules and config can be changed without changing `decoder`; weights are shared or copied."""
+    shared = {id(tensor): tensor for tensor in chain(decoder.parameters(), decoder.buffers())} if share_weights else {}
+    return copy.deepcopy(decoder, shared)
 
-    The mask of packed windows stands in for the model's own: it would let a layer with a sliding window see all.
+
+def _check_history(llm: LanguageModel, history: int) -> None:
+    """Raise `LeaError` where a window and an action are more tokens than the LLM, or one layer's attention, can read.
+
+    The mask of packed windows replaces the model's own mask, so a layer with a sliding window would see too much.
     """
     for most, does in ((llm.max_positions, "reads"), (llm.window, "looks back in a layer (sliding window)")):
         if most is not None and history >= most:
@@ -220,7 +242,10 @@ def _check_history(llm: LanguageModel, history: int) -> None:
 
 
 def new(llm: LanguageModel, tokens: ItemTokens, p: LeParams) -> Environment:
-    """An untrained LE as params.yaml describes it. Raises `LeaError` where the LLM cannot read its histories."""
+    """An untrained LE as params.yaml describes it; `llm` stays as it is.
+
+    Raises `LeaError` where the LLM cannot read histories of this length.
+    """
     shape = Shape(
         layers=llm.num_layers,
         history=p.history,
@@ -233,13 +258,14 @@ def new(llm: LanguageModel, tokens: ItemTokens, p: LeParams) -> Environment:
         lora_alpha=p.lora.alpha,
         lora_targets=p.lora.targets,
     )
-    torch.manual_seed(p.seed)  # for the first factors of LoRA and of the heads; all else draws from its own generators
+    torch.manual_seed(p.seed)  # for the initial weights of LoRA and heads; all other draws have their own generators
     return Environment(llm, tokens, shape)
 
 
-def load(folder: Path, llm: LanguageModel, tokens: ItemTokens, hasten: bool = True) -> Environment:
-    """Rebuild a saved LE, in evaluation mode, hastened or as it was trained.
+def load(folder: Path, llm: LanguageModel, tokens: ItemTokens, for_inference: bool = True) -> Environment:
+    """Rebuild a saved LE in evaluation mode; `llm` stays as it is.
 
+    `for_inference` optimizes it (see `optimize_for_inference`); otherwise it computes as it was trained.
     Raises `LeaError` where its parts do not fit together.
     """
     environment = Environment(llm, tokens, read_shape(folder))
@@ -252,14 +278,13 @@ def load(folder: Path, llm: LanguageModel, tokens: ItemTokens, hasten: bool = Tr
         if name not in own or name not in snapshot or own[name].shape != snapshot[name].shape:
             raise LeaError(f"{folder}: {name} fits neither this LLM nor these item tokens: run `dvc repro finetune_le`")
     environment.restore(snapshot)
-    environment.eval()
-    if hasten:
-        environment.hasten()
+    if for_inference:
+        environment.optimize_for_inference()
     return environment.requires_grad_(False)
 
 
 def read_shape(folder: Path) -> Shape:
-    """The shape of a saved LE. Raises `LeaError` where it is of another version."""
+    """The shape of a saved LE. Raises `LeaError` where another version of LEA saved it."""
     try:
         return Shape(**read_json(folder / "le.json"))
     except TypeError:

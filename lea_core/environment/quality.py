@@ -1,11 +1,11 @@
-"""What an LE's states and rewards are worth on held-out events of users that it did not learn from.
+"""Quality of an LE's states and rewards on held-out events of users that it did not learn from.
 
-In: an LE, the sequences, users outside its subset. Out, for their valid and their test events:
+In: an LE, the sequences, users outside its subset. Out, for their validation events and their test events:
   state    NDCG@10 and HR@10 of the next item, all items ranked by the LE
-  reward   of the next item against uniformly drawn ones, ones as popular as it, and its text neighbours: AUC (over all
-           states) and pairwise accuracy (within a state); correlation with popularity; reliability of the differences
+  reward   the next item compared with uniformly drawn items, equally popular items, and its text neighbours: AUC (over
+           all states) and pairwise accuracy (within a state); correlation with popularity; reliability of differences
 
-The ranking is the LE's own: nothing is masked from outside, but the LE knows how often users repeat (heads.py).
+The LE ranks all items; none is masked. It knows how often users repeat items (heads.py).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from lea_core.common.errors import warn
 from lea_core.data.sequences import SPLITS, Sequences, windows
 from lea_core.environment.batches import sampled_actions
-from lea_core.environment.epoch_selection import rank_next
 from lea_core.environment.model import Environment
 from lea_core.environment.negatives import TEXT_NEIGHBOURS, text_neighbours
+from lea_core.environment.top_items import rank_next
 from lea_core.llm.packing import packs
 from lea_core.metrics.ranking import metrics
 from lea_core.metrics.reward import auc, pairwise_accuracy, popularity_correlation, reliability
@@ -31,7 +31,7 @@ EACH = 2  # negatives of each kind
 
 
 def quality(environment: Environment, sequences: Sequences, users: np.ndarray, p: LeParams) -> dict[str, Any]:
-    """{"users", "valid": {...}, "test": {...}}; a split without events of `users` is left out."""
+    """{"users", "valid": {...}, "test": {...}}; a split without events of `users` is missing."""
     result: dict[str, Any] = {"users": len(users)}
     if not held_out_steps(sequences, users).any():
         return result
@@ -45,7 +45,7 @@ def quality(environment: Environment, sequences: Sequences, users: np.ndarray, p
 
 
 def held_out_steps(sequences: Sequences, users: np.ndarray) -> np.ndarray:
-    """(N,) bool: events whose next event is a held-out one of the same user, one of `users`."""
+    """(N,) bool: events of `users` whose next event is a held-out event of the same user."""
     owners, positions = sequences.users_and_positions()
     target = (sequences.split != SPLITS.index("train")) & (positions > 0) & np.isin(owners, users)
     return np.append(target[1:], False)
@@ -72,11 +72,11 @@ def _measure(environment: Environment, sequences: Sequences, users: np.ndarray, 
         if not len(packed.acting):
             continue
         mine = packed.events[packed.acting]
-        judged = environment.judge(sequences, packed, actions[mine])
+        predicted = environment.predict(sequences, packed, actions[mine])
         parts["event"].append(mine)
-        parts["reward"].append(judged.logged_rewards.cpu().numpy())
-        parts["rewards"].append(judged.rewards.cpu().numpy())
-        parts["rank"].append(rank_next(environment, sequences, mine, judged.states[packed.acting]))
+        parts["reward"].append(predicted.logged_rewards.cpu().numpy())
+        parts["rewards"].append(predicted.rewards.cpu().numpy())
+        parts["rank"].append(rank_next(heads, sequences, mine, predicted.states[packed.acting]))
     found = {name: np.concatenate(values) for name, values in parts.items()}
     return found | {"logged": sequences.items[found["event"] + 1], "negatives": actions[found["event"]]}
 
@@ -92,13 +92,13 @@ def _summary(found: dict[str, np.ndarray], counts: np.ndarray) -> dict[str, Any]
     result["reward_popularity_correlation"] = popularity_correlation(
         found["rewards"][:, uniform], found["negatives"][:, uniform], counts
     )
-    # Over the two kinds that the reward learns to tell from the next item most.
+    # Over the uniform and the equally popular negatives, without the text neighbours.
     result["reliability"] = reliability(found["reward"], found["rewards"][:, : 2 * EACH])
     return result
 
 
 def worse_than_start(trained: dict[str, Any], start: dict[str, Any]) -> bool:
-    """Whether the trained LE does worse on the validation events than its content start did; says so."""
+    """Whether the trained LE is worse on the validation events than its untrained start; warns if so."""
     if "valid" not in trained:
         return False
     (ndcg, accuracy), (start_ndcg, start_accuracy) = (
@@ -107,8 +107,8 @@ def worse_than_start(trained: dict[str, Any], start: dict[str, Any]) -> bool:
     if ndcg * accuracy >= start_ndcg * start_accuracy:
         return False
     warn(
-        f"on validation events of unseen users the LE has NDCG@10 {ndcg:.4f} and reward accuracy {accuracy:.4f}, the "
-        f"content similarity that it started from {start_ndcg:.4f} and {start_accuracy:.4f}: the start is kept; see "
-        "le_curve.csv"
+        f"on validation events of unseen users the LE has NDCG@10 {ndcg:.4f} and reward accuracy {accuracy:.4f}; the "
+        f"content similarity that it started from has {start_ndcg:.4f} and {start_accuracy:.4f}: the untrained LE is "
+        "kept; see le_curve.csv"
     )
     return True

@@ -1,7 +1,7 @@
-"""Whom the LE learns from: a share of the users, drawn by a seed; all others judge it.
+"""The users that the LE learns from: a random share. It is evaluated on all other users.
 
-In: the training events, the share, a generator. Out: two groups of users. A pure function of these, so that every stage
-that needs the groups draws them again and gets the same.
+In: the training events, the share, a generator. Out: two groups of users. The function is pure, so every stage that
+needs the groups can draw them again and gets the same ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lea_core.data.sequences import Sequences
 
 
 def choose_users(train: Sequences, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Training users drawn for the LE, and all other users; both sorted. Raises `LeaError` where it gets none."""
+    """Users drawn for the LE, and all other users; both sorted. Raises `LeaError` where none is drawn."""
     able = np.flatnonzero(np.diff(train.offsets) >= 2)
     count = round(share * len(able))
     if count < 1:

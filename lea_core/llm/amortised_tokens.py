@@ -1,15 +1,16 @@
-"""Amortised item tokens: one small network maps any item's pooled token to a token that its text follows from.
+"""Amortised item tokens: one small network maps the pooled token of any item to a token that generates its text.
 
-In: the texts' token ids, pooled tokens, the whole LLM. Out: the network's weights, and from them a token for any item,
-also one that comes later: `encode`, which needs no LLM.
+In: the texts' token ids, pooled tokens, the whole LLM. Out: the network's weights. With them, `encode` gives a token
+for any item, also for a later one, without the LLM.
 
     token = pooled + scale * (W2 gelu(W1 (pooled - mean) / deviation + b1) + b2)
 
-Learned tokens (learned_tokens.py) cost a training run per item; here the same loss, -log P(text | token) with the LLM
+Learned tokens (learned_tokens.py) need training for every item. Here the same loss, -log P(text | token) with the LLM
 frozen, trains W1, b1, W2, b2 on a sample of items. W2 and b2 start at zero, so the network starts at the pooled token.
-`scale` is the mean absolute input embedding. Adam, its rate falling linearly to zero. No source on the paper has such a
-network. (Measured on SmolLM2-135M, 256 items, 3 epochs: nearly all of the gain is one offset that all items share; a
-text is hardly likelier under its own token than under another's. `text_loss_swapped` in measured.json shows it.)
+`scale` is the mean absolute input embedding. The optimiser is Adam with a rate that falls linearly to zero. The network
+is our addition: no source on the paper mentions one. (Measured on SmolLM2-135M, 256 items, 3 epochs: nearly all of the
+gain is one offset that all items share; a text is hardly more likely with its own token than with another item's.
+`text_loss_swapped` in measured.json shows it.)
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from lea_core.params import AmortisedTokens
 
 BATCH_ITEMS = 16
 MEASURED_ITEMS = 128
-SEED = 0  # of the sample, the first weights and the order
+SEED = 0  # of the sample, the initial weights and the order
 TRAINED = ("first.weight", "first.bias", "second.weight", "second.bias")
 
 
 def encode(weights: Mapping[str, np.ndarray], pooled: np.ndarray) -> np.ndarray:
-    """Tokens (I, H) of pooled tokens (I, H), by the weights that the artifact holds."""
+    """Tokens (I, H) from pooled tokens (I, H), with the weights of the artifact."""
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     return _encode(tensors, torch.from_numpy(pooled)).numpy()
 
@@ -52,7 +53,7 @@ def _encode(weights: Mapping[str, Tensor], pooled: Tensor) -> Tensor:
 def train_encoder(
     llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, params: AmortisedTokens, checkpoint: Checkpoint
 ) -> tuple[dict[str, np.ndarray], dict[str, Any], float]:
-    """The network's weights, trained on a sample of items; its text losses on other items where there are any; seconds.
+    """The network's weights, trained on a sample of items; text losses, on other items if there are any; seconds.
 
     Raises `LeaError` where the training diverges.
     """
@@ -62,29 +63,29 @@ def train_encoder(
     training = Training(llm, rows, pooled, params, sample)
     training.run(checkpoint)
     weights = {name: tensor.cpu().numpy() for name, tensor in training.weights.items()}
-    judged = others if len(others) else sample[:MEASURED_ITEMS]
+    predicted = others if len(others) else sample[:MEASURED_ITEMS]
     token = encode(weights, pooled)
-    before, after = (mean_loss(llm, rows, tokens, judged) for tokens in (pooled, token))
+    before, after = (mean_loss(llm, rows, tokens, predicted) for tokens in (pooled, token))
     if not after < before:
         warn(f"tokenize_items.amortised: text loss {before:.3f} before and {after:.3f} after: lower the learning_rate")
     measured = {
         "text_loss_before": before,
         "text_loss_after": after,
-        "text_loss_swapped": swapped_loss(llm, rows, token, judged),
-        "text_loss_items": len(judged),
+        "text_loss_swapped": swapped_loss(llm, rows, token, predicted),
+        "text_loss_items": len(predicted),
         "encoder_items": len(sample),
     }
     return weights, measured, training.seconds
 
 
 class Training:
-    """The network's training on a sample of items; its state is arrays and two numbers, so that it can go on."""
+    """The network's training on a sample of items. Its state is arrays and two numbers, so that it can be resumed."""
 
     def __init__(
         self, llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, params: AmortisedTokens, sample: np.ndarray
     ) -> None:
         self.llm, self.rows, self.params, self.pooled = llm, rows, params, torch.from_numpy(pooled).to(llm.device)
-        # Fixed batches of about equal lengths, in another order in each epoch.
+        # The batches are fixed, with texts of similar lengths; each epoch has them in another order.
         self.batches = [sample[chosen] for chosen in by_length([rows[item] for item in sample], BATCH_ITEMS)]
         self.weights = first_weights(pooled, sample, params.width, embedding_scale(llm))
         self.weights = {name: tensor.to(llm.device) for name, tensor in self.weights.items()}
@@ -92,7 +93,7 @@ class Training:
         self.step, self.seconds = 0, 0.0
 
     def run(self, checkpoint: Checkpoint) -> None:
-        """Train for all epochs, going on from what `checkpoint` holds."""
+        """Train for all epochs; continues from `checkpoint` where it holds a state."""
         self._restore(checkpoint)
         steps = self.params.epochs * len(self.batches)
         total = self.params.epochs * sum(len(self.rows[item]) for batch in self.batches for item in batch)
@@ -108,7 +109,7 @@ class Training:
                 seconds = time.perf_counter() - started
                 self.seconds += seconds
                 progress.update(tokens)
-                if step == begun + 1:  # the first one warms up
+                if step == begun + 1:  # the first step is slower: it is not timed
                     announce("token encoder", total * (steps - step) // steps, tokens / seconds)
                 if checkpoint.due(SAVE_SECONDS):
                     self._save(checkpoint)
@@ -146,7 +147,7 @@ class Training:
 
 
 def first_weights(pooled: np.ndarray, sample: np.ndarray, width: int, scale: float) -> dict[str, Tensor]:
-    """Weights at which every token is the pooled one."""
+    """Initial weights, with which every token is the pooled one."""
     generator = torch.Generator().manual_seed(SEED)
     count = pooled.shape[1]
     known = torch.from_numpy(pooled[sample])  # (N, H)

@@ -2,9 +2,9 @@
 
 In: a GGUF file. Out: config, float16 weights (a quantised file carries less precision than that) and tokenizer.
 
-transformers passes over, without a word, metadata and tensors of a GGUF file that it has no place for. So everything
-that the file states is looked up in the model that came of it. Rotary frequencies and their scaling and the sliding
-window are put into the config here; what else is missing, differs or has no place is refused by name.
+transformers silently ignores metadata and tensors of a GGUF file that it does not support. So everything that the file
+states is compared with the model that transformers made. Rotary frequencies, their scaling and the sliding window are
+added to the config here. Whatever else is missing, different or unsupported is refused by name.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ CONFIG = {
     "rope.freq_base": "rope_theta",
     "vocab_size": "vocab_size",
 }
-SAYS_NOTHING = ("rope.scaling.finetuned", "tensor_data_layout")  # of how the model computes
+IGNORED = ("rope.scaling.finetuned", "tensor_data_layout")  # keys without influence on what the model computes
 MEND = "use the model's Hugging Face folder"
 
 
 @dataclass(frozen=True)
 class Header:
-    """architecture: its name.  stated: what the file says of it, by key without that name.  tensors: their names."""
+    """architecture: its name.  stated: its metadata, by key without that name.  tensors: their names."""
 
     architecture: str
     stated: dict[str, Any]
@@ -60,7 +60,7 @@ class Header:
 def convert(file: Path, source: str, folder: Path, card: str) -> None:
     """Publish the model of `file` as `folder`, with the file `card` beside it; messages call the GGUF file `source`.
 
-    Raises `LeaError` where the file is broken, or states what the model would not compute.
+    Raises `LeaError` where the file is broken, or where transformers' model would compute something else.
     """
     import torch
     from safetensors.torch import save_file
@@ -69,7 +69,7 @@ def convert(file: Path, source: str, folder: Path, card: str) -> None:
     with _read_once():
         model = _load_model(file, source)
         _check_tensors(header, model, source)
-        _carry(header, file, model.config, source)
+        _complete_config(header, file, model.config, source)
         tokenizer = _load_tokenizer(file, source)
     _check_config(header, model.config, source)
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(model.named_parameters()).keys()
@@ -93,9 +93,10 @@ def shortened(names: list[str]) -> str:
 
 @contextmanager
 def _read_once() -> Iterator[None]:
-    """Let transformers read a file's header once, not for config, weights and tokenizer each, and name tensors once.
+    """Let transformers read a file's header once, instead of once each for config, weights and tokenizer.
 
-    It makes gguf's map of tensors' names anew for every module of a model, which takes longer than all of the weights.
+    It also builds gguf's map of tensor names once. transformers would build it for every module of a model, which takes
+    longer than reading all weights.
     """
     import gguf
 
@@ -127,7 +128,7 @@ def _read_header(file: Path, source: str) -> Header:
         found, tensors = read_gguf_metadata(str(file))
     except struct.error:
         raise LeaError(f"{source}: GGUF file whose header is cut short: fetch it again") from None
-    except Exception as error:  # whatever a damaged file makes the readers raise
+    except Exception as error:  # damaged files make the readers raise all kinds of errors; the reason is shown
         raise _unreadable(source, error) from None
     if (parts := found.get("split.count", 1)) > 1:
         raise LeaError(
@@ -136,8 +137,8 @@ def _read_header(file: Path, source: str) -> Header:
         )
     architecture = found["general.architecture"]
     own = {key.removeprefix(f"{architecture}."): value for key, value in found.items()}
-    stated = {key: value for key, value in own.items() if key not in found and key not in SAYS_NOTHING}
-    # zero and "none" are how a file says that it has no such thing
+    stated = {key: value for key, value in own.items() if key not in found and key not in IGNORED}
+    # zero and "none" mean that the model has no such thing
     return Header(architecture, {key: value for key, value in stated.items() if value not in (0, "none")}, tensors)
 
 
@@ -150,7 +151,7 @@ def _load_model(file: Path, source: str) -> Any:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
         )
-    except Exception as error:
+    except Exception as error:  # as in `_read_header`
         raise _unreadable(source, error) from None
     model, found = loaded
     if missing := list(found["missing_keys"]):
@@ -185,8 +186,8 @@ def _check_tensors(header: Header, model: Any, source: str) -> None:
         )
 
 
-def _carry(header: Header, file: Path, config: Any, source: str) -> None:
-    """Put the sliding window, rotary frequencies and their scaling into the config.
+def _complete_config(header: Header, file: Path, config: Any, source: str) -> None:
+    """Set sliding window, rotary frequencies and their scaling in the config.
 
     Raises `LeaError` where the scaling is of another kind than linear, yarn and a factor for each frequency.
     """
@@ -245,7 +246,7 @@ def _check_config(header: Header, config: Any, source: str) -> None:
     }
     for key, value in header.stated.items():
         if key.startswith(ROTARY):
-            continue  # see `_carry`
+            continue  # see `_complete_config`
         name = names.get(key, key)
         held = derived[name] if name in derived else getattr(config, name, None)
         same = math.isclose(value, held, rel_tol=1e-6) if isinstance(value, float) and held else value == held

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 CARD = "llm.json"
-# Why a model that stays where it is would not be the one that all else was computed with, and the mend.
+# Messages about a model folder whose files have changed since it was fetched.
 FETCHED_OTHER = "gone, new or changed since the model was fetched"
 RESTORE = "restore the file, or take the folder as it is with `dvc repro --force fetch`"
 WEIGHTS = ("*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
@@ -42,8 +42,8 @@ class LanguageModel:
 
     causal: the whole model with its vocabulary head.  decoder: the part that maps input embeddings (B, T, H) to
     last hidden states (B, T, H).  width: H.  num_layers: decoder layers in use.  max_positions: the longest T that the
-    model's config allows, None where it names no limit.  window: the fewest tokens, its own one among them, that a
-    layer lets a token see; None where every layer lets it see all.
+    model's config allows, None without a limit.  window: the number of tokens, with itself, that a token sees in the
+    layer with the shortest attention; None where every layer sees all.
     """
 
     causal: Any
@@ -113,7 +113,7 @@ def changed_files(card: Mapping[str, Any]) -> list[Path]:
 def load(folder: Path, layers: int, random_seed: int | None = None) -> LanguageModel:
     """Load the model that `folder` names, with its first `layers` decoder layers (0: all), frozen.
 
-    With `random_seed`, of the same architecture with random weights: what pre-training is measured against.
+    With `random_seed`, the weights are random: the same architecture without pre-training, for comparison.
 
     Raises `LeaError` where the folder is no causal language model, is broken or not what was fetched, has fewer layers,
     or does not hold their weights.
@@ -143,7 +143,7 @@ def load(folder: Path, layers: int, random_seed: int | None = None) -> LanguageM
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
     except LeaError:
         raise
-    except Exception as error:  # the libraries raise all kinds on files that are damaged or of another model
+    except Exception as error:  # damaged files make the libraries raise all kinds of errors; the reason is shown
         raise LeaError(
             f"{where}: cannot be loaded as a causal language model ({reason(error)}): mend llm.source"
         ) from None
@@ -163,9 +163,9 @@ def load(folder: Path, layers: int, random_seed: int | None = None) -> LanguageM
 
 
 def _checked(loaded: tuple[Any, dict[str, Any]], where: str) -> Any:
-    """The same model. Raises `LeaError` where the files lack weights, which are random then, or hold some not read.
+    """The model. Raises `LeaError` where the files lack weights (they are random then) or hold weights not read.
 
-    loaded: it and what transformers says of its loading. Weights of layers not in use and of other parts may be there.
+    loaded: the model and transformers' loading info. Weights of unused layers and of other parts are allowed.
     """
     causal, found = loaded
     if missing := list(found["missing_keys"]):
@@ -184,7 +184,7 @@ def _checked(loaded: tuple[Any, dict[str, Any]], where: str) -> Any:
 
 
 def _window(config: Any) -> int | None:
-    """The fewest tokens that a layer's attention reaches, where a layer's is limited."""
+    """The shortest attention window of the layers; None where no layer has one."""
     kinds = getattr(config, "layer_types", None)
     reaches = [
         getattr(config, name, None)
@@ -195,7 +195,7 @@ def _window(config: Any) -> int | None:
 
 
 def _decoder(causal: Any, width: int, where: str) -> Any:
-    """The part of `causal` that item tokens are fed to. Raises `LeaError` where there is no way to feed them."""
+    """The part of `causal` that reads item tokens. Raises `LeaError` where it cannot read them."""
     name = f"{where}: {type(causal).__name__}"
     decoder = causal.get_decoder()
     if decoder is None or decoder is causal:
@@ -215,7 +215,7 @@ def _decoder(causal: Any, width: int, where: str) -> Any:
 
 
 def fingerprint(llm: LanguageModel) -> str:
-    """A hash of what the model computes with: config, every weight, device, number format and libraries."""
+    """A hash of everything that the model's outputs depend on: config, weights, device, dtype, library versions."""
     import torch
 
     config = {**llm.causal.config.to_dict(), "_name_or_path": None}  # the libraries' versions are in it
@@ -240,7 +240,7 @@ def choose_device_and_dtype() -> tuple[torch.device, torch.dtype]:
 
 
 def _location(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Where transformers finds the model, and the options that pin it."""
+    """The path or id of the model for transformers, and the options that pin its version."""
     card = read_json(folder / CARD)
     if card["kind"] == "hub":
         return card["model"], {"revision": card["revision"]}
@@ -263,7 +263,7 @@ def _keep_layers(config: Any, layers: int, where: str) -> None:
 
 
 def _quiet() -> None:
-    """Keep the libraries' own bars and hints off the screen."""
+    """Turn off the libraries' progress bars and hints."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging
 

@@ -1,14 +1,14 @@
-"""Learned item tokens: each item's token alone is trained, the LLM frozen, to make the LLM generate the item's text.
+"""Learned item tokens: the token of each item is trained so that the frozen LLM generates the item's text from it.
 
 In: the texts' token ids, a token to start from (the pooled one), the whole LLM. Out: a token per item, text losses.
 
-The paper's way: minimise -sum_l log P(w_l | e_i, w_<l) over e_i. Adam is the rule here; each item has its own moments,
-so no item's token depends on the others in its batch (but for the rounding of sums). How long the paper trains we could
-not read; here an item is done when `PATIENCE` steps in a row lower its loss by no more than a share of it.
+As in the paper, -sum_l log P(w_l | e_i, w_<l) is minimised over e_i. The optimiser is Adam. Each item has its own
+moments, so its token does not depend on the other items of the batch (except by rounding). We could not read how long
+the paper trains. Here an item is finished when `PATIENCE` steps in a row do not lower its loss by the tolerance.
 
-Items are learned longest text first, as many at a time as fit the batch; a done item's place goes to the next, so a
-batch holds texts of nearly one length and hardly any padding. All of this is arrays: what a checkpoint saves and a
-killed run goes on from, to the same tokens.
+Items with the longest texts are trained first, as many at a time as fit into a batch. The next item replaces a finished
+one. So the texts of a batch have similar lengths, and there is little padding. The whole state is arrays: a checkpoint
+saves it, and a killed run continues from it to the same tokens.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def text_losses(llm: LanguageModel, token: Tensor, ids: Tensor, mask: Tensor) ->
 
 
 def mean_loss(llm: LanguageModel, rows: list[list[int]], tokens: np.ndarray, items: np.ndarray) -> float:
-    """Mean text loss of some items, all with text, under their tokens (I, H)."""
+    """Mean text loss of some items, all with text, with their tokens (I, H)."""
     total = 0.0
     with torch.inference_mode():
         for chosen in by_length([rows[item] for item in items], MEASURED_TOGETHER):
@@ -53,7 +53,7 @@ def mean_loss(llm: LanguageModel, rows: list[list[int]], tokens: np.ndarray, ite
 
 
 def swapped_loss(llm: LanguageModel, rows: list[list[int]], tokens: np.ndarray, items: np.ndarray) -> float:
-    """Mean text loss of some items, each under the token of another: what tokens say of no item in particular."""
+    """Mean text loss of some items, each with the token of another: what tokens hold about no particular item."""
     return mean_loss(llm, [rows[item] for item in items], tokens[np.roll(items, 1)], np.arange(len(items)))
 
 
@@ -73,9 +73,9 @@ def adam_step(value: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, ste
 class Learner:
     """Learns the tokens of all items that have text.
 
-    Of all items, at [i]: token (I, H), before, after (I,) text losses, steps (I,).
-    Of those being learned, at [s]: item, step, value, mean, square, best, best_loss, mark, stalled; `mark` is the loss
-    that the next improvement counts from.
+    Arrays of all items, at [i]: token (I, H), text losses before and after (I,), steps (I,).
+    Arrays of the items in training, at [s]: item, step, value, mean, square, best, best_loss, mark, stalled. An
+    improvement is a loss below `mark` by more than the tolerance.
     """
 
     def __init__(self, llm: LanguageModel, rows: list[list[int]], start: np.ndarray, params: LearnedTokens) -> None:
@@ -83,15 +83,15 @@ class Learner:
         self.start = torch.from_numpy(start)
         self.rate = params.learning_rate * embedding_scale(llm)
         self.queue = [int(row) for row in np.argsort([-len(row) for row in rows], kind="stable") if rows[row]]
-        self.taken = 0  # of the queue
+        self.started = 0  # number of items of the queue whose training has started
         self.seconds = 0.0
         count = len(rows)
         self.of_all = {name: torch.zeros(count) for name in ("before", "after", "steps")}
         self.of_all["token"] = self.start.clone()
-        self.of_learned = self._beginners([])
+        self.of_learned = self._initial_state([])
 
     def run(self, checkpoint: Checkpoint) -> None:
-        """Learn until every item is done, going on from what `checkpoint` holds."""
+        """Train until every item is finished; continues from `checkpoint` where it holds a state."""
         self._restore(checkpoint)
         lengths = torch.tensor([len(row) for row in self.rows])
         work = lengths * (self.params.steps + 1)  # at most
@@ -100,22 +100,23 @@ class Learner:
         with bar(int(work.sum()), "learned tokens", "token") as progress:
             progress.update(behind)
             number = 0
-            while self._refill():
+            while self._fill_batch():
                 started = time.perf_counter()
                 tokens = sum(len(self.rows[row]) for row in self.of_learned["item"].tolist())
                 self._step()
                 seconds = time.perf_counter() - started
                 self.seconds += seconds
                 number += 1
-                if number == 2:  # the first step warms up
+                if number == 2:  # the first step is slower: it is not timed
                     announce("learned tokens, at most", int(work.sum()) - behind, tokens / seconds)
-                retired = self._retire()
-                progress.update(tokens + int((work[retired] - lengths[retired] * self.of_all["steps"][retired]).sum()))
+                finished = self._remove_finished()
+                left = work[finished] - lengths[finished] * self.of_all["steps"][finished]
+                progress.update(tokens + int(left.sum()))
                 if checkpoint.due(SAVE_SECONDS):
                     self._save(checkpoint)
         self._save(checkpoint)
 
-    def _beginners(self, items: list[int]) -> dict[str, Tensor]:
+    def _initial_state(self, items: list[int]) -> dict[str, Tensor]:
         value = self.start[items].to(self.llm.device)
         count = torch.zeros(len(items), dtype=torch.long, device=self.llm.device)
         infinite = torch.full((len(items),), torch.inf, device=self.llm.device)
@@ -131,29 +132,29 @@ class Learner:
             "best_loss": infinite.clone(),
         }
 
-    def _refill(self) -> bool:
-        """Let the next of the queue take the places that are free. Returns whether any item is being learned."""
+    def _fill_batch(self) -> bool:
+        """Start the next items of the queue as far as they fit. Returns whether any item is in training."""
         count, new = len(self.of_learned["item"]), list[int]()
         longest = max((len(self.rows[row]) for row in self.of_learned["item"].tolist()), default=0)
-        for row in self.queue[self.taken : self.taken + self.params.batch_tokens]:
+        for row in self.queue[self.started : self.started + self.params.batch_tokens]:
             longest = max(longest, len(self.rows[row]))
             if count + len(new) and (count + len(new) + 1) * longest > self.params.batch_tokens:
                 break
             new.append(row)
-        self.taken += len(new)
+        self.started += len(new)
         if new:
-            beginners = self._beginners(new)
-            self.of_learned = {name: torch.cat([old, beginners[name]]) for name, old in self.of_learned.items()}
+            added = self._initial_state(new)
+            self.of_learned = {name: torch.cat([old, added[name]]) for name, old in self.of_learned.items()}
         return len(self.of_learned["item"]) > 0
 
     def _step(self) -> None:
-        """Measure every item's loss at its value, then move the value."""
+        """Measure every item's loss, then update its token."""
         now = self.of_learned
         items = now["item"].tolist()
         ids, mask = padded([self.rows[row] for row in items], self.llm.device)
         leaf = now["value"].clone().requires_grad_()
         losses = text_losses(self.llm, leaf, ids, mask)  # (S,)
-        # of the sum: no item's gradient depends on the others
+        # of the sum, so that no item's gradient depends on the others
         (gradient,) = torch.autograd.grad(losses.sum(), leaf)
         losses = losses.detach()
         beginning = now["step"] == 0
@@ -169,8 +170,8 @@ class Learner:
         now["step"] = now["step"] + 1
         adam_step(now["value"], gradient, now["mean"], now["square"], now["step"][:, None], self.rate)
 
-    def _retire(self) -> list[int]:
-        """Write down the items that are done and free their places."""
+    def _remove_finished(self) -> list[int]:
+        """Store the results of finished items and remove them from the batch."""
         now = self.of_learned
         done = (now["stalled"] >= PATIENCE) | (now["step"] > self.params.steps)
         items = now["item"][done.cpu()]
@@ -184,13 +185,13 @@ class Learner:
         tensors = {f"all.{name}": array for name, array in self.of_all.items()}
         tensors |= {f"learned.{name}": array for name, array in self.of_learned.items()}
         arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-        checkpoint.save(arrays, {"taken": self.taken, "seconds": self.seconds})
+        checkpoint.save(arrays, {"started": self.started, "seconds": self.seconds})
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         if (saved := checkpoint.load()) is None:
             return
         arrays, state = saved
-        self.taken, self.seconds = state["taken"], state["seconds"]
+        self.started, self.seconds = state["started"], state["seconds"]
         self.of_all = {name: torch.from_numpy(arrays[f"all.{name}"]) for name in self.of_all}
         for name, array in self.of_learned.items():
             self.of_learned[name] = torch.from_numpy(arrays[f"learned.{name}"]).to(array.device)

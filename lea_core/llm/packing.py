@@ -1,12 +1,12 @@
-"""Windows of several users packed into rows of tokens without padding, with candidate actions under a prefix mask.
+"""Packing: windows of several users in rows of tokens with little padding, with candidate actions and a prefix mask.
 
-In: windows of sequences, and which events' states get candidate actions. Out: `Packed` batches: what the LLM reads, the
-mask that keeps windows and actions apart, and where each event's state and each action's hidden state come out.
+In: windows of sequences, and the events whose states get candidate actions. Out: `Packed` batches: the LLM's input, a
+mask that makes windows and actions independent of each other, and the cells of the events' and actions' hidden states.
 
-Several windows share a row of the LLM's input; a token sees its own window alone (block-diagonal attention). A window
-is its items, then the candidate actions of its chosen states; an action sees the items up to its state, and itself, at
-the position id after them. So one pass gives the states of all positions and the hidden states of all actions, and the
-next logged item needs no token of its own: it already stands there.
+Several windows share a row of the LLM's input. A token sees only its own window (block-diagonal attention). A window
+holds its items, followed by the candidate actions of its chosen states. An action sees the items up to its state, and
+itself; its position id is the next one after them. So one forward pass gives the states of all positions and the hidden
+states of all actions. The next logged item needs no additional token: it is part of the window.
 """
 
 from __future__ import annotations
@@ -22,54 +22,54 @@ from torch import Tensor
 from lea_core.data.sequences import Sequences, Window
 from lea_core.llm.prefix_attention import Prefix
 
-OPEN_ROWS = 32  # rows that still take windows while a batch is packed
-LEAST_ROW = 256  # tokens: attention within shorter rows costs little beside everything else
-LEAST_FITTED_ROW = 256  # the same where attention goes by the prefix alone
-# Keys of a batch's events are padded to a multiple of this: for every other shape of a product of bfloat16 matrices,
-# oneDNN compiles and keeps a kernel, up to 1024 of them.
-KEYS = 32
+OPEN_ROWS = 32  # rows that are not full yet while windows are packed
+LEAST_ROW = 256  # tokens: in shorter rows, attention is a small part of the cost
+LEAST_FITTED_ROW = 256  # the same with prefix attention
+# The number of event keys of a batch is padded to a multiple of this. oneDNN compiles and keeps a kernel for every
+# shape of a product of bfloat16 matrices, up to 1024 kernels.
+KEYS_MULTIPLE = 32
 
 
 @dataclass(frozen=True)
 class Packed:
-    """One pass of the LLM over B rows of N tokens. S events stand in the windows, R of their states have A actions.
+    """The input of one forward pass: B rows of N tokens, S events in windows, A actions at R of their states.
 
-    An event in two overlapping windows is there twice; `owned` says which window's state of it counts.
+    An event in two overlapping windows is there twice; `owned` says which of its two states counts.
     """
 
     items: np.ndarray  # (B, N) int64: of the events; -1 at actions and padding
     positions: np.ndarray  # (B, N): position ids, from 0 in each window
     windows: np.ndarray  # (B, N): number of a token's window within the row; -1 at padding
-    limits: np.ndarray  # (B, N): last position id that a token sees, itself apart
-    cells: np.ndarray  # (S,): where each event stands in (B * N,); this is where its state comes out
+    limits: np.ndarray  # (B, N): last position id that a token sees, beside itself
+    cells: np.ndarray  # (S,): the cell of each event in (B * N,), of input and hidden state
     events: np.ndarray  # (S,): its row in the sequences
     following: np.ndarray  # (S,): index into S of the next event of the same window, -1 at its end
     owned: np.ndarray  # (S,) bool
     acting: np.ndarray  # (R,): index into S of the states with actions
-    action_cells: np.ndarray  # (R, A): where these stand in (B * N,)
+    action_cells: np.ndarray  # (R, A): the cells of the actions in (B * N,)
 
     @property
     def tokens(self) -> int:
-        """Real tokens, padding left out."""
+        """Number of tokens without padding."""
         return int((self.windows >= 0).sum())
 
     def mask(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Additive attention mask (B, 1, N, N): token n sees m in its window, if m is an event up to its limit or n."""
+        """Additive attention mask (B, 1, N, N): token n sees m of its window if m is an event up to its limit, or n."""
         windows, positions, limits, items = (
             torch.from_numpy(array).to(device) for array in (self.windows, self.positions, self.limits, self.items)
         )
         same = windows[:, :, None] == windows[:, None, :]
         before = (positions[:, None, :] <= limits[:, :, None]) & (items >= 0)[:, None, :]
         sees = same & before
-        sees |= torch.eye(sees.shape[1], dtype=torch.bool, device=device)  # padding sees itself: no row without any
+        sees |= torch.eye(sees.shape[1], dtype=torch.bool, device=device)  # padding sees itself: softmax needs a key
         return torch.zeros_like(sees, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)[:, None]
 
     def prefix(self, device: torch.device) -> Prefix:
-        """The same as `mask`, as where prefix_attention.py looks: an event's own key is among the row's events."""
+        """The same as `mask` for prefix_attention.py: the keys of the row's events, and each action's own key."""
         is_event = self.items >= 0
         most = int(is_event.sum(axis=1).max())
-        # fewer than the row's tokens where there are others: attention that does not look at `keys` must fail
-        most = min(-(-most // KEYS) * KEYS, max(most, is_event.shape[1] - 1))
+        # fewer keys than tokens where there are actions: attention that ignores `keys` then fails on the shape
+        most = min(-(-most // KEYS_MULTIPLE) * KEYS_MULTIPLE, max(most, is_event.shape[1] - 1))
         keys = np.argsort(~is_event, axis=1, kind="stable")[:, :most]  # (B, M)
         key_windows = np.where(np.take_along_axis(is_event, keys, 1), np.take_along_axis(self.windows, keys, 1), -2)
         key_positions = np.take_along_axis(self.positions, keys, 1)
@@ -92,8 +92,9 @@ def packs(
 ) -> list[Packed]:
     """Pack `windows`, in their order, into batches of about `batch_tokens` tokens.
 
-    `chosen` (N,) bool: the events whose states get `actions` candidates, in the window that owns the step to the next
-    event, or, at a user's last event, in the window that owns it. A window above the budget is a batch by itself.
+    `chosen` (N,) bool: the events whose states get `actions` candidates. They get them in the window that owns the step
+    to the next event; a user's last event, in the window that owns it. A window larger than `batch_tokens` is a batch
+    by itself.
     """
     if chosen is None:
         chosen = np.zeros(len(sequences.items), dtype=bool)
@@ -110,9 +111,9 @@ def packs(
 def fitted_packs(
     sequences: Sequences, windows: list[Window], batch_tokens: int, actions: int, chosen: np.ndarray
 ) -> list[Packed]:
-    """The same as `packs` in an order of its own, longest windows first: rows as short as their windows allow.
+    """The same as `packs`, but longest windows first, so that the rows of a batch are only as long as necessary.
 
-    A row takes the longest remaining window that fits. What a batch holds depends on these windows alone.
+    A row takes the longest remaining window that fits. The batches depend only on these windows.
     """
     costs = as_arrays(sequences, windows, chosen).costs(actions).tolist()
     pool = sorted(range(len(windows)), key=lambda index: (costs[index], -index))
@@ -124,20 +125,20 @@ def fitted_packs(
         while pool and len(rows) < max(batch_tokens // width, 1):
             row, left = [], width
             while pool and sizes[0] <= left:
-                place = bisect_right(sizes, left) - 1
-                left -= sizes.pop(place)
-                row.append(windows[pool.pop(place)])
+                longest = bisect_right(sizes, left) - 1
+                left -= sizes.pop(longest)
+                row.append(windows[pool.pop(longest)])
             rows.append(row)
         found.append(_lay_out(sequences, rows, actions, chosen))
     return found
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Windows as arrays, their events as rows of the sequences: (W,) each, but `acting`.
+class WindowRows:
+    """Rows of windows in the sequences: (W,) each, except `acting`.
 
-    first: of the user.  start to end - 1: of the window, which owns those from `new` on.  acting: (R,), the chosen
-    events whose step to the next one the window owns, window by window, `steps` of each.
+    first, user_end: of the user.  start to end - 1: of the window, which owns the rows from `new` on.  acting: (R,),
+    the chosen events whose step to the next event a window owns, window by window.  steps: their number per window.
     """
 
     first: np.ndarray
@@ -149,42 +150,42 @@ class Cut:
     acting: np.ndarray
 
     def costs(self, actions: int) -> np.ndarray:
-        """Tokens of each window with so many actions at each of its acting events: (W,)."""
+        """Tokens of each window with this number of actions at each of its acting events: (W,)."""
         costs: np.ndarray = self.end - self.start + actions * self.steps
         return costs
 
 
-def as_arrays(sequences: Sequences, windows: list[Window], chosen: np.ndarray) -> Cut:
-    """What the windows are in rows of the sequences, and which of the `chosen` events (N,) act in them."""
+def as_arrays(sequences: Sequences, windows: list[Window], chosen: np.ndarray) -> WindowRows:
+    """The rows of the windows in the sequences, and which of the `chosen` events (N,) have actions in them."""
     found = np.array([(window.user, window.start, window.new, window.end) for window in windows], dtype=np.int64)
-    users, *places = found.reshape(-1, 4).T
+    users, *positions = found.reshape(-1, 4).T
     first, user_end = sequences.offsets[users], sequences.offsets[users + 1]
-    start, new, end = (first + place for place in places)
-    step = np.maximum(new - 1, start)  # the step into a window's first own event begins one before it
-    last = end - (end < user_end)  # the step out of a window is the next window's; out of the sequence leads none
+    start, new, end = (first + position for position in positions)
+    step = np.maximum(new - 1, start)  # the step to a window's first own event starts one event before it
+    last = end - (end < user_end)  # the step out of a window belongs to the next window
     lengths = np.maximum(last - step, 0)
     rows, owner = _ranges(step, lengths), np.repeat(np.arange(len(windows)), lengths)
     acts = chosen[rows]
     steps = np.bincount(owner[acts], minlength=len(windows))
-    return Cut(first, start, new, end, user_end, steps, rows[acts])
+    return WindowRows(first, start, new, end, user_end, steps, rows[acts])
 
 
 def acting_events(sequences: Sequences, windows: list[Window], chosen: np.ndarray) -> np.ndarray:
-    """The chosen events, rows of the sequences, whose step to the next one these windows own, window by window."""
+    """Rows of the chosen events whose step to the next event these windows own, window by window."""
     return as_arrays(sequences, windows, chosen).acting
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """`lengths` numbers from `starts` on, one range after the other: (W,) -> (sum of lengths,)."""
+    """Ragged ranges: start, start + 1, .. of `lengths` numbers each, concatenated: (W,) -> (sum of lengths,)."""
     before = np.cumsum(lengths) - lengths
     found: np.ndarray = np.repeat(starts - before, lengths) + np.arange(lengths.sum())
     return found
 
 
 def _fill_rows(windows: list[Window], costs: list[int], width: int) -> Iterator[list[Window]]:
-    """First fit into a few open rows of `width`; the fullest one closes when another is needed.
+    """First-fit packing into at most `OPEN_ROWS` open rows of `width`; the fullest is closed when a new one is needed.
 
-    A window of more is a row by itself.
+    A window larger than `width` is a row by itself.
     """
     rows: list[tuple[int, list[Window]]] = []
     for window, cost in zip(windows, costs, strict=True):

@@ -1,12 +1,12 @@
-"""Item tokens from the frozen LLM's own vectors: pooled tokens and content vectors.
+"""Item tokens from vectors of the frozen LLM: pooled tokens and content vectors.
 
-In: item texts and the frozen LLM. Out: pooled tokens, what the `ITEM_TOKENS` table holds beside them, the statistics
-that scale them, and the texts' token ids, which the other methods (tokenize.py) start from.
+In: item texts and the frozen LLM. Out: pooled tokens, the other columns of the `ITEM_TOKENS` table, the statistics that
+scale them, and the texts' token ids, which the other methods (tokenize.py) start from.
 
-`token` stands for the item in every sequence that the LE reads (paper, figure 2: one token embedding per item); pooled,
-it is the mean of the text's input embeddings. (Measured on MovieLens-100K: heads on the frozen LLM reach more with it
-than with whitened last hidden states, docs/lab-notebook.md.)
-`content` is the mean of the text's hidden states at one layer, whitened: the content similarity where the LE starts.
+`token` represents the item in every sequence that the LE reads (paper, figure 2: one token embedding per item). The
+pooled token is the mean of the text's input embeddings. (Measured on MovieLens-100K: heads on the frozen LLM are better
+with it than with whitened last hidden states, docs/lab-notebook.md.)
+`content` is the whitened mean of the text's hidden states at one layer. The untrained LE is its similarity.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ItemTokens:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the items' vectors are measured against: `statistics.safetensors`.
+    """Statistics that scale the items' vectors: `statistics.safetensors`.
 
     mean, deviation: (H,) of the hidden states.  map: (H, C) float64, from hidden states less their mean to equal
     variance along the principal directions.  embedded_mean: (H,), the token of an item without text.
@@ -69,11 +69,11 @@ def pooled_tokens(
     given: Statistics | None = None,
     cache: TextCache | None = None,
 ) -> Pooled:
-    """All items' pooled tokens and content vectors, and what was measured on the way.
+    """All items' pooled tokens and content vectors, with counts.
 
-    `llm` has as many layers as the content is to be read after. An item without text gets the mean token and a content
-    vector of zeros: similar to nothing. With `given` statistics, an item's vectors depend on its own text alone;
-    without, these items give the statistics. `cache`, from `text_cache`, has the texts that were pooled before.
+    Content vectors are computed from the last layer of `llm`. An item without text gets the mean token and a content
+    vector of zeros, which is similar to nothing. With `given` statistics, an item's vectors depend only on its own
+    text; without, the statistics come from these items. `cache`, from `text_cache`, has the texts pooled before.
     Raises `LeaError` where fewer than two items have text, the catalogue is too small to whiten, or the LLM cannot read
     the texts.
     """
@@ -95,7 +95,7 @@ def pooled_tokens(
 
 
 def text_cache(llm: LanguageModel, text_tokens: int) -> TextCache:
-    """The vectors of texts that this LLM, with as many layers, has pooled before, by this code."""
+    """The cache of texts that this code has pooled with this LLM and number of layers."""
     identity = {"llm": fingerprint(llm), "layers": llm.num_layers, "text_tokens": text_tokens}
     return TextCache("pooled", __name__, identity, {"embedded": (llm.width,), "hidden": (llm.width,)})
 
@@ -174,14 +174,14 @@ def whiten(hidden: np.ndarray, statistics: Statistics) -> np.ndarray:
 
 
 def by_length(rows: list[list[int]], size: int) -> Iterator[np.ndarray]:
-    """Indices of non-empty rows in batches of about equal length, longest first."""
+    """Indices of non-empty rows in batches of similar lengths, longest first."""
     order = np.array([row for row in np.argsort([-len(row) for row in rows], kind="stable") if rows[row]])
     for start in range(0, len(order), size):
         yield order[start : start + size]
 
 
 def padded(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids, right-padded with 0, and their mask; both (B, T). A causal LLM never looks at right padding."""
+    """Token ids, right-padded with 0, and their mask; both (B, T). A causal LLM never reads right padding."""
     width = max(len(row) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros(len(rows), width)
@@ -207,6 +207,6 @@ def _pool(llm: LanguageModel, rows: list[list[int]]) -> dict[str, np.ndarray]:
             hidden[chosen] = (states.float() * weights).sum(dim=1).cpu().numpy()
             tokens = int(mask.sum())
             progress.update(tokens)
-            if number == 1:  # the first batch warms up
+            if number == 1:  # the first batch is slower: it is not timed
                 announce("tokenize_items", total, tokens / (time.perf_counter() - started))
     return {"embedded": embedded, "hidden": hidden}

@@ -1,10 +1,10 @@
-"""What was computed of each text, for later runs: a text that comes again gets exactly its former numbers.
+"""A cache of arrays computed from each text: a text that was computed by an earlier run gets exactly the same numbers.
 
-In: texts as token ids, and a function that computes named arrays of new ones. Out: the arrays of all texts; and, under
-`texts/` in the cache folder, one safetensors file (checkpoints.py) for all that the numbers depend on beside the text.
+In: texts as token ids, and a function that computes named arrays of new texts. Out: the arrays of all texts. Under
+`texts/` in the cache folder there is one safetensors file (checkpoints.py) for each set of inputs beside the text.
 
-Numbers of one text differ in their last digits with the batch that it is computed in. So computing only new texts saves
-time, and it keeps the numbers of the others, and all that is cached by them, when one text changes.
+The last digits of a text's numbers depend on the batch in which it is computed. So the cache not only saves time: when
+one text changes, the numbers of the others stay exactly the same, and so does everything that is cached by them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Arrays = dict[str, np.ndarray]
 
 
 class TextCache:
-    """The kept numbers of one kind, such as pooled vectors.
+    """Cached arrays of one kind, such as pooled vectors.
 
-    `module` computes them; `identity` is all else that they depend on beside the text, as JSON values (checkpoints.py).
-    `shapes` has for every array its name and the shape of one text's row, float32.
+    `module` computes them. `identity` is everything else that they depend on beside the text, as JSON (checkpoints.py).
+    `shapes` maps the name of each array to the shape of one text's row; all are float32.
     """
 
     def __init__(
@@ -37,8 +37,8 @@ class TextCache:
     def complete(self, rows: list[list[int]], compute: Callable[[np.ndarray], Arrays]) -> Arrays:
         """Arrays of all `rows` of token ids, (N, ...) each.
 
-        `compute(indices)` gives the arrays of the rows at `indices`; it is called, once, where some are not known.
-        Equal rows are one text.
+        `compute(indices)` returns the arrays of the rows at `indices`. It is called once, or not at all where all rows
+        are known. Equal rows are one text.
         """
         known = self._load()
         places = {key.tobytes(): place for place, key in enumerate(known[KEYS])}
@@ -57,7 +57,7 @@ class TextCache:
         return {name: known[name][chosen] for name in self._shapes}
 
     def _load(self) -> Arrays:
-        """What is kept: `keys` (M, 16) uint8 and the other arrays, (M, ...) float32; M is 0 where nothing is."""
+        """The cached `keys` (M, 16) uint8 and arrays (M, ...) float32; M is 0 where nothing is cached."""
         empty: Arrays = {name: np.zeros((0, *shape), dtype=np.float32) for name, shape in self._shapes.items()}
         empty[KEYS] = np.zeros((0, 16), dtype=np.uint8)
         if (saved := self._saved.load()) is None:
@@ -66,6 +66,6 @@ class TextCache:
         count = len(arrays[KEYS]) if KEYS in arrays else 0
         form = {name: ((count, *array.shape[1:]), array.dtype) for name, array in empty.items()}
         if {name: (array.shape, array.dtype) for name, array in arrays.items()} != form:
-            warn("cache folder: kept texts of another form: they are computed anew")
+            warn("cache folder: cached texts of another form: they are computed again")
             return empty
         return arrays

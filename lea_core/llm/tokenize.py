@@ -1,16 +1,16 @@
 """The methods of `tokenize_items`: item texts -> tokens, by the one that params.yaml names.
 
   pooled     the mean of the text's input embeddings (pooled_tokens.py)
-  learned    the paper's: each item's token trained alone, from the pooled one (learned_tokens.py)
-  mixed      learned.mix of the learned token and the rest of the pooled one: pooled tokens are smooth over the items,
-             learned ones say more of each
-  amortised  a small network from pooled to better tokens, trained on a sample of items (amortised_tokens.py)
+  learned    the paper's method: the token of each item is trained, starting at the pooled token (learned_tokens.py)
+  mixed      the weighted mean of the learned token (weight learned.mix) and the pooled token: pooled tokens of similar
+             texts are similar, learned tokens hold more about each item
+  amortised  a small network maps pooled tokens to better ones; it is trained on some items (amortised_tokens.py)
 
-In: texts, the frozen LLM. Out: the tokens, the statistics behind them, the network's weights where there is one, what
-was measured, and the checkpoint, for the stage to remove once all of this is published.
+In: texts, the frozen LLM. Out: the tokens, their statistics, the network's weights where there is a network, the
+measurements, and the checkpoint, which the stage removes when everything is published.
 
-Pooled vectors and learned tokens are kept by text (text_cache.py): a text that comes again costs nothing and gets the
-former ones. The network is fitted on a sample of the items, so with `amortised` a changed text can change every token.
+Pooled vectors and learned tokens are cached by text (text_cache.py): a known text needs no computation and gets the
+same numbers. The network is trained on a sample of items, so with `amortised` one changed text can change every token.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from lea_core.common.sources import cache_folder, fetch_file
 from lea_core.llm.amortised_tokens import MEASURED_ITEMS, SEED, encode, train_encoder
 from lea_core.llm.language_model import LanguageModel, fingerprint
 from lea_core.llm.learned_tokens import Learner, mean_loss, swapped_loss
-from lea_core.llm.packed_forward import check_apart
+from lea_core.llm.packed_forward import check_independence
 from lea_core.llm.pooled_tokens import ItemTokens, Pooled, Statistics, pooled_tokens, read_statistics, text_cache
 from lea_core.llm.text_cache import TextCache
 from lea_core.params import TokenParams
 
-LEARNED = ("before", "after", "steps")  # of each text: losses under the pooled and the learned token, steps of training
+LEARNED = ("before", "after", "steps")  # of each text: losses with the pooled and the learned token, training steps
 
 
 @dataclass(frozen=True)
 class Tokenised:
-    """What tokenising gives; `encoder` has the weights for `token_encoder.encode`, empty for the other methods."""
+    """The result of `tokenise`; `encoder` has the weights for `amortised_tokens.encode`, empty for other methods."""
 
     tokens: ItemTokens
     statistics: Statistics
@@ -49,7 +49,7 @@ class Tokenised:
 
 @dataclass(frozen=True)
 class Trained:
-    """Tokens (I, H) of a method that trains, and what it took; no checkpoint where nothing was left to train."""
+    """Tokens (I, H) of a method that trains, and its cost; no checkpoint where nothing was left to train."""
 
     token: np.ndarray
     measured: dict[str, Any]
@@ -61,12 +61,12 @@ class Trained:
 def tokenise(load: Callable[[int], LanguageModel], texts: list[str], params: TokenParams) -> Tokenised:
     """All items' tokens and content vectors.
 
-    `load(n)` gives the LLM with its first n layers (0: all): the content needs `params.layer` of them, every method but
-    `pooled` the whole model, which generates text. Raises `LeaError` as `pooled_tokens` and `read_statistics` do, and
-    where the LE could not use the LLM.
+    `load(n)` returns the LLM with its first n layers (0: all). Content vectors need `params.layer` layers. Every method
+    but `pooled` needs the whole model, because it generates text. Raises `LeaError` as `pooled_tokens` and
+    `read_statistics` do, and where the LE could not use the LLM.
     """
     llm = load(params.layer)
-    check_apart(llm)  # the LE needs it, not this: better known before hours of learning
+    check_independence(llm)  # only the LE needs this, but it is better to fail before hours of training
     pooled = _pooled(llm, texts, params)
     if params.method == "pooled":
         return Tokenised(pooled.tokens, pooled.statistics, pooled.measured)
@@ -84,7 +84,7 @@ def tokenise(load: Callable[[int], LanguageModel], texts: list[str], params: Tok
 
 
 def _pooled(llm: LanguageModel, texts: list[str], params: TokenParams) -> Pooled:
-    """Pooled tokens, by the statistics that `params` name and with the vectors of texts that were pooled before."""
+    """Pooled tokens, with the statistics that `params` name and cached vectors of known texts."""
     given, width = None, params.content_width
     if wanted := params.statistics:
         file = fetch_file(wanted.source, wanted.sha256, cache_folder(), "tokenize_items.statistics")
@@ -93,7 +93,7 @@ def _pooled(llm: LanguageModel, texts: list[str], params: TokenParams) -> Pooled
 
 
 def _learned(llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, params: TokenParams) -> Trained:
-    """Learned or mixed tokens. A text whose token was learned before keeps it; the seconds are of the others."""
+    """Learned or mixed tokens. A text keeps a token that was learned before; the seconds are of the other texts."""
     present = np.flatnonzero([len(row) > 0 for row in rows])
     basis = _basis(llm, params)
     learners: list[tuple[Learner, Checkpoint]] = []
@@ -135,14 +135,14 @@ def _amortised(llm: LanguageModel, rows: list[list[int]], pooled: np.ndarray, pa
 
 
 def _basis(llm: LanguageModel, params: TokenParams) -> dict[str, Any]:
-    """All that the training depends on beside code, texts and their pooled tokens; the mix is not part of it."""
+    """Everything that the training depends on beside code, texts and their pooled tokens; the mix is not part of it."""
     settings = params.amortised.model_dump() if params.method == "amortised" else params.learned.model_dump()
     settings.pop("mix", None)
     return {"llm": fingerprint(llm), "settings": settings}
 
 
 def _identity(basis: dict[str, Any], rows: list[list[int]], pooled: np.ndarray) -> dict[str, Any]:
-    """All that the training of these texts' tokens depends on."""
+    """Everything that the training of these texts' tokens depends on."""
     return basis | {
         "texts": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
         "pooled": hashlib.sha256(pooled.tobytes()).hexdigest(),

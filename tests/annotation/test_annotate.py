@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lea_core.annotation.forward_pass import pass_over
+from lea_core.annotation.forward_pass import run_all
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import drawn_actions, learning_steps, sample_actions, windows
 from lea_core.environment.model import Environment
@@ -33,10 +33,10 @@ def alone(le: Environment, items: list[int], actions: list[int]) -> tuple[np.nda
 
 def test_a_pass_equals_one_prompt_per_state_and_action(tmp_path: Path) -> None:
     le, fast = (shake(make(tmp_path / name, history=4)) for name in ("plain", "fast"))
-    fast.hasten()
+    fast.optimize_for_inference()
     train = sequences([3, 5, 1, 8, 0, 2, 4], [6], [], [2, 2, 7, 8])
     actions = np.random.default_rng(0).integers(0, 9, (len(train.items), 2))
-    passed = pass_over(fast, train, actions, batch_tokens=40)
+    passed = run_all(fast, train, actions, batch_tokens=40)
 
     def history(user: int, position: int, owned: int) -> list[int]:
         """What the window that owns position `owned` reads up to `position`."""
@@ -55,9 +55,9 @@ def test_a_pass_equals_one_prompt_per_state_and_action(tmp_path: Path) -> None:
 
 def test_a_pass_does_not_depend_on_the_batches(tmp_path: Path) -> None:
     le, train = shake(make(tmp_path)), circle(users=5, length=12).train()
-    le.hasten()
+    le.optimize_for_inference()
     actions = np.random.default_rng(0).integers(0, 9, (len(train.items), 2))
-    one, other = (pass_over(le, train, actions, budget) for budget in (20, 999))
+    one, other = (run_all(le, train, actions, budget) for budget in (20, 999))
     for name in ("states", "rewards", "action_rewards"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), **CLOSE)
 
@@ -67,9 +67,9 @@ def test_proposals_are_the_likeliest_items_allowed(tmp_path: Path, skip_seen: bo
     """Against P(a | s) in numpy: new items share 1 - r by their scores, those of the history r."""
     le, train = shake(make(tmp_path)), circle(users=3, length=6).train()
     share = le.heads.repeat_share.fill_(0.1).item()
-    states = pass_over(le, train, np.zeros((12, 1), np.int64), 999).states
+    states = run_all(le, train, np.zeros((12, 1), np.int64), 999).states
     events = np.flatnonzero(learning_steps(train))
-    actions, found = propose(le, train, events, states[events], 2, skip_seen, skip_next=True)
+    actions, found = propose(le.heads, train, events, states[events], 2, skip_seen, skip_next=True)
     assert len(actions) == 9
     users, positions = train.users_and_positions()
     for row, event in enumerate(events):
@@ -78,8 +78,8 @@ def test_proposals_are_the_likeliest_items_allowed(tmp_path: Path, skip_seen: bo
             weights = le.heads.scores(torch.from_numpy(states[event].astype(np.float32))[None])[0].exp().numpy()
         seen = np.isin(np.arange(9), items[: position + 1])
         likely = np.where(seen, share * weights / weights[seen].sum(), (1 - share) * weights / weights[~seen].sum())
-        barred = items[: position + 2] if skip_seen else [items[position + 1]]
-        best = [item for item in np.argsort(-likely).tolist() if item not in barred][:2]
+        excluded = items[: position + 2] if skip_seen else [items[position + 1]]
+        best = [item for item in np.argsort(-likely).tolist() if item not in excluded][:2]
         assert actions[row].tolist() == best
         np.testing.assert_allclose(found[row], np.log(likely[best]), rtol=1e-4)
 
@@ -87,13 +87,13 @@ def test_proposals_are_the_likeliest_items_allowed(tmp_path: Path, skip_seen: bo
 def test_proposals_hold_the_history_as_often_as_users_repeat(tmp_path: Path) -> None:
     """By scores alone the LE would propose what was just taken, whose text is nearest to itself."""
     le, train = shake(make(tmp_path)), circle(users=3, length=6).train()
-    states = pass_over(le, train, np.zeros((12, 1), np.int64), 999).states
+    states = run_all(le, train, np.zeros((12, 1), np.int64), 999).states
     events = np.flatnonzero(learning_steps(train))
     users, positions = train.users_and_positions()
     histories = [set(train.user_items(users[event])[: positions[event] + 1].tolist()) for event in events]
     for share, wanted in ((1e-6, False), (1 - 1e-6, True)):
         le.heads.repeat_share.fill_(share)
-        actions, _ = propose(le, train, events, states[events], 1, skip_seen=False, skip_next=False)
+        actions, _ = propose(le.heads, train, events, states[events], 1, skip_seen=False, skip_next=False)
         assert all((row[0] in history) == wanted for row, history in zip(actions.tolist(), histories, strict=True))
 
 
@@ -101,8 +101,8 @@ def test_proposals_that_cannot_be_made(tmp_path: Path) -> None:
     le, train = shake(make(tmp_path)), circle(users=3, length=6).train()
     events, states = np.flatnonzero(learning_steps(train)), np.zeros((9, le.heads.state_width), np.float16)
     with pytest.raises(LeaError, match=r"augment\.actions 5: with 9 items and a history of 4"):
-        propose(le, train, events, states, 5, skip_seen=True, skip_next=True)
-    assert propose(le, train, events, states, 5, skip_seen=False, skip_next=True)[0].shape == (9, 5)
+        propose(le.heads, train, events, states, 5, skip_seen=True, skip_next=True)
+    assert propose(le.heads, train, events, states, 5, skip_seen=False, skip_next=True)[0].shape == (9, 5)
 
 
 @given(st.integers(2, 9), st.integers(0, 2**31), st.lists(st.integers(1, 6), min_size=2, max_size=5))

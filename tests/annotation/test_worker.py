@@ -134,7 +134,7 @@ def test_a_harmed_shard_is_made_again(
     assert same(again, done)
     assert {path: when for path, when in files(again).items() if path != victim} == untouched
     told = {"cut": "broken shard", "edited": "its content is not what was written", "deleted": ""}
-    assert told.get(harm, "the work of another LE or of other data: it is made again") in capsys.readouterr().err
+    assert told.get(harm, "the work of another LE or of other data: it is computed again") in capsys.readouterr().err
 
 
 def test_a_manifest_names_every_shard(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:

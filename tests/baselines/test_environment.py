@@ -15,7 +15,7 @@ from tests.support.tiny_le import circle, make, settings, shake
 @pytest.mark.parametrize("batch_tokens", [8, 999])
 def test_scores_are_those_of_one_prompt_for_each_history(tmp_path: Path, batch_tokens: int) -> None:
     le, fast = (shake(make(tmp_path / name, history=4)) for name in ("plain", "fast"))
-    fast.hasten()
+    fast.optimize_for_inference()
     rows = np.array([[-1, -1, -1, -1, 3], [-1] * 5, [8, 0, 2, 2, 1], [-1, 7, 5, 0, 4]])
     read: list[int] = []
     found = le_ranker(fast, batch_tokens, read.append)(rows).numpy()

@@ -1,4 +1,4 @@
-"""finetune, le_jury, le_quality, team: learn what can be learnt, as often as it is killed, in as many processes."""
+"""finetune, checkpoint_selection, quality, distributed: learning, resuming after kills, several processes."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_le_ends_at_its_best_epoch(tmp_path: Path) -> None:
     selected = [row["selected"] for row in training.run()]
     best = int(np.argmax(selected))
     assert 0 < best < len(selected) - 1 < 32  # steps so long do harm later, and patience ends both phases early
-    verdict = training.jury.judge(le, frozen=False)
+    verdict = training.selection.score(le, frozen=False)
     assert verdict.ndcg10 * verdict.reward_accuracy == pytest.approx(selected[best])
 
 
@@ -70,7 +70,9 @@ def test_le_that_only_gets_worse_keeps_its_start(tmp_path: Path) -> None:
     le, p = make(tmp_path), settings(patience=3)
     angles = torch.arange(9) * 5 * 2 * torch.pi / 9  # items two apart are neighbours in a plane
     le.heads.content.copy_(torch.stack([angles.cos(), angles.sin(), 0 * angles, 0 * angles], dim=1))
-    training = Finetuning(le, sequences(*walks), np.arange(10), np.arange(10, 20), p)  # judged by the other way round
+    training = Finetuning(
+        le, sequences(*walks), np.arange(10), np.arange(10, 20), p
+    )  # selected on users who walk the other way round
     start = le.snapshot()
     curve = training.run()
     assert [row["phase"] for row in curve] == ["start"] + ["heads"] * 3 + ["lora"] * 2
@@ -158,7 +160,7 @@ def test_other_code_mixes_no_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise KilledError
 
     monkeypatch.setattr(Checkpoint, "save", saving)
-    for edited in ("", "report", "le_losses"):
+    for edited in ("", "serving/folder", "environment/losses"):
         if edited:
             edit(monkeypatch, tmp_path / edited, f"lea_core/{edited}.py")
         with pytest.raises(KilledError):
@@ -168,8 +170,9 @@ def test_other_code_mixes_no_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 # The same fine-tuning in a process of its own, which says when it has saved in the second phase, and waits for its end.
 RUN = """
-from lea_core import checkpoints, finetune
-from tests import test_finetune
+from lea_core.common import checkpoints
+from lea_core.environment import finetune
+from tests.environment import test_finetune
 from pathlib import Path
 import signal
 import sys
@@ -205,14 +208,14 @@ def test_a_real_kill(tmp_path: Path) -> None:
 
 def together(folder: Path) -> None:
     """The work of one of several processes; the first one writes what came out."""
-    from lea_core.environment.distributed import assemble
+    from lea_core.environment.distributed import distributed_context
 
-    le = make(folder / os.environ.get("RANK", "alone"))  # first, for of a team but one process writes a model
-    team = assemble()
+    le = make(folder / os.environ.get("RANK", "alone"))  # first: in a context, one process alone would write the model
+    context = distributed_context()
     # 11 windows of 24 tokens each in batches of ten and of one: then one process has nothing to do.
-    training = finetuning(le, uneven(), settings(users_share=0.99, batch_tokens=240, heads_epochs=4), team=team)
+    training = finetuning(le, uneven(), settings(users_share=0.99, batch_tokens=240, heads_epochs=4), None, context)
     curve = training.run()
-    if team.first:
+    if context.is_main:
         (folder / "curve.json").write_text(json.dumps(curve))
         np.savez(folder / "weights.npz", **{name: value.numpy() for name, value in le.snapshot().items()})
 

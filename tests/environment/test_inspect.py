@@ -15,7 +15,7 @@ from lea_core.data.sequences import SPLITS, Sequences, windows
 from lea_core.environment import model as environment
 from lea_core.environment.inspect import choose_position, find_user, inspect
 from lea_core.environment.model import Environment
-from lea_core.environment.quality import rank_next
+from lea_core.environment.top_items import rank_next
 from lea_core.environment.user_split import choose_users
 from lea_core.llm import language_model
 from lea_core.llm.packing import packs
@@ -79,8 +79,8 @@ def test_rank_is_the_one_that_quality_counts(tmp_path: Path) -> None:
     for packed in packs(LOG, windows(LOG, np.array([1]), 6), 999, 1, chosen):
         events = packed.events[packed.acting]
         with torch.no_grad():
-            states = le.judge(LOG, packed, np.zeros((len(events), 1), dtype=np.int64)).states[packed.acting]
-            ranked = rank_next(le, LOG, events, states)
+            states = le.predict(LOG, packed, np.zeros((len(events), 1), dtype=np.int64)).states[packed.acting]
+            ranked = rank_next(le.heads, LOG, events, states)
         assert [inspect(le, LOG, 1, int(event) - 1, 1).logged.rank for event in events] == ranked.tolist()
 
 

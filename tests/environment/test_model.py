@@ -14,7 +14,8 @@ from lea_core.environment import model as environment
 from lea_core.environment.batches import Candidates, Steps, draw_candidates, step_losses
 from lea_core.environment.heads import Heads
 from lea_core.environment.losses import reward_centre, reward_loss, state_loss
-from lea_core.environment.model import Environment, Judged
+from lea_core.environment.model import Environment, Predictions
+from lea_core.llm.language_model import fingerprint
 from lea_core.llm.packing import packs
 from lea_core.llm.pooled_tokens import ItemTokens
 from tests.support import tiny_llm
@@ -23,11 +24,11 @@ from tests.support.tiny_le import item_tokens, make, sequences, settings, shake
 LOG = sequences([3, 5, 1, 8, 0, 2, 4, 3, 6, 5, 7], [2], [0, 7, 7, 1])
 
 
-def judge(le: Environment, log: Sequences, actions: list[list[int]], history: int = 6) -> Judged:
+def predict(le: Environment, log: Sequences, actions: list[list[int]], history: int = 6) -> Predictions:
     """What the LE says of a log in one batch."""
     (packed,) = packs(log, windows(log, np.arange(log.num_users), history), 999, 2, learning_steps(log))
     with torch.no_grad():
-        return le.judge(log, packed, np.array(actions))
+        return le.predict(log, packed, np.array(actions))
 
 
 def alone(le: Environment, items: list[int]) -> Tensor:
@@ -78,13 +79,13 @@ def test_untrained_heads_are_the_content_similarity_by_hand() -> None:
 
 def test_untrained_le_is_its_content_start(tmp_path: Path) -> None:
     le = make(tmp_path)
-    judged = judge(le, sequences([3, 5, 1]), [[0, 7], [2, 4]])
+    predicted = predict(le, sequences([3, 5, 1]), [[0, 7], [2, 4]])
     content = le.heads.content
     # After items 3, 5 with decay 1/2; the logged next item is 1.
     expected = torch.nn.functional.normalize(content[5] + 0.5 * content[3], dim=0)
-    torch.testing.assert_close(judged.states[1, :4], expected)
-    torch.testing.assert_close(judged.rewards[1], content[[2, 4]] @ expected / 0.25)
-    torch.testing.assert_close(judged.logged_rewards[1], content[1] @ expected / 0.25)
+    torch.testing.assert_close(predicted.states[1, :4], expected)
+    torch.testing.assert_close(predicted.rewards[1], content[[2, 4]] @ expected / 0.25)
+    torch.testing.assert_close(predicted.logged_rewards[1], content[1] @ expected / 0.25)
 
 
 def test_heads_follow_their_equations(tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_heads_follow_their_equations(tmp_path: Path) -> None:
 
 def test_repeats_get_their_share_of_the_ranking() -> None:
     heads = plain_heads()
-    heads.observe(torch.randn(5, 3), np.array([0, 0, 1]), repeats=1, steps=5)
+    heads.set_statistics(torch.randn(5, 3), np.array([0, 0, 1]), repeats=1, steps=5)
     assert heads.counts.tolist() == [2, 1, 0]
     assert float(heads.repeat_share) == pytest.approx(1.5 / 6)
     scores = torch.tensor([[0.0, np.log(3.0), 0.0, np.log(2.0)], [1.0, 1.0, 1.0, 9.0]])
@@ -143,15 +144,17 @@ def test_repeats_get_their_share_of_the_ranking() -> None:
 
 def test_left_out_takes_the_logged_event_from_its_item_count() -> None:
     heads = plain_heads()
-    heads.observe(torch.randn(5, 3), np.array([0, 0, 0, 0, 1]), 0, 3)
-    np.testing.assert_allclose(heads.left_out(torch.tensor([0, 1, 2])), np.log([6 / 7, 3 / 4, 1.0]), atol=1e-6)
+    heads.set_statistics(torch.randn(5, 3), np.array([0, 0, 0, 0, 1]), 0, 3)
+    np.testing.assert_allclose(
+        heads.leave_one_out_correction(torch.tensor([0, 1, 2])), np.log([6 / 7, 3 / 4, 1.0]), atol=1e-6
+    )
 
 
 def test_losses_by_hand() -> None:
     scores, logged = torch.tensor([[0.0, np.log(3.0), np.log(4.0)]]), torch.tensor([1])
-    # Item 2 barred leaves (1/4, 3/4); the logged item cannot be barred.
-    for barred in ([False, False, True], [False, True, True]):
-        assert state_loss(scores, logged, torch.tensor([barred])).tolist() == pytest.approx([np.log(4 / 3)])
+    # Item 2 excluded leaves (1/4, 3/4); the logged item cannot be excluded.
+    for excluded in ([False, False, True], [False, True, True]):
+        assert state_loss(scores, logged, torch.tensor([excluded])).tolist() == pytest.approx([np.log(4 / 3)])
     # An item that stands among the candidates half the times counts twice: 3 of 2 + 3.
     inclusion = torch.tensor([0.5, 1.0, 1.0]).log()
     assert float(state_loss(scores, logged, torch.tensor([[False, False, True]]), inclusion)) == pytest.approx(
@@ -177,7 +180,7 @@ def test_all_items_as_candidates_are_the_whole_softmax(tmp_path: Path) -> None:
         whole = step_losses(le, LOG, steps, Candidates(None, None), 0.0)
         drawn = step_losses(le, LOG, steps, Candidates(order, torch.zeros(9)), 0.0)
         torch.testing.assert_close(drawn[0], whole[0])
-        # The same by hand for the step 3, 5 -> 1: items 3 and 5 are barred, and item 1 has an event less.
+        # The same by hand for the step 3, 5 -> 1: items 3 and 5 are excluded, and item 1 has an event less.
         content, inputs = le.heads.inputs(torch.tensor([[5, 3]]), steps.hidden[1:2])
         scores = le.heads.scores(le.heads.state(content, inputs))[0]
         scores[1] += le.heads.popularity * np.log(3 / 4)
@@ -201,10 +204,10 @@ def test_drawn_candidates_stand_for_all_items() -> None:
 
 def test_saved_le_gives_the_same_judgement(tmp_path: Path) -> None:
     le, actions = shake(make(tmp_path)), [[0, 7], [2, 4]]
-    before = judge(le, sequences([3, 5, 1]), actions)
+    before = predict(le, sequences([3, 5, 1]), actions)
     le.save(tmp_path / "le", {"events": 1})
     loaded = environment.load(tmp_path / "le", tiny_llm.load(tmp_path, 2), item_tokens())
-    after = judge(loaded, sequences([3, 5, 1]), actions)
+    after = predict(loaded, sequences([3, 5, 1]), actions)
     for name in ("states", "rewards", "logged_rewards"):  # a loaded one has another, faster attention
         torch.testing.assert_close(getattr(after, name), getattr(before, name), atol=1e-4, rtol=1e-5)
     content = item_tokens().content
@@ -236,3 +239,25 @@ def test_what_is_trained_of_the_llm(tmp_path: Path) -> None:
     whole = set(le.adapter())
     assert {name for name, _ in le.llm.decoder.named_parameters()} - whole == {"embed_tokens.weight"}
     assert {"layers.0.self_attn.q_proj.weight", "layers.1.mlp.up_proj.weight", "norm.weight"} <= whole
+
+
+@pytest.mark.parametrize("rank", [2, 0])
+def test_the_given_llm_stays_as_it_is(tmp_path: Path, rank: int) -> None:
+    """Two LEs on one LLM, trained and loaded for inference, change neither its weights nor its modules or attention."""
+    model, p = tiny_llm.load(tmp_path), settings(lora_rank=rank)
+    model.causal.bfloat16()  # the weights of an LE of rank 0 are float32
+
+    def described() -> tuple[object, ...]:
+        parameters = {name: (value.dtype, value.requires_grad) for name, value in model.causal.named_parameters()}
+        return fingerprint(model), str(model.causal), model.causal.config._attn_implementation, parameters
+
+    before = described()
+    first, second = (environment.new(model, item_tokens(), p) for _ in range(2))
+    shake(first).save(tmp_path / "le", {})
+    loaded = environment.load(tmp_path / "le", model, item_tokens())
+    assert loaded.use_prefix_attention
+    assert described() == before
+    assert first.llm.decoder is not second.llm.decoder
+    shared = {value.data_ptr() for value in model.decoder.parameters()}
+    frozen = [value for value in first.llm.decoder.parameters() if not value.requires_grad]
+    assert rank == 0 or (len(frozen) == len(shared) and all(value.data_ptr() in shared for value in frozen))

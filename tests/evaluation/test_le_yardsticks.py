@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lea_core import params
-from lea_core.annotation.forward_pass import pass_over
+from lea_core.annotation.forward_pass import run_all
 from lea_core.data.sequences import Sequences
 from lea_core.environment.quality import quality
 from lea_core.evaluation.environment import yardsticks
@@ -31,7 +31,7 @@ def test_cheap_rankings_by_hand() -> None:
 
 def test_proposals_are_judged_by_what_is_taken_later(tmp_path: Path) -> None:
     le, train = shake(make(tmp_path)), circle(users=4, length=7).train()
-    states = pass_over(le, train, np.zeros((len(train.items), 1), np.int64), 256).states
+    states = run_all(le, train, np.zeros((len(train.items), 1), np.int64), 256).states
     found = yardsticks.actions(le, train, np.array([1, 3]), states, {}, item_tokens().content, False)["le"]
     hits = []
     for user in (1, 3):
@@ -48,7 +48,7 @@ def test_proposals_of_what_the_user_has_had_are_counted(tmp_path: Path) -> None:
     le = shake(make(tmp_path))
     items = np.array([0, 1, 2, 3, 4, 5, 3, 0, 5, 6])  # of two users: eight steps, of which one repeats
     train = Sequences(items, np.zeros(10, dtype=np.int8), np.array([0, 5, 10]), 9)
-    states = pass_over(le, train, np.zeros((len(items), 1), np.int64), 256).states
+    states = run_all(le, train, np.zeros((len(items), 1), np.int64), 256).states
 
     def found(repeat_share: float, repeats: bool) -> dict[str, float]:
         le.heads.repeat_share.fill_(repeat_share)

@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from lea_core.common.errors import LeaError
+from lea_core.environment.model import Environment
 from lea_core.llm import language_model, prefix_attention
 from lea_core.llm.language_model import LanguageModel
-from lea_core.llm.packed_forward import changed_by_others, check_apart
+from lea_core.llm.packed_forward import changed_by_others, check_independence
 from tests.support.tiny_le import item_tokens, make
 
 SMALL = {
@@ -59,11 +60,11 @@ def model(kind: str, settings: dict[str, Any], dtype: torch.dtype = torch.float3
 @pytest.mark.parametrize("kind", APART)
 def test_softmax_attention_keeps_windows_and_actions_apart(kind: str) -> None:
     tried = model(kind, APART[kind])
-    check_apart(tried)
+    check_independence(tried)
     assert changed_by_others(tried) <= (1e-6 if kind == "qwen3_moe" else 0.0)
     prefix_attention.register()
     tried.decoder.set_attn_implementation(prefix_attention.NAME)
-    assert changed_by_others(tried, by_prefix=True) <= (1e-6 if kind == "qwen3_moe" else 0.0)
+    assert changed_by_others(tried, use_prefix_attention=True) <= (1e-6 if kind == "qwen3_moe" else 0.0)
 
 
 @pytest.mark.parametrize("kind", SEE_EACH_OTHER)
@@ -71,7 +72,7 @@ def test_softmax_attention_keeps_windows_and_actions_apart(kind: str) -> None:
 def test_a_state_along_the_row_is_refused(kind: str, dtype: torch.dtype) -> None:
     settings, layers = SEE_EACH_OTHER[kind]
     with pytest.raises(LeaError, match=rf"lets packed windows .* each other \(layers of type {layers}\)") as caught:
-        check_apart(model(kind, settings, dtype))
+        check_independence(model(kind, settings, dtype))
     assert "\n" not in str(caught.value)
 
 
@@ -89,15 +90,15 @@ def test_a_state_along_the_row_is_refused(kind: str, dtype: torch.dtype) -> None
 )
 def test_positions_by_place_in_the_row_are_refused(kind: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(LeaError, match=message):
-        check_apart(model(kind, settings))
+        check_independence(model(kind, settings))
 
 
 def test_a_sliding_window_is_given_up_under_the_mask() -> None:
     """The trial compares five tokens with the same alone, where the model's own window holds."""
     for kind in ("mistral", "gemma2", "ministral"):
-        check_apart(model(kind, {"sliding_window": 5}))
+        check_independence(model(kind, {"sliding_window": 5}))
         with pytest.raises(LeaError, match="reads packed windows otherwise than alone"):
-            check_apart(model(kind, {"sliding_window": 4, "initializer_range": 0.5}))
+            check_independence(model(kind, {"sliding_window": 4, "initializer_range": 0.5}))
 
 
 @pytest.mark.parametrize(
@@ -125,8 +126,18 @@ def test_attention_by_prefix_that_leaks_is_not_used(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(prefix_attention, "attend", leaking)
     le = make(tmp_path)
-    le.hasten()
-    assert not le.by_prefix
+    le.optimize_for_inference()
+    assert not le.use_prefix_attention
+
+
+def test_attention_with_sinks_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its sinks, the hidden states of a small random model differ by less than rounding may."""
+    shape = dataclasses.replace(make(tmp_path).shape, lora_rank=0)
+    le = Environment(model("gpt_oss", {"num_local_experts": 4, "num_experts_per_tok": 2}), item_tokens(), shape)
+    le.optimize_for_inference()
+    assert not le.use_prefix_attention
+    assert le.llm.decoder.config._attn_implementation == "eager"
+    assert "slower than prefix attention on a CPU: its attention has sinks" in capsys.readouterr().err
 
 
 def test_an_le_needs_windows_apart_and_within_reach(tmp_path: Path) -> None:

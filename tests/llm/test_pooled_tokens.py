@@ -38,7 +38,7 @@ def test_a_tokenizer_without_a_padding_token_will_do(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     tokenizer.pad_token = None
     model = tiny_llm.load(tmp_path, 2)
-    model = tiny_llm.llm.LanguageModel(**{**vars(model), "tokenizer": tokenizer})
+    model = tiny_llm.language_model.LanguageModel(**{**vars(model), "tokenizer": tokenizer})
     assert model.tokenizer.pad_token_id is None
     np.testing.assert_array_equal(pooled_tokens(model, TEXTS, *LIMITS).tokens.token, with_one.token)
 

@@ -129,7 +129,7 @@ def test_a_broken_cache_costs_a_warning(lane: Lane, harm: str, capsys: pytest.Ca
         other.replace(file)
     assert (lane.run(TEXTS) / "items.parquet").read_bytes() == first
     warned = capsys.readouterr().err
-    assert "broken checkpoint" in warned if harm == "cut" else "kept texts of another form" in warned
+    assert "broken checkpoint" in warned if harm == "cut" else "cached texts of another form" in warned
     assert lane.passed == [7]
     lane.run(TEXTS)
     assert lane.passed == []

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lea_core.annotation.rank import likeliest
 from lea_core.baselines import neighbours
 from lea_core.data.sequences import Sequences
 from lea_core.environment.top_items import propose
@@ -60,12 +59,10 @@ def makers(scores: torch.Tensor, count: int) -> dict[str, np.ndarray]:
         np.tile([items - 1, items - 2], rows), np.zeros(2 * rows, np.int8), 2 * np.arange(rows + 1), items
     )
     events, states = 2 * np.arange(rows), np.zeros((rows, 1), np.float16)
-    heads = SimpleNamespace(rank_all=lambda *_: scores.clone())
-    le = SimpleNamespace(heads=heads, llm=SimpleNamespace(device="cpu"))
+    heads = SimpleNamespace(rank_all=lambda *_: scores.clone(), content=scores)
     users, first = np.arange(rows), np.zeros(rows, np.int64)
     return {
-        "proposals": propose(le, train, events, states, count, skip_seen=False, skip_next=False)[0],  # type: ignore[arg-type]
-        "rankings": likeliest(heads, train, events, states, count)[0],  # type: ignore[arg-type]
+        "proposals": propose(heads, train, events, states, count, skip_seen=False, skip_next=False)[0],  # type: ignore[arg-type]
         "baselines": neighbours.propose(lambda *_: scores, train, users, first, count, skip_next=False)[0],
     }
 

@@ -8,7 +8,7 @@ import torch
 
 from lea_core.common.checkpoints import Checkpoint
 from lea_core.data.sequences import Sequences
-from lea_core.environment.distributed import Team
+from lea_core.environment.distributed import DistributedContext
 from lea_core.environment.finetune import Finetuning
 from lea_core.environment.model import Environment, Shape
 from lea_core.environment.user_split import choose_users
@@ -110,9 +110,13 @@ def circle(users: int, length: int) -> Sequences:
 
 
 def finetuning(
-    le: Environment, log: Sequences, p: LeParams, checkpoint: Checkpoint | None = None, team: Team | None = None
+    le: Environment,
+    log: Sequences,
+    p: LeParams,
+    checkpoint: Checkpoint | None = None,
+    distributed: DistributedContext | None = None,
 ) -> Finetuning:
     """A fine-tuning of the LE on the training events of the share of users that `p` wants."""
     train = log.train()
     users, unseen = choose_users(train, p.users_share, np.random.default_rng(p.seed))
-    return Finetuning(le, train, users, unseen, p, checkpoint, team)
+    return Finetuning(le, train, users, unseen, p, checkpoint, distributed)

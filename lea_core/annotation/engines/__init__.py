@@ -1,10 +1,10 @@
-"""Engines: who does the shards of a pass. All give the same files, byte for byte.
+"""Engines: ways to compute the shards of an inference run. All write the same files, byte for byte.
 
-In: a `Job` and the shards to do. Out: their files in the run's folder.
+In: a `Job` and the missing shards. Out: their files in the run's folder.
 
-- local: worker processes of this machine, as many as it has cores or GPUs
-- torchrun: the same under PyTorch's launcher, for clusters that already start everything by it
-- ray: actors of a Ray cluster (extra `ray`); its machines must share the cache folder (LEA_CACHE) and data/
+- local: worker processes of this machine, by default one for each GPU or core
+- torchrun: processes started by PyTorch's launcher, for clusters that use it for everything
+- ray: actors of a Ray cluster (`pip install .[ray]`); its machines must share the cache folder (LEA_CACHE) and data/
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def count_workers(wanted: int | None, shards: int) -> int:
-    """How many workers: `annotate.workers`, or one per GPU, or one per core; never more than there are shards."""
+    """The number of workers: `annotate.workers`, or one per GPU, or one per core; at most one per shard."""
     if wanted is None:
         import torch
 
@@ -29,7 +29,7 @@ def count_workers(wanted: int | None, shards: int) -> int:
 
 
 def run(job: Job, shards: list[Shard]) -> None:
-    """Do these shards by `annotate.engine`. Raises `LeaError` where workers keep dying, and whatever a shard raises."""
+    """Compute these shards with `annotate.engine`. Raises `LeaError` where workers keep dying, and errors of shards."""
     if not shards:
         return
     workers = count_workers(job.workers, len(shards))
@@ -47,13 +47,13 @@ def run(job: Job, shards: list[Shard]) -> None:
         ray_data.run(job, shards, workers)
 
 
-def is_member() -> bool:
-    """Whether torchrun started this process, as one of several."""
+def is_torchrun_process() -> bool:
+    """Whether torchrun started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def work(job: Job) -> None:
-    """Do this process's share of the shards that are missing."""
+def do_own_shards(job: Job) -> None:
+    """Compute the missing shards of this process's rank."""
     from lea_core.annotation.worker import Worker
 
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

@@ -1,7 +1,7 @@
-"""Worker processes of this machine, each with a pipe to this one.
+"""Worker processes of this machine, each connected to the main process by a pipe.
 
-In: a `Job`. Out: shard files, a forecast and a progress bar on stderr. A worker that is killed is started again, its
-shard with it; a worker whose master is gone ends with the shard that it is at.
+In: a `Job`. Out: shard files; a time estimate and a progress bar on stderr. A killed worker is started again and its
+shard is computed again. A worker whose main process is gone ends after its present shard.
 """
 
 from __future__ import annotations
@@ -20,50 +20,50 @@ from lea_core.annotation.worker import Job, Worker
 from lea_core.common.errors import DISK_FULL, LeaError, in_full
 from lea_core.common.progress import announce, bar
 
-ATTEMPTS = 3  # at a shard, before its killer is believed to strike again
+ATTEMPTS = 3  # at a shard, before the run stops
 
 
 def run(job: Job, shards: list[Shard], workers: int) -> None:
-    """Do the shards in order, `workers` at a time, after a forecast. Raises `LeaError` where one is killed thrice."""
+    """Compute the shards in order by `workers` workers. Raises `LeaError` where one shard kills its worker 3 times."""
     total = sum(map(job.tokens, shards))
     with start(job, workers) as pool:
-        announce(job.kind.name, total, rate(pool, shards), job.bytes(shards))
-        with bar(total, job.kind.name, "token") as progress:
+        announce(job.task.name, total, rate(pool, shards), job.bytes(shards))
+        with bar(total, job.task.name, "token") as progress:
             pool.do(shards, lambda shard: progress.update(job.tokens(shard)))
 
 
-def start(job: Job, workers: int, make: type[Worker] = Worker) -> Alone | Pool:
-    """As many workers; a single one is this process."""
-    return Alone(job, make) if workers == 1 else Pool(job, workers, make)
+def start(job: Job, workers: int, make: type[Worker] = Worker) -> SingleProcess | Pool:
+    """A pool of `workers` workers; a single worker runs in this process."""
+    return SingleProcess(job, make) if workers == 1 else Pool(job, workers, make)
 
 
-def rate(pool: Alone | Pool, shards: list[Shard]) -> float:
-    """Tokens per second of all workers together, as a trial on one shard of each has it."""
+def rate(pool: SingleProcess | Pool, shards: list[Shard]) -> float:
+    """Tokens per second of all workers together, measured on one shard for each."""
     tried = [shards[number * len(shards) // pool.size] for number in range(pool.size)]
     return float(sum(tokens / seconds for tokens, seconds in pool.ask("warm_up", tried)))
 
 
-class Alone:
-    """A single worker: this process."""
+class SingleProcess:
+    """A single worker in this process."""
 
     size = 1
 
     def __init__(self, job: Job, make: type[Worker]) -> None:
         self._worker = make(job)
 
-    def __enter__(self) -> Alone:
+    def __enter__(self) -> SingleProcess:
         """Nothing to start."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to end."""
+        """Nothing to stop."""
 
-    def ask(self, task: str, shards: list[Shard]) -> list[Any]:
-        """What a method of the worker gives for each shard."""
-        return [getattr(self._worker, task)(shard) for shard in shards]
+    def ask(self, method: str, shards: list[Shard]) -> list[Any]:
+        """The results of a method of the worker, one for each shard."""
+        return [getattr(self._worker, method)(shard) for shard in shards]
 
     def do(self, shards: list[Shard], done: Callable[[Shard], object]) -> None:
-        """Do all shards; `done` hears of each."""
+        """Compute all shards; `done` is called after each."""
         for shard in shards:
             self._worker.do(shard)
             done(shard)
@@ -78,35 +78,35 @@ class Pool:
 
     def __enter__(self) -> Pool:
         """Start the workers."""
-        for place in range(self.size):
-            self._start(place)
+        for rank in range(self.size):
+            self._start(rank)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End them, whatever they are at."""
+        """Stop the workers, also in the middle of a shard."""
         for connection, process in self._processes.items():
             process.terminate()
             process.join()
             connection.close()
 
-    def _start(self, place: int) -> Connection:
+    def _start(self, rank: int) -> Connection:
         ours, theirs = multiprocessing.get_context("spawn").Pipe()
         process = multiprocessing.get_context("spawn").Process(
-            target=serve, args=(theirs, self._job, place, self._make), daemon=True
+            target=serve, args=(theirs, self._job, rank, self._make), daemon=True
         )
         process.start()
         theirs.close()
         self._processes[ours] = process
         return ours
 
-    def ask(self, task: str, shards: list[Shard]) -> list[Any]:
-        """What a method of the workers gives for each shard, one at each worker at the same time."""
+    def ask(self, method: str, shards: list[Shard]) -> list[Any]:
+        """The results of a method of the workers, one for each shard; the workers run at the same time."""
         answers: list[Any] = []
         try:
             for start in range(0, len(shards), self.size):
                 asked = list(zip(self._processes, shards[start : start + self.size], strict=False))
                 for connection, shard in asked:
-                    connection.send((task, shard))
+                    connection.send((method, shard))
                 answers += [_answer(connection) for connection, _ in asked]
         except EOFError:
             raise self._killed("while loading the LE") from None
@@ -114,12 +114,12 @@ class Pool:
 
     def _killed(self, when: str) -> LeaError:
         return LeaError(
-            f"{self._job.kind.name}: a worker was killed {when}, likely for lack of memory: lower annotate.workers or "
+            f"{self._job.task.name}: a worker was killed {when}, likely for lack of memory: lower annotate.workers or "
             "annotate.shard_events; finished shards are kept"
         )
 
     def do(self, shards: list[Shard], done: Callable[[Shard], object]) -> None:
-        """Do all shards; `done` hears of each."""
+        """Compute all shards; `done` is called after each."""
         waiting, attempts = deque(shards), Counter[int]()
         busy: dict[Connection, Shard] = {}
         idle = list(self._processes)
@@ -138,26 +138,26 @@ class Pool:
                     attempts[shard.number] += 1
                     if attempts[shard.number] == ATTEMPTS:
                         raise self._killed(f"{ATTEMPTS} times at shard {shard.number}") from None
-                    place = list(self._processes).index(ready)
+                    rank = list(self._processes).index(ready)
                     self._processes.pop(ready).join()
-                    idle.append(self._start(place))
+                    idle.append(self._start(rank))
                     waiting.appendleft(shard)
 
 
-def serve(connection: Connection, job: Job, place: int, make: type[Worker]) -> None:
-    """A worker's life: load, then answer until the master hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the master's to answer
-    os.environ.setdefault("LOCAL_RANK", str(place))
+def serve(connection: Connection, job: Job, rank: int, make: type[Worker]) -> None:
+    """The main loop of a worker: load the LE, then answer requests until the main process closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+    os.environ.setdefault("LOCAL_RANK", str(rank))
     worker = None
     while True:
         try:
-            task, shard = connection.recv()
-        except (EOFError, OSError):
+            method, shard = connection.recv()
+        except (EOFError, OSError):  # the main process is gone
             return
         try:
             worker = worker or make(job)
-            answer = ["ok", getattr(worker, task)(shard)]
-        except Exception as error:
+            answer = ["ok", getattr(worker, method)(shard)]
+        except Exception as error:  # every error is sent to the main process, which raises it
             answer = as_answer(error)
         try:
             connection.send(answer)
@@ -166,7 +166,7 @@ def serve(connection: Connection, job: Job, place: int, make: type[Worker]) -> N
 
 
 def _answer(connection: Connection) -> Any:
-    """What a worker says, or its mistake raised here. Raises `EOFError` where it is gone."""
+    """The result that a worker sends, or its error, raised here. Raises `EOFError` where the worker is gone."""
     try:
         kind, *values = connection.recv()
     except ConnectionResetError:
@@ -177,7 +177,7 @@ def _answer(connection: Connection) -> Any:
 
 
 def as_answer(error: Exception) -> list[Any]:
-    """An error as JSON values, of which another process makes one that is the same to the user: see `as_error`."""
+    """An error as JSON values; `as_error` makes an equivalent error of them in another process."""
     if isinstance(error, LeaError):
         return ["mistake", in_full(error), str(error)]
     if isinstance(error, OSError) and error.errno in DISK_FULL:
@@ -186,7 +186,7 @@ def as_answer(error: Exception) -> list[Any]:
 
 
 def as_error(kind: str, history: str, *values: Any) -> Exception:
-    """The error of an answer, to be raised; what led to it is a note, for tracebacks stay in their process."""
+    """The error of an answer. Its traceback is added as a note, because tracebacks cannot be sent."""
     error = {"mistake": LeaError, "full": OSError, "bug": RuntimeError}[kind](*values)
     if history:
         error.add_note(f"In a worker:\n{history}")

@@ -1,7 +1,7 @@
-"""The shards of a pass on Ray Data: actors that load the LE once map over the shards' numbers.
+"""The shards of an inference run on Ray Data: actors that have loaded the LE map over the shards' numbers.
 
-In: a `Job`. Out: shard files; Ray sees numbers and errors only. An actor that dies is replaced and its shard done
-again. Without RAY_ADDRESS a Ray of this machine is started and stopped.
+In: a `Job`. Out: shard files; only numbers and errors go through Ray. An actor that dies is replaced, and its shard is
+computed again. Without RAY_ADDRESS, a Ray on this machine is started and stopped.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lea_core.common.errors import LeaError
 
 
 class Actor:
-    """A worker as Ray Data calls it, a batch of one shard at a time.
+    """A worker as Ray Data calls it, with batches of one shard.
 
-    Its errors are answers: Ray would give them another type and text, and write them on the screen.
+    It returns errors instead of raising them: Ray would change their type and text, and print them.
     """
 
     def __init__(self, job: Job) -> None:
@@ -29,12 +29,12 @@ class Actor:
         self.worker: Worker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The columns of `Shard`, (1,) each -> {"error": (1,)}: JSON of what `as_answer` gives, or empty."""
+        """The columns of `Shard`, (1,) each -> {"error": (1,)}: `as_answer` of the error as JSON, or empty."""
         shard = Shard(**{name: int(column[0]) for name, column in batch.items()})
         try:
             self.worker = self.worker or Worker(self.job)
             self.worker.do(shard)
-        except Exception as error:
+        except Exception as error:  # every error is sent to the main process, which raises it
             return {"error": [json.dumps(as_answer(error))]}
         return {"error": [""]}
 
@@ -62,7 +62,7 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
         numbers = ray.data.from_items([asdict(shard) for shard in shards], override_num_blocks=len(shards))
         done = numbers.map_batches(
             Actor,
-            fn_constructor_args=(replace(job, shards=[]),),  # small: an actor that starts anew must find it
+            fn_constructor_args=(replace(job, shards=[]),),  # small, because a restarted actor reads it again
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,
@@ -79,5 +79,5 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
     left = [shard.number for shard in shards if job.record(shard) is None]
     if left:
         raise LeaError(
-            f"{job.kind.name}: Ray left {len(left)} of {len(shards)} shards, {left[0]} first: run again to go on"
+            f"{job.task.name}: Ray left {len(left)} of {len(shards)} shards, {left[0]} first: run again to go on"
         )

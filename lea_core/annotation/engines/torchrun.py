@@ -1,10 +1,10 @@
-"""The shards of a pass under PyTorch's launcher, every process a share of them.
+"""The shards of an inference run under PyTorch's launcher; every process computes a share of them.
 
-In: a `Job`. Out: shard files. The launcher starts the stage's own module; each process finds the job by itself, does
-the shards of its rank and ends (`engines.work`); they say nothing to one another. One that dies ends all, and the
-launcher starts them again; what was finished is not done again.
+In: a `Job`. Out: shard files. The launcher starts the stage's own module. Each process prepares the job by itself and
+computes the shards of its rank (`engines.do_own_shards`). The processes do not communicate. If one dies, the launcher
+stops and restarts all; finished shards are not computed again.
 
-The launcher can also be run by hand, on several machines that share the cache folder and data/: docs/scale.md.
+The launcher can also be started by hand, on several machines that share the cache folder and data/: docs/scale.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RESTARTS = 2
 
 def run(job: Job, shards: list[Shard], workers: int) -> None:
     """Start the launcher with `workers` processes and wait. Raises `LeaError` where a shard is missing after that."""
-    name = job.kind.name
+    name = job.task.name
     print(f"{name}: {len(shards)} shards by torchrun, {max(workers, 2)} processes", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={max(workers, 2)}"]
     command += [f"--max-restarts={RESTARTS}", "-m", f"stages.{name}"]

@@ -98,7 +98,7 @@ def actions(
         result[name] = {}
         for skip_next, ending in ((False, ""), (True, "_after_next")):
             if name == "le":
-                proposed, _ = propose(le, train, events, le_states[events], count, not repeats, skip_next)
+                proposed, _ = propose(le.heads, train, events, le_states[events], count, not repeats, skip_next)
             else:
                 rank = neighbours.by_history(known[name], train, le.shape.history)
                 proposed, _ = neighbours.propose(rank, train, users, positions, count, skip_next)

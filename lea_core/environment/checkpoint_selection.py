@@ -1,10 +1,11 @@
-"""The jury: picks the best epoch of a fine-tuning by training events of users that the LE does not learn from.
+"""Checkpoint selection: scores the LE after each epoch, so that fine-tuning keeps the best epoch.
 
-In: an LE as it is after an epoch. Out: its NDCG@10 of the next item, all items ranked, and its reward accuracy: how
-often the next item gets a higher reward than a uniformly drawn one, and than one as popular, the mean of both.
+In: an LE. Out: its `SelectionScore` on training events of users that the LE does not learn from: NDCG@10 of the next
+item, all items ranked, and reward accuracy. Reward accuracy is how often the next item gets a higher reward than a
+uniformly drawn item, and than an equally popular item; the mean of both.
 
-These events are held out from the LE, yet no validation or test event. There are many more of them than of validation
-events, and `selection_events` says how many take part: users are drawn until there are as many.
+No validation or test event is used. There are many more such training events than validation events. At least
+`selection_events` of them take part: users are drawn until there are enough.
 """
 
 from __future__ import annotations
@@ -14,32 +15,31 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches, learning_steps, windows
 from lea_core.environment.batches import FrozenStates, Steps, read_steps, sampled_actions
 from lea_core.environment.model import Environment
+from lea_core.environment.top_items import rank_next
 from lea_core.llm.packing import packs
-from lea_core.metrics.ranking import ndcg, ranks
+from lea_core.metrics.ranking import ndcg
 from lea_core.metrics.reward import pairwise_accuracy
 from lea_core.params import LeParams, RewardNegatives
 
 NEGATIVES = RewardNegatives(uniform=1, popular=1, text=0)
-ROWS = 2048  # steps whose rewards are in memory at once
-SCORES = 2**24  # scores of items in memory at once
+STEPS_PER_BATCH = 2048  # steps whose rewards are in memory at once
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the jury says of an LE."""
+class SelectionScore:
+    """How good an LE is on the selection events."""
 
     ndcg10: float
     reward_accuracy: float
 
 
-class Jury:
-    """Judges an LE on training events of `users`.
+class CheckpointSelection:
+    """Scores LEs on training events of `users`.
 
     counts (I,): training events of the LE's subset. neighbours (I, K): by text, see `negatives.text_neighbours`.
     """
@@ -73,15 +73,15 @@ class Jury:
         self._frozen = FrozenStates(environment, train, cut, steps, p.batch_tokens)
 
     @torch.inference_mode()
-    def judge(self, environment: Environment, frozen: bool) -> Verdict:
-        """The verdict. With `frozen`, on the hidden states that the LLM had when the jury was called together."""
-        gains, rewards = [], []
+    def score(self, environment: Environment, frozen: bool) -> SelectionScore:
+        """The score of an LE. With `frozen`, it uses the hidden states of the LLM as it was at the start."""
+        ndcgs, rewards = [], []
         for steps in self._cached() if frozen else self._read(environment):
-            gained, found = self._measure(environment, steps)
-            gains.append(gained)
-            rewards.append(found)
+            of_states, of_actions = self._measure(environment, steps)
+            ndcgs.append(of_states)
+            rewards.append(of_actions)
         both = np.concatenate(rewards)
-        return Verdict(float(np.concatenate(gains).mean()), pairwise_accuracy(both[:, 0], both[:, 1:]))
+        return SelectionScore(float(np.concatenate(ndcgs).mean()), pairwise_accuracy(both[:, 0], both[:, 1:]))
 
     def _read(self, environment: Environment) -> Iterator[Steps]:
         for packed in self.batches:
@@ -89,8 +89,9 @@ class Jury:
 
     def _cached(self) -> Iterator[Steps]:
         events, hidden = self._frozen.events, self._frozen.hidden
-        for part in batches(len(events), ROWS):
-            yield Steps(events[part], hidden[part], torch.from_numpy(self.actions).to(hidden.device)[events[part]])
+        actions = torch.from_numpy(self.actions).to(hidden.device)
+        for part in batches(len(events), STEPS_PER_BATCH):
+            yield Steps(events[part], hidden[part], actions[events[part]])
 
     def _measure(self, environment: Environment, steps: Steps) -> tuple[np.ndarray, np.ndarray]:
         """NDCG@10 (N,) and rewards of the logged and the sampled actions (N, 1 + A)."""
@@ -100,17 +101,6 @@ class Jury:
         states = heads.state(content, inputs)
         if not bool(states.isfinite().all() & heads.popularity.isfinite()):
             raise LeaError("finetune_le: the LE's states are no longer finite: lower finetune_le.*.learning_rate")
-        ranked = rank_next(environment, self.train, events, states)
         actions = torch.cat([logged[:, None], steps.actions], dim=1)
         rewards = heads.rewards(content, inputs, actions, steps.action_hidden)
-        return ndcg(ranked, 10), rewards.cpu().numpy()
-
-
-def rank_next(environment: Environment, sequences: Sequences, events: np.ndarray, states: Tensor) -> np.ndarray:
-    """Rank (N,) of the item after each event, from its state (N, C + K), among all items."""
-    result = np.empty(len(events), dtype=np.float32)
-    for part in batches(len(events), SCORES // sequences.num_items):
-        ranking = environment.heads.rank_all(states[part], sequences, events[part])
-        logged = torch.from_numpy(sequences.items[events[part] + 1]).to(ranking.device)
-        result[part] = ranks(ranking, logged).cpu().numpy()
-    return result
+        return ndcg(rank_next(heads, self.train, events, states), 10), rewards.cpu().numpy()
