@@ -39,6 +39,8 @@ def main(argv: list[str]) -> None:
     headline = params.report.metric
     signals = le_signals(params.variants)
     baselines = ranked_baselines(params.baselines.names, signals)
+    if left_out := [name for name in params.baselines.names if name not in baselines]:
+        print(f"Not ranked, for no variant uses the LE: {', '.join(left_out)}")
     results = read_results(DATA, params.variants, params.train.seeds, baselines)
     # What lies there of an LE that no variant uses is another report's.
     le_quality = read_json(DATA / "le_quality" / "summary.json") if signals - {"items"} else {}

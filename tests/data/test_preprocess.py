@@ -390,7 +390,7 @@ def test_ctrl_c_in_fetch_keeps_what_was_there(tmp_path: Path) -> None:
     repository(tmp_path)
     os.mkfifo(tmp_path / "clicks.csv")
     before = digests(tmp_path / "data")
-    process = start(tmp_path, "fetch")
+    process = start(tmp_path, "fetch_data")
     pipe = open_pipe(tmp_path / "clicks.csv", process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
