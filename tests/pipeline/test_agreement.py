@@ -16,13 +16,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from lea_core.common.code_hash import closure, imported_files, is_plumbing
 from lea_core.params import FOLDERS, read_yaml
-from lea_core.params.overlay import WHOLE, use
+from lea_core.params.overlay import WHOLE, change_params, use
 from tests.support.lane import PARAMS, ROOT
 
 # No stage depends on these: who does the work, not what comes out; and what `lea tune` tries, beside the pipeline.
@@ -66,7 +67,8 @@ def project() -> Path:
 def kinds_of_stages() -> list[str]:
     """Every stage; of those made for a variant, the default's variants and not those of the controls."""
     variants = read_yaml(PARAMS)["variants"]
-    return [name for name in stages() if not name.startswith(("train@", "evaluate@")) or name.split("@")[1] in variants]
+    made = ("train@", "evaluate@", "signals@")
+    return [name for name in stages() if not name.startswith(made) or name.split("@")[1] in variants]
 
 
 def script(stage: str) -> str:
@@ -387,6 +389,38 @@ def test_who_reads_an_artifact(path: str, readers: set[str]) -> None:
     """By hand: the stages that DVC runs where another has written this path anew."""
     ours = default_stages()
     assert {name for name in ours if path in {dep.def_path for dep in stages()[name].deps}} == readers
+
+
+PLAIN = {"fetch_data", "preprocess", "estimate_value", "baselines"}
+EXPORT, REPORT = {"tidy@policies", "tidy@evaluations"}, {"tidy@policies", "tidy@evaluations", "tidy@signals"}
+LE = {"fetch_llm", "tokenize_items", "finetune_le", "annotate"}
+
+
+@pytest.mark.parametrize(
+    ("uses", "goal", "needed"),
+    [
+        ({}, "report", PLAIN | REPORT),
+        ({}, "export", {"fetch_data", "preprocess"} | EXPORT),
+        ({"items": "le"}, "report", PLAIN | REPORT | {"fetch_llm", "tokenize_items", "text_knn"}),
+        ({"reward": "le"}, "export", {"fetch_data", "preprocess"} | EXPORT | LE),
+        (
+            {"reward": "le"},
+            "report",
+            PLAIN | REPORT | LE | {"text_knn", "augment", "measure_le", "evaluate_le", "stamp_le"},
+        ),
+    ],
+)
+def test_what_a_goal_needs(tmp_path: Path, uses: dict[str, str], goal: str, needed: set[str]) -> None:
+    """By hand: what DVC runs for it, with one variant; without a signal no LLM. (`dvc repro` alone runs all stages.)"""
+    for name in ("dvc.yaml", "settings/default.yaml"):
+        shutil.copy(ROOT / name, tmp_path / ("params.yaml" if name.startswith("settings") else name))
+    change_params(tmp_path, {"variants": {"one": read_yaml(PARAMS)["variants"]["snqn"] | uses}})
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        index = repo.index
+        goal_stage = next(stage for stage in index.stages if stage.name == goal)
+        found = {stage.name for stage in nx.descendants(index.graph, goal_stage)}
+    wanted = needed | {"train@one", "evaluate@one"} | ({"signals@one"} if goal == "report" else set())
+    assert found == wanted
 
 
 @functools.cache
