@@ -23,12 +23,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 run: install ## the whole pipeline on real data with a real language model, then its report
 	@lea check
-	@dvc repro
+	@dvc repro report export
 	@lea report
 
 controls: install ## every part of the LE beside its controls: settings/controls.yaml into params.yaml, pipeline, report
 	@lea use settings/controls.yaml
-	@dvc repro
+	@dvc repro report export
 	@lea report
 
 test: install ## all tests but test-engines, the tiny pipeline in a real DVC repository among them

@@ -29,7 +29,7 @@ LE, LLM, LOG, TOKENS = "data/le", "data/llm", "data/interactions", "data/item_to
 MEASURED = "quality.json"  # of the LE: nothing reads it
 # Beside the LE, beyond DVC's reach: what code trained it. DVC, which does not know of the code, keeps it after an edit.
 LE_CODE, LE_STAGE = "data/le_code.json", "stages.finetune_le"
-CODE = {"le": ("stages.evaluate_le",)}
+CODE = {"le": ("stages.evaluate_le",), "text_knn": ("stages.text_knn",)}
 CELL, BASELINE = ("stages.train", "stages.evaluate"), ("stages.baselines",)
 
 

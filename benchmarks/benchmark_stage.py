@@ -30,15 +30,21 @@ from lea_core.params import load
 
 RUNNER = "LEA_BENCHMARK_RUNNER"
 WATCH = 1.0  # seconds
+STEPS = {"fetch": ("fetch_data", "fetch_llm"), "baselines": ("baselines", "text_knn")}  # stages of the project's
 BASELINES = {"baselines": "text_knn", "evaluate_le": "le"}  # stages, and the last baseline that each makes
 NOTE = "note.json"
 
 
 def run_stage(folder: Path, stage: str, *arguments: str) -> None:
-    """Run a stage in `folder`; of the LE's training, note what code it was.
+    """Run a stage in `folder`, or the STEPS of one; of the LE's training, note what code it was.
 
     Raises `LeaError` where the stage fails or the runner is gone.
     """
+    for step in STEPS.get(stage, (stage,)):
+        _run_step(folder, step, *arguments)
+
+
+def _run_step(folder: Path, stage: str, *arguments: str) -> None:
     code = computed_by(LE_STAGE)
     child = subprocess.Popen([sys.executable, "-m", f"stages.{stage}", *arguments], cwd=folder, env=stage_environment())
     runner = os.environ.get(RUNNER)

@@ -78,11 +78,13 @@ class Prepared:
 def prepare(
     name: str, changes: Mapping[str, object] | None = None, label: str = "", further: Sequence[str] = ()
 ) -> Prepared:
-    """Run fetch, preprocess, tokenize_items and `further` stages on a data set, with `changes` of params.yaml.
+    """Run all stages up to tokenize_items and `further` ones on a data set, with `changes` of params.yaml.
 
     Ends without the data.
     """
-    folder, whole = prepare_stages(name, ("fetch", "preprocess", "tokenize_items", *further), changes, label)
+    folder, whole = prepare_stages(
+        name, ("fetch_data", "fetch_llm", "preprocess", "tokenize_items", *further), changes, label
+    )
     return Prepared(
         folder,
         whole,

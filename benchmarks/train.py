@@ -68,7 +68,7 @@ ROUNDS, TIMED_EPOCHS = 3, 3
 
 def load_data(name: str) -> Data:
     """A data set after preprocess."""
-    folder, params = prepare_stages(name, ("fetch", "preprocess"), label="-log")
+    folder, params = prepare_stages(name, ("fetch_data", "preprocess"), label="-log")
     return Data(name, folder, params, read_sequences(folder / "data" / "interactions"), HISTORY[name])
 
 

@@ -131,7 +131,7 @@ def main() -> None:
         if absent := absent_source(name):
             print(f"{name} skipped: {absent} is not there")
             continue
-        folder, whole = prepare_stages(name, ("fetch", "preprocess"), label="-log")
+        folder, whole = prepare_stages(name, ("fetch_data", "preprocess"), label="-log")
         params = with_variants(whole, options.variants, options.backbone)
         if options.trials:
             params = changed(params, {"tune.trials": options.trials})

@@ -105,7 +105,8 @@ def markdown(
 ) -> str:
     """Return the text of report.md.
 
-    le_quality: summary.json. le_measured: `le_note`. verdicts: `conclude`. mix: `protocol.mixed`, words or nothing.
+    le_quality: summary.json, empty where no variant uses the LE. le_measured: `le_note`. verdicts: `conclude`.
+    mix: `protocol.mixed`, words or nothing.
     """
     uses = [
         [r.name, r.variant.backbone, r.variant.method, r.parts, f"{r.seconds:.0f}", ", ".join(map(str, r.best_epochs))]
@@ -117,7 +118,6 @@ def markdown(
     measured = results[0].measured
     sections = _slices_section(evidence.slices, headline, measured) + _lists_section(evidence.lists, headline, measured)
     lonely = [result.name for result in results if result.variant and twin(result, results) is None]
-    le_title, le_header, le_rows = le_table(le_quality)
     further = _beside_baseline(evidence.beside_baseline, results, headline) + _sections_by_event(results, headline)
     note = f" No such variant is there for {', '.join(lonely)}." if lonely else ""
     return f"""# Report
@@ -137,12 +137,15 @@ def markdown(
 
 {markdown_table(["variant", "backbone", "method", "LE parts", "train seconds", "best epoch"], uses, left=4)}
 
-{_baselines(results)}{sections}## {le_title}
+{_baselines(results)}{sections}{_le_section(le_quality, le_measured)}"""
 
-{le_measured}
 
-{markdown_table(le_header, le_rows)}
-"""
+def _le_section(quality: Mapping[str, Any], measured: str) -> str:
+    """What the LE is worth by itself; nothing where no variant uses it."""
+    if not quality:
+        return ""
+    title, header, rows = le_table(quality)
+    return f"## {title}\n\n{measured}\n\n{markdown_table(header, rows)}\n"
 
 
 def _cautions(found: Iterable[str]) -> str:

@@ -1,18 +1,15 @@
-"""interactions + content vectors -> data/baselines/NAME: what needs no training and no LLM, ranked as policies are.
+"""interactions -> data/baselines/NAME: what needs no training and no LLM, ranked as policies are.
 
-In: data/interactions, data/item_tokens. Out: for each of them a folder with ranks.parquet, metrics.json and cost.json
-(run.py), empty for one that `baselines.names` leaves out. With `evaluate.mask_seen: false` each knows how
-often users repeat (neighbours.with_repeats). Run alone: python -m stages.baselines
+Out: for each of them a folder with ranks.parquet, metrics.json and cost.json (run.py), empty for one that
+`baselines.names` leaves out. With `evaluate.mask_seen: false` each knows how often users repeat
+(cheap.py). Run alone: python -m stages.baselines
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from lea_core.common.entrypoint import no_arguments, run
-from lea_core.metrics.full_ranking import Scorer
 
 DATA = Path("data")
 
@@ -23,9 +20,9 @@ def main(argv: list[str]) -> None:
 
     from lea_core import params
     from lea_core.baselines import neighbours
-    from lea_core.baselines.run import leave_out, rank_baseline, read_log
+    from lea_core.baselines.cheap import rank_cheap
+    from lea_core.baselines.run import read_log
     from lea_core.baselines.session_knn import session_neighbours
-    from lea_core.common.tables import ITEM_TOKENS, read_table, to_numpy
     from lea_core.data.leaks import training_events
     from lea_core.data.sequences import SPLITS
 
@@ -36,7 +33,6 @@ def main(argv: list[str]) -> None:
     train = training_events(log.sequences)
     times = log.timestamps[log.sequences.split == SPLITS.index("train")]
     counts = np.bincount(train.items, minlength=train.num_items)
-    content = to_numpy(read_table(DATA / "item_tokens" / "items.parquet", ITEM_TOKENS, columns=("content",)), "content")
     knn, session = p.item_knn, p.session_knn
     cheap = {
         "popularity": lambda: (neighbours.popularity(counts), 1),
@@ -53,18 +49,8 @@ def main(argv: list[str]) -> None:
             session_neighbours(train, times, session.recent, session.neighbours, session.idf),
             log.longest,
         ),
-        "text_knn": lambda: (neighbours.text_neighbours(content), 1),
     }
-
-    def repeating(make: Callable[[], tuple[Scorer, int]]) -> tuple[Scorer, int]:
-        return neighbours.with_repeats(make()[0], train), log.longest
-
-    for name, make in cheap.items():
-        if name in p.names:
-            made = make if wanted.evaluate.mask_seen else partial(repeating, make)
-            rank_baseline(name, made, False, log, wanted, DATA)
-        else:
-            leave_out(name, DATA)
+    rank_cheap(cheap, train, log, wanted, DATA)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """preprocess: data/raw/ -> data/interactions/ (interactions, items, users, quality.json).
 
-It also writes the empty data/{states,rewards,actions,rankings,items}/none.parquet that variants without the LE read.
+It also writes the empty data/{states,rewards,actions,rankings,items}/none.parquet that variants without the LE read,
+and their stamps.
 Alone: `python -m stages.preprocess`.
 """
 
@@ -11,7 +12,8 @@ from pathlib import Path
 from lea_core.common import tables
 from lea_core.common.artifacts import publish_folder, write_json
 from lea_core.common.entrypoint import no_arguments, run
-from lea_core.common.layout import SCHEMAS, table_path
+from lea_core.common.layout import FOLDERS, SCHEMAS, table_path
+from lea_core.common.stamps import write_stamp
 from lea_core.data import datasets
 from lea_core.data.datasets.tables import read
 from lea_core.data.leaks import check_no_leak
@@ -36,6 +38,7 @@ def main(argv: list[str]) -> None:
         check_no_leak(read_sequences(folder), tables.to_numpy(prepared.items, "train_count"))
     for part, schema in SCHEMAS.items():
         tables.write_table(table_path(data, part, "none"), tables.empty(schema), schema)
+        write_stamp(data, FOLDERS[part], "none")
     print(summary(prepared.quality))
 
 

@@ -1,12 +1,13 @@
 """report: every variant's evaluation and training, beside its twin and the baselines -> data/report/.
 
-In: data/evaluations/, data/policies/, data/baselines/, data/le_quality/, data/interactions/,
-data/item_tokens/items.parquet, the LE's curve, rewards and actions, data/value/; params as dvc.yaml lists them. Out:
-report.md and report.html (for people), verdicts.json (what both conclude), protocol.json (how the test events were
-ranked: every number in the CSV files but value.csv, costs.csv and the validation scores of curves.csv), table.csv (for
-`lea report` and DVC's bar plot), headline.json (DVC metrics: one number per variant), curves.csv (DVC's line plot),
-comparisons.csv, beside_baseline.csv, slices.csv, lists.csv, value.csv, costs.csv, examples.json, chart.png, parts.csv
-and, where there are controls or parts alone, parts.png (ablation.py). Alone: `python -m stages.report`.
+In: data/evaluations/, data/policies/, data/baselines/, data/interactions/, data/value/; where a variant uses a signal
+of the LE also data/le_quality/, data/item_tokens/items.parquet, the LE's curve, rewards and actions, of which
+data/signals/ has the hashes; params as dvc.yaml lists them. Out: report.md and report.html (for people), verdicts.json
+(what both conclude), protocol.json (how the test events were ranked: every number in the CSV files but value.csv,
+costs.csv and the validation scores of curves.csv), table.csv and le.json (for `lea report`, the former also for DVC's
+bar plot), headline.json (DVC metrics: one number per variant), curves.csv (DVC's line plot), comparisons.csv,
+beside_baseline.csv, slices.csv, lists.csv, value.csv, costs.csv, examples.json, chart.png, parts.csv and, where there
+are controls or parts alone, parts.png (ablation.py). Alone: `python -m stages.report`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> None:
     """Write the report; takes no arguments."""
     from lea_core.evaluation import ablation
     from lea_core.evaluation.comparisons import COMPARISON, gather, read_log, user_scores
-    from lea_core.evaluation.results import SELECTION, read_results
+    from lea_core.evaluation.results import SELECTION, le_signals, ranked_baselines, read_results
     from lea_core.evaluation.verdicts import conclude
     from lea_core.le_table import le_note
     from lea_core.metrics.protocol import mixed
@@ -36,11 +37,16 @@ def main(argv: list[str]) -> None:
     no_arguments(argv)
     params = load()
     headline = params.report.metric
-    results = read_results(DATA, params.variants, params.train.seeds, params.baselines.names)
-    le_quality = read_json(DATA / "le_quality" / "summary.json")
+    signals = le_signals(params.variants)
+    baselines = ranked_baselines(params.baselines.names, signals)
+    if left_out := [name for name in params.baselines.names if name not in baselines]:
+        print(f"Not ranked, for no variant uses the LE: {', '.join(left_out)}")
+    results = read_results(DATA, params.variants, params.train.seeds, baselines)
+    # What lies there of an LE that no variant uses is another report's.
+    le_quality = read_json(DATA / "le_quality" / "summary.json") if signals - {"items"} else {}
     rows = table_rows(results, headline)
     by_user = user_scores(results, headline)
-    log = read_log(DATA, params.finetune_le.users_share, params.finetune_le.seed)
+    log = read_log(DATA, params.finetune_le.users_share, params.finetune_le.seed, signals)
     evidence = gather(results, headline, params.evaluate.cutoffs, by_user, log)
     curves = [
         {"line": result.name, "seed": int(row["seed"]), "epoch": int(row["epoch"]), SELECTION: row[SELECTION]}
@@ -51,7 +57,7 @@ def main(argv: list[str]) -> None:
     judged = ablation.verdicts(by_user, results, headline)
     verdicts = conclude(results, headline, evidence.comparisons, evidence.beside_baseline, parts, judged)
     measured, mix = results[0].measured, mixed(params.preprocess.repeats, params.evaluate.mask_seen)
-    le_measured = le_note(read_json(DATA / "le_quality" / "quality.json"), measured.items)
+    le_measured = le_note(read_json(DATA / "le_quality" / "quality.json"), measured.items) if le_quality else ""
     how = {**asdict(measured), "sentence": measured.sentence, "in_words": f"{measured.in_words} {mix}".rstrip()}
     scores = {result.name: result.scores[headline].mean for result in results if result.variant}
     with publish_folder(DATA / "report") as folder:
@@ -62,6 +68,7 @@ def main(argv: list[str]) -> None:
         write_csv(folder / "lists.csv", evidence.lists)
         write_json(folder / "protocol.json", how)
         write_json(folder / "verdicts.json", verdicts)
+        write_json(folder / "le.json", {"summary": le_quality, "measured": le_measured})
         text = markdown(results, headline, le_quality, le_measured, evidence, verdicts, mix)
         write_csv(folder / "parts.csv", parts, ablation.COLUMNS)
         if parts:

@@ -25,6 +25,7 @@ def main(argv: list[str]) -> None:
     from lea_core import params
     from lea_core.common import tables
     from lea_core.common.artifacts import publish_folder, write_json, write_tensors
+    from lea_core.common.sources import file_sha256
     from lea_core.llm import language_model
     from lea_core.llm.tokenize import tokenise
 
@@ -47,7 +48,9 @@ def main(argv: list[str]) -> None:
         if result.encoder:
             write_tensors(folder / "encoder.safetensors", result.encoder)
     columns = {"item": table["item"], "vector": table["content"]}
-    tables.write_parts(VECTORS, [pa.table(columns)], tables.ITEM_VECTORS, made_from=ITEMS)
+    # What export reads beside the vectors: where it is another, this file is too, and the policies are trained anew.
+    notes = {"llm": language_model.folder_hash(LLM), "statistics": file_sha256(OUT / "statistics.safetensors")}
+    tables.write_parts(VECTORS, [pa.table(columns)], tables.ITEM_VECTORS, made_from=ITEMS, notes=notes)
     if result.checkpoint:
         result.checkpoint.remove()
 

@@ -26,12 +26,12 @@ def test_a_prepared_folder_is_of_its_parameters_and_code(tmp_path: Path, monkeyp
     for count, file in enumerate(("", "lea_core/page/page.py", "lea_core/data/splits.py")):
         if file:
             edit(monkeypatch, tmp_path / str(count), file)
-        folder, _ = common.prepare_stages("ml-100k", ["fetch", "preprocess"])
+        folder, _ = common.prepare_stages("ml-100k", ["fetch_data", "preprocess"])
         (folder / "data").mkdir(exist_ok=True)
         (folder / "data" / "left").touch()
-    assert ran == ["fetch", "preprocess"] * 2
+    assert ran == ["fetch_data", "preprocess"] * 2
     monkeypatch.setattr(common, "run_stage", lambda *_: ran.extend(path.name for path in folder.glob("data/*")))
-    common.prepare_stages("ml-100k", ["fetch", "preprocess"], {"preprocess.k_core": 7})
+    common.prepare_stages("ml-100k", ["fetch_data", "preprocess"], {"preprocess.k_core": 7})
     assert len(ran) == 4  # nothing of before is left
 
 
@@ -68,8 +68,8 @@ def test_a_source_that_changed_is_prepared_anew(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(common.params, "load", lambda _: None)
     for text, times in (("a", 1), ("a", 1), ("b", 2)):
         source.write_text(text)
-        common.prepare_stages("own", ["fetch"])
-        assert ran == ["fetch"] * times
+        common.prepare_stages("own", ["fetch_data"])
+        assert ran == ["fetch_data"] * times
 
 
 def test_a_part_of_the_le_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,15 @@ def test_what_is_absent_is_said(data: Path) -> None:
     assert "run `dvc repro`" in parsed.text
 
 
+def test_what_is_left_of_an_le_that_no_variant_uses_is_not_shown(data: Path) -> None:
+    found = wanted()
+    page(data / "report", data, found.model_copy(update={"variants": {"supervised": found.variants["supervised"]}}))
+    text = (data / "report" / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r'class="missing" id="(\w+)">.*?no variant uses a signal of the LE', text) == ["le", "rewards"]
+    assert "0.0813" not in text
+    assert "<b>LLM</b>" not in text
+
+
 def test_an_example_by_hand(data: Path) -> None:
     make(data)
     found = json.loads((data / "report" / "examples.json").read_text())

@@ -295,6 +295,14 @@ def test_stage_and_command_line(data: Path) -> None:
     _, purchase = screen.split("Test split, purchase, paid: 2 events")
     assert re.search(r"snqn\s.*none\s.*0\.2400 ± 0\.0283\s.*\+20\.0 %\s.*0\.4000", purchase)
 
+    # Where no variant uses the LE, nothing that the LLM made is read.
+    change_params(folder, {"variants.supervised-actions": ..., "baselines.names": ["text_knn", "le"]})
+    for name in ("le_quality", "item_tokens"):
+        shutil.rmtree(data / name)
+    assert "Not ranked, for no variant uses the LE: text_knn, le\n" in lea(folder, "stages.report")
+    assert "The LE by itself" not in (report / "report.md").read_text()
+    assert "The LE by itself" not in lea(folder, "lea_core.cli", "report")
+
 
 def test_the_report_needs_no_torch() -> None:
     code = "import sys, lea_core.report, lea_core.cli, stages.report; assert 'torch' not in sys.modules"

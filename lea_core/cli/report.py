@@ -1,6 +1,6 @@
 """`lea report`: the report's table on the screen.
 
-In: data/report/table.csv and protocol.json, data/le_quality/{summary,quality}.json. Out: tables on stdout.
+In: data/report/{table.csv,protocol.json,le.json}. Out: tables on stdout.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from lea_core.cli.printing import print_table, say
 from lea_core.common.artifacts import read_json
 from lea_core.common.errors import LeaError
 
-REPORT, LE_QUALITY = Path("data/report"), Path("data/le_quality")
+REPORT = Path("data/report")
 
 
 def report() -> None:
     """Print the report's table: every variant against its supervised twin, and the LE by itself."""
-    from lea_core.le_table import le_note, le_table
+    from lea_core.le_table import le_table
     from lea_core.report import event_types
 
     path = REPORT / "table.csv"
@@ -44,8 +44,10 @@ def report() -> None:
         ]
         title = f"Test split, {event or 'no event type'}: {of_type[0]['events']} events, else as above"
         print_table(title, ["variant", "LE", headline, "change", *others], cells, left=2)
-    print_table(*le_table(read_json(LE_QUALITY / "summary.json")), left=1)
-    say(le_note(read_json(LE_QUALITY / "quality.json"), protocol["items"]))
+    le = read_json(REPORT / "le.json")
+    if le["summary"]:
+        print_table(*le_table(le["summary"]), left=1)
+        say(le["measured"])
     say(f"Change: {headline} against the supervised twin. More: {REPORT}/report.md and chart.png")
 
 

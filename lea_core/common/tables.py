@@ -11,7 +11,7 @@ states `Vector(type)` and the width is read from the file.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ Schema = dict[str, pa.DataType | Vector]
 ROW_GROUP = 2**16
 # Under this name a table keeps the hash of the file that its rows are about.
 MADE_FROM = "made_from"
+NO_NOTES: Mapping[str, str] = {}
 
 # One row per kept event, sorted by user and position; position counts a user's events from 0 in time order.
 INTERACTIONS: Schema = {
@@ -179,14 +180,16 @@ def read_states(path: Path, first: int, users: np.ndarray, positions: np.ndarray
     return to_numpy(table, "state")
 
 
-def write_parts(path: Path, parts: Iterable[pa.Table], schema: Schema, made_from: Path) -> None:
+def write_parts(
+    path: Path, parts: Iterable[pa.Table], schema: Schema, made_from: Path, notes: Mapping[str, str] = NO_NOTES
+) -> None:
     """Write one table from parts, a few of which are in memory at a time; equal rows give equal bytes.
 
     Row groups have ROW_GROUP rows, whatever the size of the parts. The hash of the file `made_from` is stored with the
-    table, for `is_made_from`. Raises `LeaError` as `write_table` does.
+    table, for `is_made_from`, and so are the `notes`. Raises `LeaError` as `write_table` does.
     """
     rows = 0
-    origin = {MADE_FROM: file_sha256(made_from)}
+    origin = {**notes, MADE_FROM: file_sha256(made_from)}
     with publish_file(path) as temporary, contextlib.ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
         waiting: list[pa.Table] = []

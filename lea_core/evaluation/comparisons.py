@@ -9,7 +9,7 @@ beside_baseline.csv, slices.csv and lists.csv. All are about the test events.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lea_core.common.errors import LeaError
+from lea_core.common.layout import FOLDERS
 from lea_core.common.tables import ITEM_TOKENS, ITEMS, RANKS, read_table, to_numpy
 from lea_core.data.leaks import training_events
 from lea_core.data.sequences import Sequences, read_sequences
@@ -73,13 +74,13 @@ Scores = Mapping[str, UserScores]  # by result
 class Log:
     """What the test events are judged by: all sequences; of each item its training count and content vector.
 
-    counts: (I,).  content: (I, C).  le_users: those that the LE learns from.
+    counts: (I,).  content: (I, C).  le_users: those that the LE learns from.  Both None where there is no such thing.
     """
 
     sequences: Sequences
     counts: np.ndarray
-    content: np.ndarray
-    le_users: np.ndarray
+    content: np.ndarray | None
+    le_users: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,20 @@ class Evidence:
     lists: list[dict[str, Any]]
 
 
-def read_log(data: Path, users_share: float, seed: int) -> Log:
-    """Read it from `data`; share and seed are those of `finetune_le`, and draw its users again."""
+def read_log(data: Path, users_share: float, seed: int, signals: Collection[str] = tuple(FOLDERS)) -> Log:
+    """Read it from `data`; share and seed are those of `finetune_le`, and draw its users again.
+
+    signals: `le_signals`; without any there are no content vectors, with `items` alone no users of the LE.
+    """
     sequences = read_sequences(data / "interactions")
     items = read_table(data / "interactions" / "items.parquet", ITEMS, columns=("train_count",))
-    tokens = read_table(data / "item_tokens" / "items.parquet", ITEM_TOKENS, columns=("content",))
-    le_users, _ = choose_users(training_events(sequences), users_share, np.random.default_rng(seed))
-    return Log(sequences, to_numpy(items, "train_count"), to_numpy(tokens, "content"), le_users)
+    content = le_users = None
+    if signals:
+        tokens = read_table(data / "item_tokens" / "items.parquet", ITEM_TOKENS, columns=("content",))
+        content = to_numpy(tokens, "content")
+    if set(signals) - {"items"}:
+        le_users, _ = choose_users(training_events(sequences), users_share, np.random.default_rng(seed))
+    return Log(sequences, to_numpy(items, "train_count"), content, le_users)
 
 
 def gather(results: Sequence[Result], metric: str, cutoffs: Sequence[int], scores: Scores, log: Log) -> Evidence:

@@ -220,6 +220,20 @@ def _read_curve(path: Path) -> list[dict[str, float]]:
         raise LeaError(f"{path}: {error}: delete it and run `dvc repro`") from None
 
 
+def le_signals(variants: Mapping[str, Variant]) -> set[str]:
+    """The keys of the signals that some variant takes from the LE itself: state, reward, actions, ranking, items."""
+    return {part for variant in variants.values() for part, source in variant.sources.items() if source == "le"}
+
+
+def ranked_baselines(names: Iterable[str], signals: set[str]) -> list[str]:
+    """Those of `baselines.names` that the report shows: what needs the LLM only where a variant needs it too.
+
+    signals: `le_signals`.
+    """
+    without = {"text_knn": not signals, "le": not signals - {"items"}}
+    return [name for name in names if not without.get(name)]
+
+
 def twin(result: Result, results: Iterable[Result]) -> Result | None:
     """Return the supervised variant with the same backbone and no part of the LE; None where there is none."""
     if result.variant is None:

@@ -9,7 +9,7 @@ in each slice, and the metrics of each band.
              than two thirds, else in the tail. So equally popular items are in one band, and the most popular item is
              in the head.
   training   whether its item has a training event
-  le         whether the LE learns from its user
+  le         whether the LE learns from its user; left out where there is no LE
   repeat     whether its item is in its history (repeat) or not (new)
 """
 
@@ -38,25 +38,28 @@ Slices = dict[str, tuple[list[str], np.ndarray]]
 
 
 def slices(
-    sequences: Sequences, users: np.ndarray, positions: np.ndarray, counts: np.ndarray, le_users: np.ndarray
+    sequences: Sequences, users: np.ndarray, positions: np.ndarray, counts: np.ndarray, le_users: np.ndarray | None
 ) -> Slices:
     """The bands of the events at (users, positions), both (N,).
 
-    counts: (I,) training events of each item.  le_users: those that the LE learns from.
+    counts: (I,) training events of each item.  le_users: those that the LE learns from; None where there is no LE.
     """
     rows = sequences.offsets[users] + positions
     items = sequences.items[rows]
     starts = [first for first, _ in HISTORY_BANDS]
-    return {
+    found: Slices = {
         "history": (
             [f"{first}-{last}" if last else f"{first}+" for first, last in HISTORY_BANDS],
             np.searchsorted(starts, positions, side="right") - 1,
         ),
         "item": (list(SHARES), popularity_bands(counts)[items]),
         "training": (["seen", "unseen"], (counts[items] == 0).astype(np.int64)),
-        "le": (["learned from", "others"], (~np.isin(users, le_users)).astype(np.int64)),
+        "le": (["learned from", "others"], (~np.isin(users, [] if le_users is None else le_users)).astype(np.int64)),
         "repeat": (["new", "repeat"], repeats(sequences)[rows].astype(np.int64)),
     }
+    if le_users is None:
+        del found["le"]
+    return found
 
 
 def popularity_bands(counts: np.ndarray) -> np.ndarray:

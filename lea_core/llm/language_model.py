@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CARD = "llm.json"
 # Messages about a model folder whose files have changed since it was fetched.
 FETCHED_OTHER = "gone, new or changed since the model was fetched"
-RESTORE = "restore the file, or take the folder as it is with `dvc repro --force fetch`"
+RESTORE = "restore the file, or take the folder as it is with `dvc repro --force fetch_llm`"
 WEIGHTS = ("*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
 
 
@@ -69,6 +69,17 @@ def fetch(source: str, sha256: str | None, cache: Path, folder: Path) -> None:
         return
     with publish_folder(folder) as temporary:
         write_json(temporary / CARD, card)
+
+
+def folder_hash(folder: Path) -> str:
+    """A hash of the model that `folder` names: its weights and tokenizer, or what pins them."""
+    card = read_json(folder / CARD)
+    if card["kind"] == "here":
+        files = [*sorted(folder.glob("*.safetensors")), folder / "tokenizer.json"]
+        card = {file.name: file_sha256(file) for file in files if file.exists()}
+    elif card["kind"] == "folder":
+        card = card["sha256"]
+    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
 
 def _fetch_hub(name: str) -> dict[str, Any]:

@@ -20,22 +20,22 @@ from lea_core.data.sequences import batches
 ROWS = 4096  # lists whose vectors are in memory at once
 
 
-def worth(lists: np.ndarray, counts: np.ndarray, content: np.ndarray) -> dict[str, float | None]:
-    """Coverage, Gini, novelty, popularity and distance of lists (N, K); distance None where no list has two items.
+def worth(lists: np.ndarray, counts: np.ndarray, content: np.ndarray | None) -> dict[str, float | None]:
+    """Coverage, Gini, novelty, popularity and distance of lists (N, K).
 
-    counts: (I,) training events of each item.  content: (I, C).
+    counts: (I,) training events of each item.  content: (I, C); distance is None without it, or without two items.
     novelty: mean over all listed items of -log2 of the item's share of the training events, with one added to each
     count.  popularity: their mean training count.  The others: see `diversity`.
     """
     listed = lists[lists >= 0]
     information = -np.log2((counts + 1.0) / (counts.sum() + len(counts)))  # (I,) bits
-    found = diversity(lists, content)
+    found = diversity(lists, np.zeros((len(counts), 1)) if content is None else content)
     return {
         "coverage": found["coverage"],
         "gini": found["gini"],
         "novelty": float(information[listed].mean()),
         "popularity": float(counts[listed].mean()),
-        "distance": found.get("distance"),
+        "distance": None if content is None else found.get("distance"),
     }
 
 
@@ -75,7 +75,7 @@ def _distance(lists: np.ndarray, vectors: np.ndarray) -> float:
 
 
 def list_rows(
-    lists: Iterable[np.ndarray], cutoffs: Iterable[int], counts: np.ndarray, content: np.ndarray
+    lists: Iterable[np.ndarray], cutoffs: Iterable[int], counts: np.ndarray, content: np.ndarray | None
 ) -> list[dict[str, float | None]]:
     """`worth` of the lists of every seed, (N, K) each, at every cutoff: the mean over the seeds, a row per cutoff."""
     by_seed = list(lists)

@@ -40,7 +40,7 @@ def examples(source: Source) -> dict[str, Any]:
         tables[role] = table.filter(pc.field("seed") == pc.min(table["seed"]))
     if not tables["lea"].num_rows:
         return {"users": [], "why": "there is no test event."}
-    looked_up = _Texts(source.data)
+    looked_up = _Texts(source)
     ranks = {role: to_numpy(table, "rank") for role, table in tables.items()}
     tops = {role: to_numpy(table, "top")[:, :TOP] for role, table in tables.items()}
     users = []
@@ -78,12 +78,13 @@ def pick(lea: np.ndarray, twin: np.ndarray) -> list[tuple[str, int]]:
 class _Texts:
     """Items and users in words, and what the LE said of a user's items."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, source: Source) -> None:
+        data = source.data
         self._texts = read_table(data / "interactions" / "items.parquet", ITEMS)["text"].to_pylist()
         self._ids = read_table(data / "interactions" / "users.parquet", USERS)["user_id"].to_pylist()
         self._sequences: Sequences = read_sequences(data / "interactions")
-        self._rewards = _optional(data / "rewards" / "le.parquet", REWARDS)
-        self._actions = _optional(data / "actions" / "le.parquet", ACTIONS)
+        self._rewards = _optional(data / "rewards" / "le.parquet", REWARDS) if source.le else None
+        self._actions = _optional(data / "actions" / "le.parquet", ACTIONS) if source.le else None
 
     def history(self, row: Mapping[str, int]) -> dict[str, Any]:
         """The newest items before the event, with the LE's reward where it gave one, and what came next."""

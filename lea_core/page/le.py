@@ -17,11 +17,14 @@ from lea_core.page.source import Source, number, read_csv
 
 BINS = 48
 OUTSIDE = 0.005  # share of all rewards beyond each end of the histograms' axis
+UNUSED = "no variant uses a signal of the LE."
 RUN = "measure_le did not run: run `dvc repro`."
 
 
 def yardsticks(source: Source) -> str:
     """Each role of the LE beside cheap replacements, and its training."""
+    if not source.le:
+        return missing("le", "The LE by itself", UNUSED)
     figures = [
         part
         for part in (
@@ -150,6 +153,8 @@ def _curve(source: Source, column: str, role: str, axis: str, floor: float) -> s
 def rewards(source: Source) -> str:
     """How the LE's rewards are spread, of what was taken, of items drawn at random and of its own proposals."""
     title = "The LE's rewards"
+    if not source.le:
+        return missing("rewards", title, UNUSED)
     path = source.data / "rewards" / "le.parquet"
     if not path.exists():
         return missing("rewards", title, "no data/rewards/le.parquet: no variant uses the LE's rewards.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lea_core.common.artifacts import publish_file, write_csv, write_json
+from lea_core.evaluation.results import le_signals
 from lea_core.page.costs import COLUMNS, cost_rows, costs_section
 from lea_core.page.examples import examples, examples_section
 from lea_core.page.le import rewards, yardsticks
@@ -41,7 +42,7 @@ def page(folder: Path, data: Path, params: Params) -> None:
 
     data: the pipeline's data/; dvc.yaml lies beside it. Raises `LeaError` where a file is of another version.
     """
-    source = Source(folder, data, params.report.metric)
+    source = Source(folder, data, params.report.metric, frozenset(le_signals(params.variants)))
     found = examples(source)
     write_json(folder / "examples.json", found)
     rows = cost_rows(data.parent / "dvc.yaml")
@@ -59,6 +60,8 @@ def page(folder: Path, data: Path, params: Params) -> None:
         examples_section(found),
     ]
     title, made = provenance(params)
+    made = {name: words for name, words in made.items() if source.le or name != "LE"}
+    made = {name: words for name, words in made.items() if source.signals or name != "LLM"}
     made["Measured"] = source.protocol["in_words"]
     top = _top(title, made, source, len(params.variants), source.json("interactions/quality.json") or {})
     with publish_file(folder / "report.html") as temporary:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from lea_core.common.artifacts import read_json
 from lea_core.common.errors import LeaError
+from lea_core.common.layout import FOLDERS
 from lea_core.common.tables import RANKS, read_table, to_numpy
 from lea_core.metrics.ranking import by_name
 
@@ -28,11 +29,17 @@ WITH_SEEDS = ("low_with_seeds", "high_with_seeds")  # of a difference: its 95 % 
 
 @dataclass(frozen=True)
 class Source:
-    """A report folder, data/, and the metric of the headline."""
+    """A report folder, data/, the metric of the headline, and the signals of the LE that variants use."""
 
     folder: Path
     data: Path
     metric: str
+    signals: frozenset[str] = frozenset(FOLDERS)
+
+    @property
+    def le(self) -> bool:
+        """Whether a variant uses the LE. What data/ has of one that none uses is of another run."""
+        return bool(self.signals - {"items"})
 
     def csv(self, name: str) -> list[dict[str, Value]] | None:
         """Rows of a CSV file of the report; None where there is none or it has no row."""

@@ -10,8 +10,6 @@ meaning, so it is refused.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,25 +29,12 @@ NEW_ITEM: dict[str, str] = {"item_id": "string", "text": "string"}
 READERS = (".parquet", ".csv", ".jsonl")
 
 
-def llm_hash(folder: Path) -> str:
-    """A hash of the model that an LLM folder names: its weights and tokenizer, or the commit that pins them."""
-    from lea_core.common.artifacts import read_json
-    from lea_core.common.sources import file_sha256
-    from lea_core.llm.language_model import CARD
-
-    card = read_json(folder / CARD)
-    if card["kind"] == "here":
-        files = [*sorted(folder.glob("*.safetensors")), folder / "tokenizer.json"]
-        card = {file.name: file_sha256(file) for file in files if file.exists()}
-    elif card["kind"] == "folder":
-        card = card["sha256"]
-    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
-
-
 def reading(params: Params, llm: Path) -> dict[str, Any]:
     """What item vectors depend on, except the texts."""
+    from lea_core.llm.language_model import folder_hash
+
     return {
-        "llm": llm_hash(llm),
+        "llm": folder_hash(llm),
         "layer": params.tokenize_items.layer,
         "text_tokens": params.tokenize_items.text_tokens,
         "text": params.dataset.text,
@@ -81,7 +66,7 @@ def vectors_of(texts: list[str], path: ItemPath, folder: Path) -> np.ndarray:
     from lea_core.llm import language_model as llm
     from lea_core.llm.pooled_tokens import Statistics, pooled_tokens
 
-    if llm_hash(folder) != path.reading["llm"]:
+    if llm.folder_hash(folder) != path.reading["llm"]:
         raise LeaError(
             f"{folder}: another LLM than the one whose vectors the policy was trained from: name that one's folder"
         )

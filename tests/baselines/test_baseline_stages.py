@@ -1,4 +1,4 @@
-"""The stages baselines and evaluate_le on a small project: a policy's events, ranks by hand, and what names do."""
+"""The stages of the baselines on a small project: a policy's events, ranks by hand, and what names do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lea_core.llm import language_model
 from lea_core.metrics.full_ranking import summarise
 from lea_core.metrics.ranking import metrics
 from lea_core.params import load
-from stages import baselines, evaluate_le
+from stages import baselines, evaluate_le, text_knn
 from tests.support.lane import change_params
 from tests.support.tiny_project import log, write_project
 
@@ -49,6 +49,7 @@ def test_all_are_ranked_as_policies_are(project: Path, capsys: pytest.CaptureFix
     baselines.main([])
     said = capsys.readouterr().err
     assert "warning: popularity: Counted as misses, as items of the history are left out: of the 12 events" in said
+    text_knn.main([])
     evaluate_le.main([])
     sequences, params = read_sequences(project / "data" / "interactions"), load()
     events = [(split, *pair) for split in ("valid", "test") for pair in zip(*sequences.targets(split), strict=True)]
@@ -111,6 +112,7 @@ def test_what_is_not_named_is_an_empty_folder_and_the_rest_the_same_bytes(projec
     before = (data / "session_knn" / "ranks.parquet").read_bytes()
     change_params(project, {"baselines.names": ["session_knn"]})
     baselines.main([])
+    text_knn.main([])
     evaluate_le.main([])
     assert (data / "session_knn" / "ranks.parquet").read_bytes() == before
     assert {path.name: len(list(path.iterdir())) for path in data.iterdir()} == dict.fromkeys(NAMES, 0) | {

@@ -51,7 +51,7 @@ def test_raw_data_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     out = YAML(typ="safe").load(Path("data/raw.dvc"))["outs"][0]
     assert folder.folder_md5(Path("data/raw")) == out["md5"]
 
-    lock = {"stages": {"fetch": {"outs": [{"path": "data/raw", "md5": out["md5"]}]}}}
+    lock = {"stages": {"fetch_data": {"outs": [{"path": "data/raw", "md5": out["md5"]}]}}}
     Path("dvc.lock").write_text(json.dumps(lock))
     assert levels(folder.data()) == ["ok"]
     raw = Path("data/raw/items.csv")
@@ -65,7 +65,7 @@ def test_raw_data_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_model_that_lies_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("dvc.lock").write_text("stages: {fetch: {outs: [{path: nowhere, md5: x}]}}")
+    Path("dvc.lock").write_text("stages: {fetch_data: {outs: [{path: nowhere, md5: x}]}}")
     weights = tmp_path / "model" / "w.safetensors"
     weights.parent.mkdir()
     weights.write_bytes(b"weights")

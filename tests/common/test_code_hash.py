@@ -14,7 +14,7 @@ from lea_core.common.code_hash import Source, _parse, closure, computed_by, is_p
 
 # Whose arguments name modules, and which arguments these are.
 KEYS = {"computed_by": slice(None), "Checkpoint": slice(1, 2), "TextCache": slice(1, 2)}
-STAGES = ("stages.fetch", "stages.preprocess", "stages.tokenize_items")
+STAGES = ("stages.fetch_data", "stages.fetch_llm", "stages.preprocess", "stages.tokenize_items")
 # Arguments that are no module's name as they stand, by file: the modules that they are.
 NAMED = {
     ("lea_core/annotation/run.py", "type(kind).__module__"): (
@@ -60,7 +60,7 @@ KNOWN = {
     "stages.finetune_le": {
         "environment/finetune",
         "environment/user_split",
-        "environment/epoch_selection",
+        "environment/checkpoint_selection",
         "environment/losses",
         "environment/batches",
         "environment/negatives",

@@ -390,7 +390,7 @@ def test_ctrl_c_in_fetch_keeps_what_was_there(tmp_path: Path) -> None:
     repository(tmp_path)
     os.mkfifo(tmp_path / "clicks.csv")
     before = digests(tmp_path / "data")
-    process = start(tmp_path, "fetch")
+    process = start(tmp_path, "fetch_data")
     pipe = open_pipe(tmp_path / "clicks.csv", process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -403,6 +403,7 @@ def test_ctrl_c_in_fetch_keeps_what_was_there(tmp_path: Path) -> None:
 
 def test_light_stages_do_not_load_torch() -> None:
     """Nor transformers: they would turn a stage of one second into one of many."""
-    code = "import sys, stages.fetch, stages.preprocess; print({'torch', 'transformers', 'dvc'} & sys.modules.keys())"
+    code = "import sys, stages.fetch_data, stages.preprocess, stages.tidy, stages.signals, stages.stamp_le\n"
+    code += "print({'torch', 'transformers', 'dvc'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "set()\n"

@@ -21,6 +21,7 @@ from lea_core.evaluation.comparisons import (
     twin_pairs,
     user_scores,
 )
+from lea_core.evaluation.results import le_signals, ranked_baselines
 from lea_core.evaluation.verdicts import conclude
 from lea_core.report import markdown
 from tests.support.tiny_project import log, write_log
@@ -54,6 +55,26 @@ def test_comparisons_by_hand(data: Path) -> None:
     assert rows[0]["p_randomisation"] == pytest.approx(2 / 8)  # three signs
     assert rows[0]["p_wilcoxon"] == pytest.approx(2 / 8)
     assert [row["p_holm"] for row in rows] == [pytest.approx(2 * 2 / 8), 1.0]
+
+
+def test_what_is_read_where_no_variant_uses_the_le(data: Path) -> None:
+    """Item vectors need item tokens and no LE; without any signal neither is read, whatever is left on disk."""
+    plain = {name: variant for name, variant in VARIANTS.items() if not variant.uses_le}
+    items = plain["supervised"].model_copy(update={"items": "le"})
+    control = plain["snqn"].model_copy(update={"reward": "shuffled"})
+    names = ["popularity", "text_knn", "le"]
+    for variants, signals, ranked in (
+        (plain | {"control": control}, set(), ["popularity"]),
+        (plain | {"items": items}, {"items"}, ["popularity", "text_knn"]),
+        (VARIANTS, {"actions"}, names),
+    ):
+        assert (le_signals(variants), ranked_baselines(names, le_signals(variants))) == (signals, ranked)
+        found = read_log(data, 0.5, 0, signals)
+        assert (found.content is not None, found.le_users is not None) == (bool(signals), signals == {"actions"})
+        results = results_of(data)
+        distances = [row["distance"] for row in lists_of(results, [10], found)]
+        assert all((distance is None) == (not signals) for distance in distances)
+        assert ("le" in {row["slice"] for row in slices_of(results, 10, found)}) == (signals == {"actions"})
 
 
 def test_beside_the_best_baseline_by_hand(data: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_model_that_changed_since_it_was_fetched_is_refused(tmp_path: Path, ch
         save_file({}, file)
     else:
         file.unlink()
-    with pytest.raises(LeaError, match=rf"^{file}: gone, new or changed .*: restore .* `dvc repro --force fetch`$"):
+    with pytest.raises(LeaError, match=rf"^{file}: gone, new or changed .*: restore .* `dvc repro --force fetch_llm`$"):
         language_model.load(tmp_path / "llm", 0)
     if change != "gone":
         language_model.fetch(str(folder), None, tmp_path, tmp_path / "llm")

@@ -1,7 +1,7 @@
 """The parameters (settings/default.yaml), dvc.yaml and the code agree, by reading all three.
 
-- A stage's `deps` name stages/<name>.py and every module of lea_core that it imports, directly or through another,
-  inside functions too, but for the plumbing.
+- A stage's `deps` cover stages/<name>.py and every module of lea_core that it imports, directly or through another,
+  inside functions too, but for the plumbing; and each file or folder among them holds such a module.
 - A stage's `params` are the sections and keys that its code reads off `Params`, and no others.
 - Every key of params.yaml is declared by a stage, and every declared key is read by the code that this stage runs.
 """
@@ -16,20 +16,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from lea_core.common.code_hash import closure, imported_files, is_plumbing
 from lea_core.params import FOLDERS, read_yaml
-from lea_core.params.overlay import WHOLE, use
+from lea_core.params.overlay import WHOLE, change_params, use
 from tests.support.lane import PARAMS, ROOT
 
 # No stage depends on these: who does the work, not what comes out; and what `lea tune` tries, beside the pipeline.
 HOW = {"annotate.engine", "annotate.workers", "tune.trials", "tune.seed", "tune.seeds", "tune.space"}
 
 # Commands that read params.yaml, and what looks for mistakes in it.
-CLI = ("cli/le", "cli/settings", "cli/tuning", "doctor/folder")
+CLI = ("cli/le", "cli/settings", "cli/tuning", "cli/doctor/folder")
 
 CONTROL_MAPS = {"control": "controls.sources", "control_policy": "controls.policies"}
 
@@ -56,7 +57,8 @@ def project() -> Path:
     """A folder with dvc.yaml, and with params.yaml to which settings/controls.yaml adds the controls."""
     folder = Path(tempfile.mkdtemp(prefix="lea-agreement-"))
     atexit.register(shutil.rmtree, folder)
-    shutil.copy(ROOT / "dvc.yaml", folder)
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
     shutil.copy(PARAMS, folder / "params.yaml")
     use(ROOT / "settings" / "controls.yaml", folder / "params.yaml")
     return folder
@@ -65,7 +67,8 @@ def project() -> Path:
 def kinds_of_stages() -> list[str]:
     """Every stage; of those made for a variant, the default's variants and not those of the controls."""
     variants = read_yaml(PARAMS)["variants"]
-    return [name for name in stages() if not name.startswith(("train@", "evaluate@")) or name.split("@")[1] in variants]
+    made = ("train@", "evaluate@", "signals@")
+    return [name for name in stages() if not name.startswith(made) or name.split("@")[1] in variants]
 
 
 def script(stage: str) -> str:
@@ -79,10 +82,91 @@ def code() -> list[str]:
     return sorted(str(p.relative_to(ROOT)) for folder in ("lea_core", "stages") for p in (ROOT / folder).rglob("*.py"))
 
 
+def code_deps(name: str) -> set[str]:
+    """Files and folders of code that a stage depends on."""
+    return {dep.def_path for dep in stages()[name].deps if dep.def_path.startswith(("lea_core", "stages"))}
+
+
+def holds(dep: str, file: str) -> bool:
+    """Whether a dependency is this file or a folder around it."""
+    return file == dep or file.startswith(f"{dep}/")
+
+
 @pytest.mark.parametrize("name", kinds_of_stages())
 def test_deps_are_the_code_that_runs(name: str) -> None:
-    declared = {path for dep in stages()[name].deps if (path := dep.def_path).endswith(".py")}
-    assert declared == set(closure(script(name)))
+    runs, deps = set(closure(script(name))), code_deps(name)
+    assert {file for file in runs if not any(holds(dep, file) for dep in deps)} == set()
+    assert {dep for dep in deps if not any(holds(dep, file) for file in runs)} == set()
+    assert all((ROOT / dep).exists() for dep in deps)
+
+
+def ignored() -> set[str]:
+    """Files of code that DVC does not see in the folders around them."""
+    lines = (ROOT / ".dvcignore").read_text().splitlines()
+    return {line.removeprefix("/") for line in lines if line.endswith(".py")}
+
+
+def test_dvc_overlooks_no_code_that_a_stage_runs() -> None:
+    runs = {file for name in stages() for file in closure(script(name))}
+    assert ignored() & runs == set()
+    assert all((ROOT / file).is_file() for file in ignored())
+    stages()  # makes the repository
+    with Repo(str(project())) as repo:
+        for file in ignored():
+            (project() / file).parent.mkdir(parents=True, exist_ok=True)
+            (project() / file).touch()
+            assert repo.dvcignore.is_ignored_file(str(project() / file))
+
+
+LE_STAGES = {"finetune_le", "annotate", "augment", "rank", "measure_le", "evaluate_le"}
+CONTROLS = {"control", "control_policy"}
+RANKING = {"train", "evaluate", "baselines", "text_knn", "evaluate_le"}
+POLICY_READERS = {"train", "evaluate", "export", "estimate_value", "control_policy"}
+
+
+@pytest.mark.parametrize(
+    ("path", "runs"),
+    [
+        ("common/tables.py", set()),
+        ("params/data.py", set()),
+        ("cli/report.py", set()),
+        ("llm/text_cache.py", set()),
+        ("environment/inspect.py", set()),
+        ("annotation/cost_estimate.py", set()),
+        ("page/page.py", {"report"}),
+        ("page/page.html.j2", {"report"}),  # what is no code lies in a folder too
+        ("report.py", {"report"}),
+        ("evaluation/results.py", {"report"}),
+        ("evaluation/off_policy/value.py", {"report", "estimate_value"}),
+        ("evaluation/environment/yardsticks.py", {"report", "measure_le"}),
+        ("serving/folder.py", {"export"}),
+        ("experiments/controls/states.py", CONTROLS),
+        ("experiments/tuning.py", set()),
+        ("learners/loop.py", {"train"}),
+        ("learners/supervision.py", {"train"} | CONTROLS),
+        ("models/policy_network.py", POLICY_READERS),
+        ("baselines/session_knn.py", {"baselines", "text_knn"}),
+        ("baselines/neighbours.py", {"baselines", "text_knn", "measure_le"} | CONTROLS),
+        ("baselines/run.py", {"baselines", "text_knn", "evaluate_le"}),
+        ("metrics/protocol.py", RANKING | {"measure_le", "report"} | CONTROLS),
+        ("metrics/ranking.py", RANKING | {"measure_le", "report", "estimate_value", "finetune_le"} | CONTROLS),
+        ("metrics/reward.py", RANKING | {"measure_le", "report", "finetune_le"} | CONTROLS),
+        ("annotation/augment.py", {"annotate", "augment"}),
+        ("annotation/rank.py", {"annotate", "augment", "rank"}),
+        ("environment/finetune.py", {"finetune_le", "measure_le"}),
+        ("environment/heads.py", LE_STAGES),
+        ("environment/user_split.py", {"finetune_le", "measure_le", "report"}),
+        ("llm/packing.py", LE_STAGES | {"fetch_llm", "tokenize_items", "export"}),
+        ("data/datasets/ml_100k.py", {"fetch_data", "preprocess"}),
+        ("data/splits.py", {"preprocess"}),
+        ("data/rewards.py", {"preprocess", "train", "estimate_value"} | CONTROLS),
+    ],
+)
+def test_what_an_edit_runs(path: str, runs: set[str]) -> None:
+    """By hand: the stages that DVC runs first after an edit of a file of lea_core, room by room as dvc.yaml says."""
+    file = f"lea_core/{path}"
+    found = {name.partition("@")[0] for name in stages() if any(holds(dep, file) for dep in code_deps(name))}
+    assert (set() if file in ignored() else found) == runs
 
 
 def test_plumbing_stands_alone() -> None:
@@ -195,8 +279,10 @@ def read_by_stage(name: str) -> set[str]:
     """What the code of a stage reads, in the form that dvc.yaml declares it: of a named map, the entry it is about."""
     found = {key for path in closure(script(name)) for key in reads(path)}
     stage, _, key = name.partition("@")
-    if not key:
+    if not key or stage == "tidy":
         return found
+    if stage == "signals":
+        return {f"variants.{key}.{part}" for read in found if read == "variant" for part in FOLDERS}
     if stage in CONTROL_MAPS:
         section = CONTROL_MAPS[stage]
         return {f"{section}.{key}" if read == section else read for read in found}
@@ -235,13 +321,22 @@ def test_every_key_is_declared_by_a_stage() -> None:
 
 DEFAULT = read_yaml(PARAMS)["variants"]  # without those of settings/controls.yaml
 TRAIN, EVALUATE = ({f"{stage}@{name}" for name in DEFAULT} for stage in ("train", "evaluate"))
+RANKED = {"baselines", "text_knn", "evaluate_le"}
+TIDY = {f"tidy@{folder}" for folder in ("policies", "evaluations", "signals")}
 SNQN = {"train@snqn", "train@snqn-lea"}
+
+
+def default_stages() -> list[str]:
+    """Those without the variants that settings/controls.yaml adds."""
+    return [name for name in stages() if name.partition("@")[2] in ("", *DEFAULT) or name in TIDY]
 
 
 @pytest.mark.parametrize(
     ("key", "readers"),
     [
-        ("dataset.text", {"fetch", "preprocess", "export", "report"}),
+        ("dataset.text", {"fetch_data", "preprocess", "export", "report"}),
+        ("dataset.sha256", {"fetch_data", "preprocess", "export", "report"}),
+        ("llm.sha256", {"fetch_llm", "export"}),
         ("preprocess.max_users", {"preprocess", "export"}),
         ("tokenize_items.learned.steps", {"tokenize_items"}),
         ("finetune_le.recent_decay", {"finetune_le", "measure_le"}),
@@ -250,10 +345,11 @@ SNQN = {"train@snqn", "train@snqn-lea"}
         ("annotate.seed", {"annotate"}),
         ("annotate.threads", {"annotate", "augment"}),
         ("augment.actions", {"augment"}),
+        ("variants.snqn.reward", {"train@snqn", "signals@snqn", "export", "estimate_value", "report"} | TIDY),
         ("methods.snqn.gamma", SNQN),
         ("methods.sqn.gamma", set()),
-        ("evaluate.cutoffs", EVALUATE | {"baselines", "evaluate_le", "report"}),
-        ("evaluate.mask_seen", TRAIN | EVALUATE | {"baselines", "evaluate_le", "estimate_value", "export", "report"}),
+        ("evaluate.cutoffs", EVALUATE | RANKED | {"report"}),
+        ("evaluate.mask_seen", TRAIN | EVALUATE | RANKED | {"estimate_value", "export", "report"}),
         ("baselines.session_knn.recent", {"baselines"}),
         ("off_policy.clip", {"estimate_value"}),
         ("report.metric", {"export", "report"}),
@@ -261,31 +357,70 @@ SNQN = {"train@snqn", "train@snqn-lea"}
 )
 def test_who_reads_a_parameter(key: str, readers: set[str]) -> None:
     """By hand: the stages that DVC runs first when this parameter changes."""
-    ours = [name for name in stages() if name.partition("@")[2] in ("", *DEFAULT)]
+    ours = default_stages()
     assert {name for name in ours if any(covers(section, key) for section in declared(name))} == readers
 
 
 LE_READERS = {"annotate", "augment", "rank", "measure_le", "evaluate_le"}
+USING = {"state": {"snqn-lea", "sa2c-lea"}, "ranking": {"supervised-lea", "snqn-lea", "sa2c-lea"}}
 
 
 @pytest.mark.parametrize(
     ("path", "readers"),
     [
         ("data/raw", {"preprocess"}),
-        ("data/llm", LE_READERS - {"rank"} | {"tokenize_items", "finetune_le", "export"}),
-        ("data/item_tokens/items.parquet", LE_READERS | {"finetune_le", "baselines", "report"}),
+        ("data/llm", LE_READERS - {"rank"} | {"tokenize_items", "finetune_le"}),
+        ("data/item_tokens/items.parquet", LE_READERS | {"finetune_le", "text_knn"}),
         ("data/le", LE_READERS),
         ("data/states/le.parquet", {"augment", "rank", "measure_le", "train@snqn-lea", "train@sa2c-lea"}),
-        ("data/rewards/le.parquet", {"report", "train@snqn-lea", "train@sa2c-lea"}),
-        ("data/actions/le.parquet", {"report", "train@snqn-lea", "train@sa2c-lea"}),
+        ("data/rewards/le.parquet", {"stamp_le", "train@snqn-lea", "train@sa2c-lea"}),
+        ("data/actions/le.parquet", {"stamp_le", "train@snqn-lea", "train@sa2c-lea"}),
+        ("data/le_quality", {"stamp_le"}),
+        ("data/baselines/le", {"stamp_le"}),
+        ("data/stamps/states/le.json", {f"signals@{name}" for name in USING["state"]}),
+        ("data/stamps/rankings/le.json", {f"signals@{name}" for name in USING["ranking"]}),
         ("data/policies/snqn", {"evaluate@snqn"}),
-        ("data/evaluations", {"export", "report"}),
+        ("data/policies", {"tidy@policies", "export", "estimate_value", "report"}),
+        ("data/evaluations", {"tidy@evaluations", "export", "report"}),
+        ("data/signals", {"tidy@signals", "report"}),
     ],
 )
 def test_who_reads_an_artifact(path: str, readers: set[str]) -> None:
     """By hand: the stages that DVC runs where another has written this path anew."""
-    ours = [name for name in stages() if name.partition("@")[2] in ("", *DEFAULT)]
+    ours = default_stages()
     assert {name for name in ours if path in {dep.def_path for dep in stages()[name].deps}} == readers
+
+
+PLAIN = {"fetch_data", "preprocess", "estimate_value", "baselines"}
+EXPORT, REPORT = {"tidy@policies", "tidy@evaluations"}, {"tidy@policies", "tidy@evaluations", "tidy@signals"}
+LE = {"fetch_llm", "tokenize_items", "finetune_le", "annotate"}
+
+
+@pytest.mark.parametrize(
+    ("uses", "goal", "needed"),
+    [
+        ({}, "report", PLAIN | REPORT),
+        ({}, "export", {"fetch_data", "preprocess"} | EXPORT),
+        ({"items": "le"}, "report", PLAIN | REPORT | {"fetch_llm", "tokenize_items", "text_knn"}),
+        ({"reward": "le"}, "export", {"fetch_data", "preprocess"} | EXPORT | LE),
+        (
+            {"reward": "le"},
+            "report",
+            PLAIN | REPORT | LE | {"text_knn", "augment", "measure_le", "evaluate_le", "stamp_le"},
+        ),
+    ],
+)
+def test_what_a_goal_needs(tmp_path: Path, uses: dict[str, str], goal: str, needed: set[str]) -> None:
+    """By hand: what DVC runs for it, with one variant; without a signal no LLM. (`dvc repro` alone runs all stages.)"""
+    for name in ("dvc.yaml", "settings/default.yaml"):
+        shutil.copy(ROOT / name, tmp_path / ("params.yaml" if name.startswith("settings") else name))
+    change_params(tmp_path, {"variants": {"one": read_yaml(PARAMS)["variants"]["snqn"] | uses}})
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        index = repo.index
+        goal_stage = next(stage for stage in index.stages if stage.name == goal)
+        found = {stage.name for stage in nx.descendants(index.graph, goal_stage)}
+    wanted = needed | {"train@one", "evaluate@one"} | ({"signals@one"} if goal == "report" else set())
+    assert found == wanted
 
 
 @functools.cache
@@ -311,6 +446,8 @@ def test_every_declared_key_is_read(name: str) -> None:
     dumped = {section for path in closure(script(name)) for section in dumped_whole(path)}
     read |= {leaf.split(".")[-1] for leaf in spelled_out(dumped)}
     read |= {"set", *FOLDERS}  # of a variant: read where params are, by `Params.of` and `Variant.sources`
+    # it declares all of dataset, for DVC knows no key that only some data sets have; a new text downloads nothing
+    read |= {"name", "text"} if name == "fetch_data" else set()
     # who goes through all variants reads which there are, whatever it reads of each
     variants = {leaf for leaf in spelled_out({"variants"}) if "variants" in read_by_stage(name)}
     assert sorted(leaf for leaf in spelled_out(declared(name)) - variants if leaf.split(".")[-1] not in read) == []

@@ -20,6 +20,7 @@ from lea_core.common.artifacts import read_json
 from lea_core.common.progress import amount
 
 PARAMS, LOCK, MODEL = Path("params.yaml"), Path("dvc.lock"), Path("data/llm/llm.json")
+FETCHING, GOALS = ("fetch_data", "fetch_llm"), ("report", "export")  # stages; what `make run` makes
 
 
 def git() -> Found:
@@ -61,7 +62,7 @@ def dvc() -> Found:
     if not Path(".dvc").is_dir():
         yield "problem", "the working folder is no DVC repository", "restore .dvc with git, or run `dvc init`"
         return
-    done = output(sys.executable, "-m", "dvc", "status", "--json")
+    done = output(sys.executable, "-m", "dvc", "status", "--json", "--with-deps", *GOALS)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["it says nothing"]
         yield "warning", f"dvc status fails: {lines[0].removeprefix('ERROR: ')[:200]}", "mend what it names"
@@ -85,7 +86,8 @@ def data() -> Found:
     except ModuleNotFoundError:
         yield "warning", "not checked: this needs the pipeline", TRAIN
         return
-    outs = read_yaml(LOCK).get("stages", {}).get("fetch", {}).get("outs", [])
+    stages = read_yaml(LOCK).get("stages", {})
+    outs = [out for name in FETCHING for out in stages.get(name, {}).get("outs", [])]
     for out in outs:
         path, wanted = Path(out["path"]), str(out["md5"])
         if not path.exists():

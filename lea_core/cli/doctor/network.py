@@ -47,7 +47,7 @@ def _reach(location: str) -> Found:
     elif kind in ("https", "http"):
         yield from _address(location)
     elif kind in ("s3", "gs"):
-        yield "warning", f"{location}: not tried, for it needs your access", "`dvc repro fetch` tries it"
+        yield "warning", f"{location}: not tried, for it needs your access", "`dvc repro` tries it"
 
 
 def _index(name: str) -> Found:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from lea_core.baselines.neighbours import Ranker, propose
 from lea_core.common import layout, tables
 from lea_core.common.errors import LeaError
+from lea_core.common.stamps import write_stamp
 from lea_core.data.sequences import Sequences, batches, in_history, seen_pairs
 from lea_core.experiments.controls.actions import item_neighbours_of_others, ranker
 from lea_core.experiments.controls.rewards import HALF, control_rewards
@@ -50,8 +51,9 @@ def read_le(data: Path, part: str) -> pa.Table:
 
 
 def write(data: Path, part: str, source: str, table: pa.Table) -> None:
-    """Publish data/<signal>/<source>.parquet."""
+    """Publish data/<signal>/<source>.parquet and its stamp."""
     tables.write_parts(data / part / f"{source}.parquet", [table], SCHEMAS[part], layout.origin(data, KEYS[part]))
+    write_stamp(data, part, source)
 
 
 def control_table(part: str, source: str, le: pa.Table, world: World, seed: int) -> pa.Table:
