@@ -10,19 +10,19 @@ from tests.support.lane import ROOT
 
 # From the lowest to the highest; rooms on one floor do not know each other.
 FLOORS = [
-    {"common"},
-    {"params"},
-    {"data"},
-    {"llm", "models"},
-    {"metrics"},
-    {"environment"},
-    {"annotation", "baselines"},
-    {"learners"},
-    {"experiments"},
-    {"evaluation"},
-    {"serving"},
-    {"report"},
-    {"cli"},
+    ("common",),
+    ("params",),
+    ("data",),
+    ("llm", "models"),
+    ("metrics",),
+    ("environment",),
+    ("annotation", "baselines"),
+    ("learners",),
+    ("experiments",),
+    ("evaluation",),
+    ("serving",),
+    ("report",),
+    ("cli",),
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
