@@ -34,7 +34,7 @@ from lea_core.evaluation.comparisons import compare_users
 from lea_core.evaluation.results import interval
 from lea_core.params import FOLDERS, Params
 from lea_core.params.overlay import change_params
-from lea_core.report import markdown_table
+from lea_core.report.markdown import markdown_table
 
 RESULT = STORE.parent / "le_seeds.md"
 TABLES = ("state", "reward", "actions", "ranking")  # parts that an LE makes; the first two are of `annotate`

@@ -29,10 +29,10 @@ def main(argv: list[str]) -> None:
     from lea_core.evaluation.comparisons import COMPARISON, gather, read_log, user_scores
     from lea_core.evaluation.results import SELECTION, le_signals, ranked_baselines, read_results
     from lea_core.evaluation.verdicts import conclude
-    from lea_core.le_table import le_note
     from lea_core.metrics.protocol import mixed
-    from lea_core.page.page import page
-    from lea_core.report import draw, markdown, table_rows
+    from lea_core.report.environment_table import le_note
+    from lea_core.report.html.page import page
+    from lea_core.report.markdown import draw, markdown, table_rows
 
     no_arguments(argv)
     params = load()

@@ -23,7 +23,7 @@ def test_a_prepared_folder_is_of_its_parameters_and_code(tmp_path: Path, monkeyp
     ran: list[str] = []
     monkeypatch.setattr(common, "WORK", tmp_path / "work")
     monkeypatch.setattr(common, "run_stage", lambda _, stage: ran.append(stage))
-    for count, file in enumerate(("", "lea_core/page/page.py", "lea_core/data/splits.py")):
+    for count, file in enumerate(("", "lea_core/report/html/page.py", "lea_core/data/splits.py")):
         if file:
             edit(monkeypatch, tmp_path / str(count), file)
         folder, _ = common.prepare_stages("ml-100k", ["fetch_data", "preprocess"])

@@ -118,7 +118,7 @@ def test_a_result_holds_hashes_of_the_files_that_it_is_made_of(place: Place) -> 
 def test_a_result_holds_hashes_of_code_and_libraries(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    edit(monkeypatch, tmp_path / "page", "lea_core/page/page.py")
+    edit(monkeypatch, tmp_path / "page", "lea_core/report/html/page.py")
     assert place.other(PLAIN) == []
     edit(monkeypatch, tmp_path / "code", "lea_core/learners/snqn.py")
     assert (place.other(PLAIN), place.other("popularity")) == (["code"], [])

@@ -18,8 +18,8 @@ REPORT = Path("data/report")
 
 def report() -> None:
     """Print the report's table: every variant against its supervised twin, and the LE by itself."""
-    from lea_core.le_table import le_table
-    from lea_core.report import event_types
+    from lea_core.report.environment_table import le_table
+    from lea_core.report.markdown import event_types
 
     path = REPORT / "table.csv"
     try:

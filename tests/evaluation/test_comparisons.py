@@ -23,7 +23,7 @@ from lea_core.evaluation.comparisons import (
 )
 from lea_core.evaluation.results import le_signals, ranked_baselines
 from lea_core.evaluation.verdicts import conclude
-from lea_core.report import markdown
+from lea_core.report.markdown import markdown
 from tests.support.tiny_project import log, write_log
 from tests.support.tiny_results import QUALITY, RANKED, VARIANTS, results_of, write_baseline, write_results
 

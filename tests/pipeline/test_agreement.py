@@ -135,7 +135,7 @@ POLICY_READERS = {"train", "evaluate", "export", "estimate_value", "control_poli
         ("annotation/cost_estimate.py", set()),
         ("page/page.py", {"report"}),
         ("page/page.html.j2", {"report"}),  # what is no code lies in a folder too
-        ("report.py", {"report"}),
+        ("markdown.py", {"report"}),
         ("evaluation/results.py", {"report"}),
         ("evaluation/off_policy/value.py", {"report", "estimate_value"}),
         ("evaluation/environment/yardsticks.py", {"report", "measure_le"}),

@@ -20,11 +20,11 @@ from lea_core import params
 from lea_core.common import stage_costs, tables
 from lea_core.common.artifacts import write_csv, write_json
 from lea_core.evaluation.ablation import BEATS
-from lea_core.page import charts
-from lea_core.page.costs import cost_rows, costs_section
-from lea_core.page.examples import pick
-from lea_core.page.page import page
-from lea_core.page.source import interval
+from lea_core.report.html import charts
+from lea_core.report.html.costs import cost_rows, costs_section
+from lea_core.report.html.examples import pick
+from lea_core.report.html.page import page
+from lea_core.report.html.source import interval
 from tests.support.lane import PARAMS, ROOT
 
 NASTY = 'Tom & "Jerry" <script>alert(1)</script>'

@@ -6,10 +6,10 @@ In: parts.csv, verdicts.json. Out: the section, or the line that says why it is 
 from __future__ import annotations
 
 from lea_core.evaluation.ablation import BEATS
-from lea_core.page import charts
-from lea_core.page.charts import Row
-from lea_core.page.html import figure, grid, legend, missing, p_value, paragraph, section, signed, table
-from lea_core.page.source import WITH_SEEDS, Source, Value, number
+from lea_core.report.html import charts
+from lea_core.report.html.charts import Row
+from lea_core.report.html.html import figure, grid, legend, missing, p_value, paragraph, section, signed, table
+from lea_core.report.html.source import WITH_SEEDS, Source, Value, number
 
 
 def parts(source: Source) -> str:

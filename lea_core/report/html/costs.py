@@ -12,10 +12,10 @@ from typing import Any
 
 from lea_core.common import stage_costs
 from lea_core.common.progress import duration
-from lea_core.page import charts
-from lea_core.page.charts import Row
-from lea_core.page.html import figure, grid, missing, paragraph, section, table
 from lea_core.params import read_yaml
+from lea_core.report.html import charts
+from lea_core.report.html.charts import Row
+from lea_core.report.html.html import figure, grid, missing, paragraph, section, table
 
 COLUMNS = ("stage", "seconds", "peak_mb", "tokens", "reads_llm")
 LLM = "data/llm"

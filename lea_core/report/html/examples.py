@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from lea_core.common.tables import ACTIONS, ITEMS, REWARDS, USERS, Schema, read_table, to_numpy
 from lea_core.data.sequences import Sequences, read_sequences
-from lea_core.page.html import grid, missing, section, signed
-from lea_core.page.source import Source, read_test_ranks
+from lea_core.report.html.html import grid, missing, section, signed
+from lea_core.report.html.source import Source, read_test_ranks
 
 HISTORY, TOP, EACH = 8, 5, 2
 RULES = (

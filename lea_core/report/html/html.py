@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from lea_core.page.charts import minus
+from lea_core.report.html.charts import minus
 
 KINDS = {
     "le": "uses the LE",

@@ -19,9 +19,9 @@ from lea_core.common.errors import LeaError
 from lea_core.evaluation.comparisons import Evidence, baseline_pairs, comparison_rows, twin_pairs
 from lea_core.evaluation.results import Score, change, twin
 from lea_core.evaluation.verdicts import conclude
-from lea_core.le_table import le_note, le_table
 from lea_core.metrics.protocol import mixed
-from lea_core.report import event_types, markdown, table_rows
+from lea_core.report.environment_table import le_note, le_table
+from lea_core.report.markdown import event_types, markdown, table_rows
 from tests.support.lane import PARAMS, ROOT, change_params
 from tests.support.tiny_results import (
     QUALITY,
@@ -305,5 +305,5 @@ def test_stage_and_command_line(data: Path) -> None:
 
 
 def test_the_report_needs_no_torch() -> None:
-    code = "import sys, lea_core.report, lea_core.cli, stages.report; assert 'torch' not in sys.modules"
+    code = "import sys, lea_core.report.markdown, lea_core.cli, stages.report; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from lea_core.common.tables import ACTIONS, REWARDS, read_table, to_numpy
-from lea_core.le_table import le_note
-from lea_core.page import charts
-from lea_core.page.charts import Line, Row, minus
-from lea_core.page.html import figure, grid, missing, paragraph, section, table
-from lea_core.page.source import Source, number, read_csv
+from lea_core.report.environment_table import le_note
+from lea_core.report.html import charts
+from lea_core.report.html.charts import Line, Row, minus
+from lea_core.report.html.html import figure, grid, missing, paragraph, section, table
+from lea_core.report.html.source import Source, number, read_csv
 
 BINS = 48
 OUTSIDE = 0.005  # share of all rewards beyond each end of the histograms' axis

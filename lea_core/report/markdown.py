@@ -1,7 +1,7 @@
 """The report: every variant's result beside the others', as tables and a chart.
 
 In: the `Result`s of variants and baselines (results.py); the `Evidence` (comparisons.py) and what is concluded from it
-(verdicts.py); data/le_quality, what the LE is worth by itself (le_table.py). Out, by stages/report.py: report.md,
+(verdicts.py); data/le_quality, what the LE is worth by itself (environment_table.py). Out, by stages/report.py: report.md,
 table.csv, headline.json, curves.csv and chart.png in data/report/, beside the evidence.
 
 Every number is about the test split: a mean over events (protocol.py) and over seeds, ± standard deviation over seeds
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from lea_core.common.errors import LeaError
 from lea_core.common.palette import COLOURS
 from lea_core.evaluation.results import SELECTION, SHOWN, Result, change, interval, twin
-from lea_core.le_table import le_table
 from lea_core.metrics.protocol import Protocol
+from lea_core.report.environment_table import le_table
 
 if TYPE_CHECKING:
     from lea_core.evaluation.comparisons import (

@@ -6,10 +6,10 @@ there.
 
 from __future__ import annotations
 
-from lea_core.page import charts
-from lea_core.page.charts import Row
-from lea_core.page.html import figure, grid, missing, paragraph, section, table
-from lea_core.page.source import Source, number
+from lea_core.report.html import charts
+from lea_core.report.html.charts import Row
+from lea_core.report.html.html import figure, grid, missing, paragraph, section, table
+from lea_core.report.html.source import Source, number
 
 FEW = 100  # effective samples below which an estimate is called weak
 CLIPPED = 0.1  # share of clipped weights above which it is

@@ -7,10 +7,10 @@ baseline. Out: a section each.
 from __future__ import annotations
 
 from lea_core.evaluation.results import SHOWN
-from lea_core.page import charts
-from lea_core.page.charts import Row
-from lea_core.page.html import figure, grid, legend, p_value, paragraph, section, signed, table
-from lea_core.page.source import WITH_SEEDS, Source, Value, interval, number
+from lea_core.report.html import charts
+from lea_core.report.html.charts import Row
+from lea_core.report.html.html import figure, grid, legend, p_value, paragraph, section, signed, table
+from lea_core.report.html.source import WITH_SEEDS, Source, Value, interval, number
 
 
 def headline(source: Source) -> str:

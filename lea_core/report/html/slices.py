@@ -6,10 +6,10 @@ In: slices.csv, curves.csv, verdicts.json. Out: a section each, or the line that
 from __future__ import annotations
 
 from lea_core.evaluation.slices import FEW, TITLES
-from lea_core.page import charts
-from lea_core.page.charts import Line
-from lea_core.page.html import figure, grid, heat, missing, paragraph, section
-from lea_core.page.source import Source, Value, number
+from lea_core.report.html import charts
+from lea_core.report.html.charts import Line
+from lea_core.report.html.html import figure, grid, heat, missing, paragraph, section
+from lea_core.report.html.source import Source, Value, number
 
 
 def slices(source: Source) -> str:

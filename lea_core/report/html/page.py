@@ -12,16 +12,16 @@ from typing import Any
 
 from lea_core.common.artifacts import publish_file, write_csv, write_json
 from lea_core.evaluation.results import le_signals
-from lea_core.page.costs import COLUMNS, cost_rows, costs_section
-from lea_core.page.examples import examples, examples_section
-from lea_core.page.le import rewards, yardsticks
-from lea_core.page.parts import parts
-from lea_core.page.results import headline, results_table
-from lea_core.page.slices import curves, slices
-from lea_core.page.source import Source
-from lea_core.page.style import CSS, SCRIPT
-from lea_core.page.value import values
 from lea_core.params import Params, Tables
+from lea_core.report.html.costs import COLUMNS, cost_rows, costs_section
+from lea_core.report.html.examples import examples, examples_section
+from lea_core.report.html.le import rewards, yardsticks
+from lea_core.report.html.parts import parts
+from lea_core.report.html.results import headline, results_table
+from lea_core.report.html.slices import curves, slices
+from lea_core.report.html.source import Source
+from lea_core.report.html.style import CSS, SCRIPT
+from lea_core.report.html.value import values
 
 NAV = {
     "headline": "Results",
