@@ -1,8 +1,8 @@
 """The report: every variant's result beside the others', as tables and a chart.
 
 In: the `Result`s of variants and baselines (results.py); the `Evidence` (comparisons.py) and what is concluded from it
-(verdicts.py); data/le_quality, what the LE is worth by itself (environment_table.py). Out, by stages/report.py: report.md,
-table.csv, headline.json, curves.csv and chart.png in data/report/, beside the evidence.
+(verdicts.py); data/le_quality, what the LE is worth by itself (environment_table.py). Out, by stages/report.py:
+report.md, table.csv, headline.json, curves.csv and chart.png in data/report/, beside the evidence.
 
 Every number is about the test split: a mean over events (protocol.py) and over seeds, ± standard deviation over seeds
 (of a sample, n - 1; none for one seed). Where the test events are of more than one type, each type has its metrics too,

@@ -17,7 +17,7 @@ KEYS = {"computed_by": slice(None), "Checkpoint": slice(1, 2), "TextCache": slic
 STAGES = ("stages.fetch_data", "stages.fetch_llm", "stages.preprocess", "stages.tokenize_items")
 # Arguments that are no module's name as they stand, by file: the modules that they are.
 NAMED = {
-    ("lea_core/annotation/run.py", "type(kind).__module__"): (
+    ("lea_core/annotation/run.py", "type(task).__module__"): (
         "lea_core.annotation.annotate",
         "lea_core.annotation.augment",
     ),

@@ -133,9 +133,9 @@ POLICY_READERS = {"train", "evaluate", "export", "estimate_value", "control_poli
         ("llm/text_cache.py", set()),
         ("environment/inspect.py", set()),
         ("annotation/cost_estimate.py", set()),
-        ("page/page.py", {"report"}),
-        ("page/page.html.j2", {"report"}),  # what is no code lies in a folder too
-        ("markdown.py", {"report"}),
+        ("report/html/page.py", {"report"}),
+        ("report/html/page.html.j2", {"report"}),  # what is no code lies in a folder too
+        ("report/markdown.py", {"report"}),
         ("evaluation/results.py", {"report"}),
         ("evaluation/off_policy/value.py", {"report", "estimate_value"}),
         ("evaluation/environment/yardsticks.py", {"report", "measure_le"}),
@@ -149,7 +149,10 @@ POLICY_READERS = {"train", "evaluate", "export", "estimate_value", "control_poli
         ("baselines/neighbours.py", {"baselines", "text_knn", "measure_le"} | CONTROLS),
         ("baselines/run.py", {"baselines", "text_knn", "evaluate_le"}),
         ("metrics/protocol.py", RANKING | {"measure_le", "report"} | CONTROLS),
-        ("metrics/ranking.py", RANKING | {"measure_le", "report", "estimate_value", "finetune_le"} | CONTROLS),
+        (
+            "metrics/ranking.py",
+            RANKING | {"measure_le", "report", "estimate_value", "finetune_le", "augment", "rank"} | CONTROLS,
+        ),
         ("metrics/reward.py", RANKING | {"measure_le", "report", "finetune_le"} | CONTROLS),
         ("annotation/augment.py", {"annotate", "augment"}),
         ("annotation/rank.py", {"annotate", "augment", "rank"}),
