@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lea_core.common.registry import BACKBONES
 from lea_core.models.policy_network import PolicyConfig
 
-NAMES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "caser": "Caser", "nextitnet": "NextItNet"}
 PARTS = {
     "state": "states of histories",
     "reward": "rewards of actions",
@@ -38,7 +38,7 @@ tags: [recommendation, sequential-recommendation, reinforcement-learning, {confi
 
 # {made_of["variant"]}: a recommender for {used["dataset"]["name"]}
 
-The next item after a history of items. {NAMES[config.backbone]}, {_trained(variant)}.
+The next item after a history of items. {BACKBONES.load(config.backbone).TITLE}, {_trained(variant)}.
 {size["weights"]:,} numbers, {config.num_items:,} items; the {config.history} newest of a history are read. No language
 model is needed.
 
