@@ -89,6 +89,6 @@ tune: install ## settings of every method by the same number of trials, on valid
 	@python -m benchmarks.tune --trials 5
 
 clean: ## remove .venv, data/ and tool caches; DVC's cache stays, so `dvc checkout` brings data/ back
-	@rm -rf .venv build lea.egg-info dvc_plots .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv build lea_recommender.egg-info dvc_plots .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find data -mindepth 1 ! -name .gitkeep -delete
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

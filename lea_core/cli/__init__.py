@@ -22,7 +22,7 @@ STATUS = """Exit status: 0 done; 1 a mistake, in one line on stderr; 2 an unknow
 of the input were refused, each named on stderr (recommend); 130 interrupted; 141 the reader of the output has gone."""
 POLICY, PIPELINE, MACHINE = (
     "The policy that ships",
-    printing.paragraph("The pipeline: pip install 'lea[train]'"),
+    printing.paragraph("The pipeline: pip install 'lea-recommender[train]'"),
     "This machine",
 )
 

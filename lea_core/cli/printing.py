@@ -31,7 +31,8 @@ def needing(what: str, extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in OURS:
             raise
-        raise LeaError(f"this needs {what}: pip install 'lea[{extra}]' (there is no {error.name})") from None
+        mend = f"pip install 'lea-recommender[{extra}]'"
+        raise LeaError(f"this needs {what}: {mend} (there is no {error.name})") from None
 
 
 pipeline = needing("the pipeline", "train")
@@ -45,7 +46,7 @@ def version(wanted: bool) -> None:
     from importlib.metadata import version as installed
 
     try:
-        print(f"lea {installed('lea')}")
+        print(f"lea {installed('lea-recommender')}")
     except PackageNotFoundError:
         print("lea, not installed: run from a folder")
     raise typer.Exit

@@ -147,7 +147,8 @@ def _download(kind: str, location: str, folder: Path, name: str) -> None:
     try:
         filesystem, path = fsspec.url_to_fs(location, **options)
     except ImportError:
-        raise LeaError(f"{name}.source: {kind}: needs a client library: run `pip install '.[{kind}]'`") from None
+        mend = f"`pip install 'lea-recommender[{kind}]'`"
+        raise LeaError(f"{name}.source: {kind}: needs a client library: run {mend}") from None
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # its tracebacks; what failed is said below, in one line
     client_errors = tuple(pkgutil.resolve_name(error) for error in _CLIENT_ERRORS[kind])
     try:

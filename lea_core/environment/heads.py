@@ -1,6 +1,6 @@
 """The heads of the LE: state, action embedding, reward, on the LLM's hidden states and the items' text vectors.
 
-In: h_t, the last items of a history, the item vectors of `tokenize_items`. Out, in the letters of docs/lea.md:
+In: h_t, the last items of a history, the item vectors of `tokenize_items`. Out, in the letters of docs/method.md:
 
     b_t      = norm( sum_j w_j c_{x_{t-j}} )                content of the recent items, w_j = decay^j at the start
     u_t      = [ norm(h_t) ; b_t ; sum_j w_j norm(f_{x_{t-j}}) / sum_j w_j ],   v_a = [ c_a ; norm(f_a) ]
@@ -18,7 +18,8 @@ learned part of a score is a second inner product beside the content's, so it ca
 A history's own items are ranked by a probability of repeating, counted on the subset's events: among new and among
 seen items the scores decide, between the two groups this share does (`ranking`).
 
-Of the paper's heads we could read one thing: a score head gives the reward. The rest is ours (docs/lea.md, section 4).
+Of the paper's heads we could read one thing: a score head gives the reward. The rest is ours (docs/method.md, section
+4).
 """
 
 from __future__ import annotations

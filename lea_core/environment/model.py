@@ -10,7 +10,7 @@ over a sequence gives all its states, and under the mask of packing.py all actio
 With `lora_rank` 0 no adapter is put in and every weight of these layers is trained, in float32: what a small
 transformer without pre-training needs (yardsticks.py compares with one).
 
-The paper's full text, with its hidden state, heads and losses, was not at hand; docs/lea.md (section 4) lists our
+The paper's full text, with its hidden state, heads and losses, was not at hand; docs/method.md (section 4) lists our
 choices beside what of it could be read.
 """
 

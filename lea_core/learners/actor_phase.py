@@ -6,7 +6,8 @@ Departure from the authors' code of SA2C: the optimiser goes on with its moments
 starts a second one at a lower rate, a change of training that would be mistaken for the critic's doing;
 `fresh_optimiser` and `second_learning_rate` bring both back. The warm-up is counted in epochs, not in steps. And the
 weights of a batch are scaled to `weight_mean`, null as in the papers: advantages have a mean of .2 where the LE's
-rewards are used, and a supervised loss so small next to the LE's ranking and states ruined the policy (docs/log.md).
+rewards are used, and a supervised loss so small next to the LE's ranking and states ruined the policy
+(docs/lab-notebook.md).
 """
 
 from __future__ import annotations

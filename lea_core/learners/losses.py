@@ -145,7 +145,8 @@ def advantage(q_logged: Tensor, q_sampled: Tensor) -> Tensor:
 def of_mean(weight: Tensor, mean: float) -> Tensor:
     """The weights, scaled so that the mean of their sizes is `mean`; zeros where all are. (P,) -> (P,).
 
-    Ours: the level of Q depends on the rewards, and a weight of another level is another learning rate (docs/log.md).
+    Ours: the level of Q depends on the rewards, and a weight of another level is another learning rate
+    (docs/lab-notebook.md).
     """
     _check(weight, "weight", 1)
     return weight * (mean / weight.abs().mean().clamp(min=1e-12))

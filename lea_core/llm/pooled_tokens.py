@@ -5,7 +5,7 @@ that scale them, and the texts' token ids, which the other methods (tokenize.py)
 
 `token` stands for the item in every sequence that the LE reads (paper, figure 2: one token embedding per item); pooled,
 it is the mean of the text's input embeddings. (Measured on MovieLens-100K: heads on the frozen LLM reach more with it
-than with whitened last hidden states, docs/log.md.)
+than with whitened last hidden states, docs/lab-notebook.md.)
 `content` is the mean of the text's hidden states at one layer, whitened: the content similarity where the LE starts.
 """
 

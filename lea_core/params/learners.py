@@ -289,7 +289,7 @@ class ExportParams(Section):
 
 
 class ValueParams(Section):
-    """Off-policy estimates of what each variant's policy is worth (docs/off-policy.md)."""
+    """Off-policy estimates of what each variant's policy is worth (docs/protocol.md)."""
 
     clip: Positive  # of the weights pi / beta, in clipped_ips and dr
     smoothing: Positive  # events added to the training count of every item, in the popularity that beta is mixed of

@@ -70,7 +70,7 @@ filters and the split. Seed {made_of["seed"]} of {", ".join(map(str, used["train
 ## Limits
 
 - It was measured offline, on logs of what people chose among what they were shown then. That tells little of what they
-  would do with its lists (docs/off-policy.md).
+  would do with its lists (docs/protocol.md).
 - It knows {config.num_items:,} items and no others, and favours what was popular in the log.
   {_new_items(path, takes_new)}
 - Users who repeat items or do not, and how often, are as in the log that it learned from.

@@ -205,7 +205,7 @@ def need_packages() -> None:
     """Raise `LeaError` where a package is missing that an export needs."""
     for name in PACKAGES:
         if importlib.util.find_spec(name) is None:
-            raise LeaError(f"{name} is not installed: pip install 'lea[onnx]'")
+            raise LeaError(f"{name} is not installed: pip install 'lea-recommender[onnx]'")
 
 
 @contextlib.contextmanager

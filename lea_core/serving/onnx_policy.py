@@ -78,7 +78,7 @@ def _session(path: Path) -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise LeaError("onnxruntime is not installed: pip install 'lea[onnx]'") from None
+        raise LeaError("onnxruntime is not installed: pip install 'lea-recommender[onnx]'") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # one graph on many threads is slower than many batches on one each
     options.log_severity_level = 3  # errors

@@ -17,7 +17,7 @@ from typing import Any
 from lea_core.common.sources import file_sha256
 from lea_core.params import Params
 
-PACKAGES = ("lea", "torch", "numpy", "pyarrow", "safetensors", "transformers", "peft", "dvc")
+PACKAGES = ("lea-recommender", "torch", "numpy", "pyarrow", "safetensors", "transformers", "peft", "dvc")
 
 
 def provenance(

@@ -221,5 +221,6 @@ def test_a_shard_of_one_batch_has_a_rate(unbroken: Path, tmp_path: Path, monkeyp
 
 def test_ray_is_asked_for_where_it_is_not(unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
-    with pytest.raises(LeaError, match=r"annotate\.engine is ray, which is not here: `pip install \.\[ray\]`"):
+    said = r"annotate\.engine is ray, which is not here: `pip install 'lea-recommender\[ray\]'`"
+    with pytest.raises(LeaError, match=said):
         annotated(fresh(unbroken, tmp_path), monkeypatch, engine="ray")

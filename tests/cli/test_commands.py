@@ -74,10 +74,11 @@ def test_the_base_install(tmp_path: Path) -> None:
     status = dict(re.findall(r"^(.*) -> (.*)$", done.stdout, re.MULTILINE))
     assert {line: status[line] for line in able} == dict.fromkeys(able, "0")
     for line in unable:
-        assert re.fullmatch(r"this needs the pipeline: pip install 'lea\[train\]' \(there is no \w+\)", status[line])
+        said = r"this needs the pipeline: pip install 'lea-recommender\[train\]' \(there is no \w+\)"
+        assert re.fullmatch(said, status[line])
     for line in absent:  # they get as far as the folder, which is not there
         assert "manifest.json" in status[line] or "data/report/table.csv: not found" in status[line]
-    assert len(re.findall(r"needs the pipeline.*\n? +-> pip install 'lea\[train\]'", done.stdout)) == 2
+    assert len(re.findall(r"needs the pipeline.*\n? +-> pip install 'lea-recommender\[train\]'", done.stdout)) == 2
 
 
 def test_help_is_quick_and_whole() -> None:
@@ -86,7 +87,7 @@ def test_help_is_quick_and_whole() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     for known in app.registered_commands:
         assert f"lea {known.callback.__name__.replace('_', '-')}" in str(known.epilog)  # type: ignore[union-attr]
-    assert any("lea\\[train]" in str(known.rich_help_panel) for known in app.registered_commands)
+    assert any("lea-recommender\\[train]" in str(known.rich_help_panel) for known in app.registered_commands)
 
 
 def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +96,7 @@ def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     command([])
     screen = capsys.readouterr().out
     assert "Exit status: 0 done" in screen
-    assert "pip install 'lea[train]'" in screen
+    assert "pip install 'lea-recommender[train]'" in screen
 
 
 @pytest.mark.parametrize("line", ["--debug info nowhere", "info --debug nowhere", "info nowhere --debug"])

@@ -96,7 +96,7 @@ def test_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     monkeypatch.setattr(metadata, "requires", lambda _: demands)
     [(level, message, mend)] = machine.train_extra()
-    assert (level, mend) == ("warning", "pip install 'lea[train]'")
+    assert (level, mend) == ("warning", "pip install 'lea-recommender[train]'")
     assert message.startswith("1 of 2 packages are not there: no-such-thing:")
     level, message, mend = next(machine.torch_and_device())
     assert (level, mend) == ("warning", "pip install torch==9.9.9")

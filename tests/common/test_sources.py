@@ -291,6 +291,6 @@ def test_nobody_answers(tmp_path: Path) -> None:
 def test_a_bucket_without_its_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, client: str) -> None:
     monkeypatch.setitem(sys.modules, client, None)
     with pytest.raises(
-        LeaError, match=rf"^data\.source: {kind}: needs a client library: run `pip install '\.\[{kind}\]'`"
+        LeaError, match=rf"^data\.source: {kind}: needs a client library: run `pip install 'lea-recommender\[{kind}\]'`"
     ):
         fetch_file(f"{kind}://bucket/a.csv", WRONG, tmp_path / "cache", "data")

@@ -253,7 +253,7 @@ def test_it_serves_without_the_pipelines_packages(folder: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
     base = {re.split(r"[^A-Za-z0-9_-]", line)[0] for line in project["dependencies"]}
-    names = {re.split(r"[^A-Za-z0-9_-]", line)[0] for line in extras} - {"lea"} - base
+    names = {re.split(r"[^A-Za-z0-9_-]", line)[0] for line in extras} - {"lea-recommender"} - base
     blocked = {"ruamel", "huggingface_hub", *(name.replace("-", "_").lower() for name in names)}
     assert {"transformers", "peft", "dvc", "polars", "pydantic"} <= blocked
     code = f"""

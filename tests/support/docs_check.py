@@ -1,8 +1,8 @@
 """The docs against the code: each command that they show is run where it is quick, each number of a table looked up.
 
-In: README.md, docs/ (but log.md, which tells of former commits) and examples/serve/README.md; docs_check.yaml, which
-says how each command, sentence and table of them is checked; benchmarks/results; a run of the pipeline, here or in the
-folder that is given. Out: a line for everything that does not hold, and exit status 1.
+In: README.md, docs/ (but the lab notebook, which tells of former commits) and examples/serve/README.md;
+docs_check.yaml, which says how each command, sentence and table of them is checked; benchmarks/results; a run of the
+pipeline, here or in the folder that is given. Out: a line for everything that does not hold, and exit status 1.
 
 A command that docs_check.yaml does not name fails the check, and so does an entry that the docs no longer have.
 Commands run in a copy of the run's parameters and data/ (hard links), so what is there stays as it is. The numbers that
@@ -31,7 +31,7 @@ from tests.support.docs_numbers import NUMBER, check_intervals, check_tables, ne
 
 ROOT = Path(__file__).parents[2]
 TABLE = Path(__file__).with_suffix(".yaml")
-LOG = "docs/log.md"
+NOTEBOOK = "docs/lab-notebook"
 PROGRAM = re.compile(r"(?:[A-Z_]+=\S+ )?(?:lea|make|dvc|python|pip|torchrun|git|rm|printf|uvicorn|curl)(?= |$)")
 UNIT = re.compile(r" ?(?:s|ms|min|h|kB|MB|GB|MiB|GiB|tokens/s|workers?)\b")  # how fast or large a machine is
 Run = Callable[..., tuple[int, str]]
@@ -68,7 +68,7 @@ def read_docs() -> dict[str, str]:
     """Text of each page by its name."""
     files = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
     names = sorted(str(file.relative_to(ROOT)) for file in files)
-    return {name: (ROOT / name).read_text(encoding="utf-8") for name in names if name != LOG}
+    return {name: (ROOT / name).read_text(encoding="utf-8") for name in names if not name.startswith(NOTEBOOK)}
 
 
 def blocks(text: str) -> list[list[str]]:

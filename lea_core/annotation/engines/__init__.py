@@ -4,7 +4,7 @@ In: a `Job` and the shards to do. Out: their files in the run's folder.
 
 - local: worker processes of this machine, as many as it has cores or GPUs
 - torchrun: the same under PyTorch's launcher, for clusters that already start everything by it
-- ray: actors of a Ray cluster (`pip install .[ray]`); its machines must share the cache folder (LEA_CACHE) and data/
+- ray: actors of a Ray cluster (extra `ray`); its machines must share the cache folder (LEA_CACHE) and data/
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def run(job: Job, shards: list[Shard], workers: int) -> None:
         import ray
     except ImportError:
         raise LeaError(
-            "params.yaml: annotate.engine is ray, which is not here: `pip install .[ray]`, or use local"
+            "params.yaml: annotate.engine is ray, which is not here: `pip install 'lea-recommender[ray]'`, or use local"
         ) from None
     import torch
 

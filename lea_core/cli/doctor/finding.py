@@ -16,7 +16,7 @@ Level = Literal["ok", "warning", "problem"]
 Found = Iterator[tuple[Level, str, str]]  # level, message, mend
 SECONDS = 120  # that a program of others may take
 REPRO = "run `dvc repro`"
-TRAIN = "pip install 'lea[train]'"
+TRAIN = "pip install 'lea-recommender[train]'"
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def torch_and_device() -> Found:
 def _requirements(*names: str, extra: str = "") -> dict[str, str]:
     """Version demands of lea's own installation by the package's name; of these names, or of an extra."""
     try:
-        lines = metadata.requires("lea") or []
+        lines = metadata.requires("lea-recommender") or []
     except metadata.PackageNotFoundError:
         return {}
     found = {}
@@ -69,7 +69,7 @@ def train_extra() -> Found:
     """Whether the pipeline's packages are installed."""
     wanted = _requirements(extra="train")
     if not wanted:
-        yield "warning", "no installation of lea says what the pipeline needs", TRAIN
+        yield "warning", "no installation of lea-recommender says what the pipeline needs", TRAIN
         return
     absent = [name for name in wanted if not installed(name)]
     if absent:

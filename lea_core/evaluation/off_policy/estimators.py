@@ -18,7 +18,7 @@ a bandit's, so what a recommendation changes later does not count. beta is the t
 unlogged cause moves both action and reward. Then IPS is unbiased, SNIPS consistent, DR unbiased whatever the reward
 model is (and, where the reward model is right, with a wrong beta too). Clipping biases by what it cuts off: downwards,
 for rewards that are not negative. Here beta is an estimate (behaviour.py), so none of this is given:
-docs/off-policy.md.
+docs/protocol.md.
 """
 
 from __future__ import annotations
