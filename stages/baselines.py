@@ -19,45 +19,24 @@ DATA = Path("data")
 
 def main(argv: list[str]) -> None:
     """Rank every held-out event by every cheap baseline; takes no arguments."""
-    import numpy as np
-
     from lea_core import params
-    from lea_core.baselines import neighbours
+    from lea_core.baselines.neighbours import text_neighbours, with_repeats
     from lea_core.baselines.run import leave_out, rank_baseline, read_log
-    from lea_core.baselines.session_knn import session_neighbours
+    from lea_core.common.registry import BASELINES
     from lea_core.common.tables import ITEM_TOKENS, read_table, to_numpy
-    from lea_core.data.leaks import training_events
-    from lea_core.data.sequences import SPLITS
 
     no_arguments(argv)
     wanted = params.load()
     p = wanted.baselines
     log = read_log(DATA / "interactions")
-    train = training_events(log.sequences)
-    times = log.timestamps[log.sequences.split == SPLITS.index("train")]
-    counts = np.bincount(train.items, minlength=train.num_items)
     content = to_numpy(read_table(DATA / "item_tokens" / "items.parquet", ITEM_TOKENS, columns=("content",)), "content")
-    knn, session = p.item_knn, p.session_knn
-    cheap = {
-        "popularity": lambda: (neighbours.popularity(counts), 1),
-        "recent_popularity": lambda: (
-            neighbours.popularity(neighbours.recent_counts(train, times, p.recent_popularity.share)),
-            1,
-        ),
-        "item_knn": lambda: (
-            neighbours.item_neighbours(train, knn.recent, knn.decay, knn.shrinkage, knn.neighbours),
-            knn.recent,
-        ),
-        # The whole history: by it the user's own sequence is known and left out.
-        "session_knn": lambda: (
-            session_neighbours(train, times, session.recent, session.neighbours, session.idf),
-            log.longest,
-        ),
-        "text_knn": lambda: (neighbours.text_neighbours(content), 1),
+    cheap: dict[str, Callable[[], tuple[Scorer, int]]] = {
+        name: partial(BASELINES.load(name).scorer, log, getattr(p, name, None)) for name in BASELINES.names
     }
+    cheap["text_knn"] = lambda: (text_neighbours(content), 1)
 
     def repeating(make: Callable[[], tuple[Scorer, int]]) -> tuple[Scorer, int]:
-        return neighbours.with_repeats(make()[0], train), log.longest
+        return with_repeats(make()[0], log.train), log.longest
 
     for name, make in cheap.items():
         if name in p.names:

@@ -47,7 +47,7 @@ class Registry:
     def names(self) -> tuple[str, ...]:
         """The names of the files, in order. Raises `LeaError` where two have the same name or one is no name."""
         found: dict[str, str] = {}
-        for path in sorted((self.root / self.folder).iterdir()):
+        for path in sorted((self.root / self.folder).iterdir(), key=lambda path: path.stem.lower()):
             if path.name.startswith(("_", ".")) or not (path.suffix == ".py" or path.is_dir()):
                 continue
             name = path.stem.lower().replace("-", "_")
@@ -56,9 +56,10 @@ class Registry:
                     f"{self.folder}: {found[name]} and {path.name} are two files for the {self.kind} {name}: "
                     "rename or remove one"
                 )
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", path.stem):
-                raise LeaError(f"{self.folder}/{path.name}: name it by small letters, digits and _, as in {name}.py")
             found[name] = path.name
+        for name, file in found.items():
+            if not re.fullmatch(rf"{name}(\.py)?", file) or not name.isidentifier():
+                raise LeaError(f"{self.folder}/{file}: name it by small letters, digits and _, a letter first")
         return tuple(found)
 
     @property
@@ -130,7 +131,7 @@ BACKBONES = Registry(
     "backbone",
     "lea_core/models/backbones",
     {
-        "TITLE": "its name in reports and model cards",
+        "TITLE": "its name in model cards",
         "Settings": _FIELDS,
         "Network": "its module, a lea_core.models.backbone.Backbone",
         "CASES": "its test cases, small Settings that tests/models/test_backbones.py runs its contract with",
@@ -139,24 +140,17 @@ BACKBONES = Registry(
 METHODS = Registry(
     "method",
     "lea_core/learners/methods",
-    {
-        "TITLE": "its name in reports and model cards",
-        "Settings": _FIELDS,
-        "Learner": "its training step",
-    },
+    {"Settings": _FIELDS, "Learner": "its training step, made of settings, TrainParams, and a Solo or Critics"},
 )
 DATASETS = Registry(
     "data set",
-    "lea_core/data/datasets",
-    {
-        "Settings": _FIELDS,
-        "tables": "a function that gives its two files and its columns as Tables",
-    },
+    "lea_core/data/presets",
+    {"Settings": _FIELDS, "tables": "a function that gives the two files and the columns of these settings as Tables"},
 )
 BASELINES = Registry(
     "baseline",
     "lea_core/baselines/rankers",
-    {"scorer": "a function that makes its Scorer", "NEEDS_LLM": "whether it asks the LE"},
+    {"scorer": "a function that makes its Scorer of a Log and its settings, and says how much of a history it reads"},
 )
 REGISTRIES = {
     name: value for name, value in globals().items() if isinstance(value, Registry)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 FALLEN = 0.5  # of the best seed's score: seeds that have learned differ by far less
-WARMED_UP = ("sac", "sa2c")  # the methods with a warm-up
 LOST = 0.02  # of the best validation score, between it and what was kept
 
 Curves = Mapping[str, Mapping[int, Sequence[float]]]
@@ -20,8 +19,8 @@ Curves = Mapping[str, Mapping[int, Sequence[float]]]
 def cautions(curves: Curves, kept: Mapping[str, Sequence[float]]) -> list[str]:
     """What is doubtful, variant by variant; nothing of one without a curve.
 
-    curves: by variant and seed, the scores in the order of the epochs. kept: by variant of a method that is
-    WARMED_UP, those of the policies that were kept, a number for each seed.
+    curves: by variant and seed, the scores in the order of the epochs. kept: by variant of a method with a
+    warm-up, those of the policies that were kept, a number for each seed.
     """
     found = []
     for name, seeds in curves.items():

@@ -40,14 +40,14 @@ from lea_core.common.tables import (
 )
 from lea_core.data.rewards import of_events
 from lea_core.data.sequences import Sequences
-from lea_core.params import FOLDERS, POLICY, TrainParams, Variant
+from lea_core.params import FOLDERS, POLICY, TrainParams, Variant, has_critic
 
 
 @dataclass(frozen=True)
 class Supervision:
     """N training events, M transitions, A actions each; None where the variant does without."""
 
-    rewards: Tensor  # (M,) of the logged action; zeros for the supervised method, which reads none
+    rewards: Tensor  # (M,) of the logged action; zeros for a method without a critic, which reads none
     le_states: Tensor | None = None  # (N, C) float16: the LE's state after each event
     sampled_actions: Tensor | None = None  # (M, A) int64: negatives with an LE reward
     sampled_rewards: Tensor | None = None  # (M, A)
@@ -90,7 +90,7 @@ def read_supervision(data: Path, variant: Variant, params: TrainParams, train: S
         rewards = params.le.reward_scale * preference(logged, centre)
         sampled_actions = _items(path, table, "sampled_actions", train, maker)
         sampled_rewards = params.le.reward_scale * preference(_finite(path, table, "sampled_rewards"), centre)
-    elif variant.method == "supervised":
+    elif not has_critic(variant.method):
         rewards = torch.zeros(len(rows))
     else:
         rewards = _event_rewards(data / "interactions" / "interactions.parquet", params.event_rewards, rows)

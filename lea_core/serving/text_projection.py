@@ -4,7 +4,7 @@ In: a trained policy whose item rows started from text vectors (variants with `i
 each item was trained on. Out: linear maps from a vector to an embedding row and an actor row, and one actor bias; a
 larger policy with rows for items that no one has taken yet.
 
-Training moves an item's rows away from where they started (learners/loop.start_items), and in part by what its text
+Training moves an item's rows away from where they started (learners/build.start_items), and in part by what its text
 says. A ridge regression of the moved rows on the vectors recovers that part. Its penalty grows with the direction's
 place, since the vectors are whitened: the first directions carry what texts differ in most, the last are noise of
 equal size. Five folds over the items choose its strength. What no text tells is left out: an actor bias is close to an

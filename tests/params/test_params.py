@@ -56,12 +56,12 @@ def edited(folder: Path, old: str, new: str) -> Path:
         (
             "variants.snqn.backbone",
             "lstm",
-            "variants.snqn.backbone is 'lstm', but must be 'sasrec', 'gru4rec', 'caser' or 'nextitnet': mend it",
+            "variants.snqn.backbone is 'lstm', but must be 'caser', 'gru4rec', 'nextitnet' or 'sasrec': mend it",
         ),
         (
             "variants.snqn.method",
             "dqn",
-            "variants.snqn.method is 'dqn', but must be 'supervised', 'sqn', 'sac', 'snqn' or 'sa2c'",
+            "variants.snqn.method is 'dqn', but must be 'sa2c', 'sac', 'snqn', 'sqn' or 'supervised'",
         ),
         (
             "variants.snqn.state",
