@@ -10,6 +10,7 @@ from typing import Any
 
 from lea_core.common.registry import BACKBONES
 from lea_core.models.policy_network import PolicyConfig
+from lea_core.params.methods import has_critic
 
 PARTS = {
     "state": "states of histories",
@@ -85,7 +86,8 @@ manifest.json holds the SHA-256 of every file, and loading checks them.
 
 def _trained(variant: Mapping[str, Any]) -> str:
     method = variant["method"]
-    how = "trained supervised" if method == "supervised" else f"trained by reinforcement learning ({method.upper()})"
+    by_reward = f"trained by reinforcement learning ({method.upper()})"
+    how = by_reward if has_critic(method) else "trained supervised"
     learned = [words for part, words in PARTS.items() if variant[part] in ("le", "le_item_knn")]
     return f"{how} with what a language model gave: {'; '.join(learned)}" if learned else how
 
