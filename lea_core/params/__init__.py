@@ -17,19 +17,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from lea_core.common.errors import LeaError
-from lea_core.common.layout import FOLDERS
+from lea_core.common.layout import FOLDERS, LE_AND_NEIGHBOURS, LE_SOURCES, POLICY
 from lea_core.params.backbones import Backbones
 from lea_core.params.base import Count, CountOrZero, NotNegative, OpenShare, Positive, Section, Sha256, Share
 from lea_core.params.baselines import BaselineParams
-from lea_core.params.controls import (
-    CONTROLS,
-    LE_AND_NEIGHBOURS,
-    LE_SOURCES,
-    POLICY,
-    Controls,
-    PolicyControl,
-    TableControl,
-)
+from lea_core.params.controls import CONTROLS, Controls, PolicyControl, TableControl
 from lea_core.params.data import Columns, Dataset, FileSource, PreprocessParams, SplitParams, Tables
 from lea_core.params.le import (
     AmortisedTokens,

@@ -6,17 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from lea_core.common.layout import FOLDERS
+from lea_core.common.layout import FOLDERS, LE_SOURCES
 from lea_core.params.backbones import Backbone
 from lea_core.params.base import Count, NotNegative, Positive, Section, Share
-from lea_core.params.controls import (
-    LE_SOURCES,
-    ActionsControl,
-    ItemsControl,
-    RankingControl,
-    RewardControl,
-    StateControl,
-)
+from lea_core.params.controls import source_of
 from lea_core.params.methods import Method, has_critic
 
 
@@ -104,11 +97,11 @@ class Variant(Section):
 
     backbone: Backbone
     method: Method
-    state: Literal["none", "le", StateControl]
-    reward: Literal["none", "le", RewardControl]
-    actions: Literal["none", "le", ActionsControl]
-    ranking: Literal["none", "le", "le_item_knn", RankingControl]
-    items: Literal["none", "le", ItemsControl]
+    state: Annotated[str, source_of("state")]
+    reward: Annotated[str, source_of("reward")]
+    actions: Annotated[str, source_of("actions")]
+    ranking: Annotated[str, source_of("ranking")]
+    items: Annotated[str, source_of("items")]
     # Keys of train, methods.<its method> and backbones.<its backbone> that this variant sets otherwise, as a map from
     # `train.learning_rate` and the like to values. The one key of this file that may be left out.
     set: dict[str, Any] = Field(default_factory=dict)
