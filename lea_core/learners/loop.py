@@ -49,7 +49,7 @@ def train_seed(
 ) -> Trained:
     """Train variant `name` from one seed. Raises `DivergedError` where the training does."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # initial weights, dropout, coins
+        torch.manual_seed(seed)  # initial weights, dropout, which of two networks is updated
         return _train_seed(name, seed, params.of(name), sequences, supervision, device)
 
 

@@ -195,6 +195,10 @@ class Params(Section):
                     )
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process as plain values: the classes of registered settings are made anew there."""
+        return Params.model_validate, (self.model_dump(),)
+
     def of(self, name: str) -> Params:
         """The parameters as variant `name` has them, its own settings in their places."""
         variant = self.variant(name)

@@ -72,7 +72,7 @@ class TrainParams(Section):
     batches: BatchParams
     loss: Annotated[Loss, Field(discriminator="name")]  # the supervised part of every method
     greedy_items: Count | None  # so many sampled items are searched for the greedy action; null: all items
-    sparse: bool  # a step costs the rows of the item tables that its batch reads, not all (learners/rows.py)
+    sparse: bool  # a step costs the rows of the item tables that its batch reads, not all (learners/sparse.py)
     repeat_bias: bool  # the policy learns how much less, or more, it wants the items that it reads; loss softmax alone
     learning_rate: Positive
     weight_decay: NotNegative

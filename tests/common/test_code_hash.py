@@ -47,7 +47,7 @@ KNOWN = {
         "lists",
         "leaks",
         "parts",
-        "learners/sa2c",
+        "learners/methods/sa2c",
     },
     "lea_core.llm.pooled_tokens": {"llm"},
     "lea_core.llm.tokenize": {"item_tokens", "learned_tokens", "token_encoder"},

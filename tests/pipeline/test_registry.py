@@ -11,7 +11,7 @@ import pytest
 
 from lea_core.common.code_hash import closure, imported_files
 from lea_core.common.errors import LeaError
-from lea_core.common.registry import BACKBONES, METHODS, REGISTRIES, Registry
+from lea_core.common.registry import BACKBONES, BASELINES, METHODS, REGISTRIES, Registry
 from tests.pipeline.test_agreement import stages
 
 NEEDS = {"Settings": "the settings", "CASES": "test cases"}
@@ -111,6 +111,11 @@ def test_what_loads_by_name_is_known_to_depend_on_it() -> None:
     assert set(BACKBONES.files) <= closure("lea_core/models/policy_network.py").keys()
     assert set(METHODS.files) <= closure("lea_core/learners/loop.py").keys()
     assert not set(BACKBONES.files) & closure("lea_core/environment/model.py").keys()
+
+
+def test_dvc_knows_the_folder_of_every_baseline() -> None:
+    outs = {out.def_path for name in ("baselines", "text_knn") if name in stages() for out in stages()[name].outs}
+    assert {f"data/baselines/{name}" for name in BASELINES.names} <= outs
 
 
 ALL = {"control_policy", "export", "estimate_value"}
