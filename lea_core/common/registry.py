@@ -89,14 +89,14 @@ class Registry:
     def settings(self, name: str) -> type[Any] | None:
         """The class `Settings` of an entry, run by itself; None where its file has none and needs none.
 
-        Raises `LeaError` where it lacks one that it needs, or one that uses what is not there.
+        Raises `LeaError` where the text of the file lacks an attribute, or `Settings` uses what is not there.
         """
         file = self.file(name)
         tree = ast.parse((self.root / file).read_text(encoding="utf-8"), file)
+        for need in self.needs.keys() - {name for node in tree.body for name in _defined(node)}:
+            raise LeaError(f"{file}: has no {need}: add {self.needs[need]}")
         tree.body = [node for node in tree.body if _is_light(node)]
         if not any(isinstance(node, ast.ClassDef) for node in tree.body):
-            if SETTINGS in self.needs:
-                raise LeaError(f"{file}: has no {SETTINGS}: add {self.needs[SETTINGS]}")
             return None
         module = types.ModuleType(f"{self._module(name)} {SETTINGS}")
         sys.modules[module.__name__] = module  # where dataclasses and pydantic look up what annotations mean
@@ -112,6 +112,16 @@ class Registry:
 
     def _module(self, name: str) -> str:
         return f"{self.folder}/{name.replace('-', '_')}".replace("/", ".")
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    """The names that a statement defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name for alias in node.names]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _is_light(node: ast.stmt) -> bool:
