@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.benchmark_summary import NDCG, Found, best, uses_all
+from lea_core.common.registry import BACKBONES
 from lea_core.evaluation.results import Result
 from lea_core.params import FOLDERS
-from lea_core.serving.model_card import NAMES as BACKBONES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WITH, WITHOUT, REST = "#D55E00", "#0072B2", "#999999"  # the LE; a policy without it; what is no policy, a control
 LINE = 0.235  # inches
 NAMES = {
-    **BACKBONES,
+    **{name: BACKBONES.load(name).TITLE for name in BACKBONES.names},
     "scientific": "Amazon Scientific",
     "lastfm": "Last.fm",
     "snqn": "SNQN",

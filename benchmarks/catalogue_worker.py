@@ -25,8 +25,9 @@ from torch import nn
 
 from lea_core.data.sequences import Sequences
 from lea_core.learners.batches import TrainingData
+from lea_core.learners.build import Learner, build_learner
 from lea_core.learners.critics import ITEM_TABLES
-from lea_core.learners.loop import EVALUATION_BATCH, Learner, build_learner
+from lea_core.learners.loop import EVALUATION_BATCH
 from lea_core.learners.supervision import Supervision, transitions
 from lea_core.metrics.full_ranking import rank_events
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork

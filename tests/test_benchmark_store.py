@@ -120,7 +120,7 @@ def test_a_result_holds_hashes_of_code_and_libraries(
 ) -> None:
     edit(monkeypatch, tmp_path / "page", "lea_core/report/html/page.py")
     assert place.other(PLAIN) == []
-    edit(monkeypatch, tmp_path / "code", "lea_core/learners/snqn.py")
+    edit(monkeypatch, tmp_path / "code", "lea_core/learners/methods/snqn.py")
     assert (place.other(PLAIN), place.other("popularity")) == (["code"], [])
     place.make_again(PLAIN)
     monkeypatch.setattr(code_hash, "_version", lambda name: f"{name} 99")

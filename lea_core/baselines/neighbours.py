@@ -2,7 +2,7 @@
 
 In: item vectors, training events or training counts. Out: a `Scorer`, the contract of `full_ranking.rank_events`: (B,
 T) right-aligned item indices, -1 for none -> (B, I) float32 scores, higher is better. Without a history every item
-scores the same, but under popularity, which never looks at one. session_knn.py has one more.
+scores the same, but under popularity, which never looks at one. rankers/session_knn.py has one more.
 
 `item_neighbours` is item-based collaborative filtering (Sarwar et al., WWW 2001, Deshpande and Karypis, TOIS 2004) with
 shrinkage (Bell and Koren, KDD 2007), and departs from them thus: it knows no ratings, so two items are alike as far as

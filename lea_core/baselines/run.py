@@ -7,6 +7,7 @@ and whether it needs the LLM. The folder of a baseline that params.yaml does not
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ import pyarrow as pa
 
 from lea_core.common.artifacts import publish_folder, write_json
 from lea_core.common.tables import INTERACTIONS, read_table, to_numpy
-from lea_core.data.sequences import Sequences, read_sequences
+from lea_core.data.leaks import training_events
+from lea_core.data.sequences import SPLITS, Sequences, read_sequences
 from lea_core.metrics.full_ranking import rank_table, write_evaluation
 from lea_core.metrics.protocol import warn_of
 from lea_core.params import Params
@@ -36,6 +38,23 @@ class Log:
     sequences: Sequences
     timestamps: np.ndarray  # (N,) int64
     events: pa.ChunkedArray  # (N,) strings
+
+    @functools.cached_property
+    def train(self) -> Sequences:
+        """The training events."""
+        return training_events(self.sequences)
+
+    @property
+    def times(self) -> np.ndarray:
+        """Of the training events."""
+        times: np.ndarray = self.timestamps[self.sequences.split == SPLITS.index("train")]
+        return times
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Training events of each item: (I,)."""
+        counts: np.ndarray = np.bincount(self.train.items, minlength=self.train.num_items)
+        return counts
 
     @property
     def longest(self) -> int:

@@ -5,8 +5,9 @@ versions. Every cache has both in its key, so that what other code computed is n
 compute.
 
 The closure is the module and every file of this project that it imports, directly or through another, inside functions
-too. Comments, docstrings, line breaks and the version of Python change no hash. Left out are modules that type checkers
-alone import, and the plumbing, which carries data and messages and changes no number.
+too; whoever imports a registry (registry.py) may load each of its files. Comments, docstrings, line breaks and the
+version of Python change no hash. Left out are modules that type checkers alone import, and the plumbing, which carries
+data and messages and changes no number.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lea_core.common import registry
 
 ROOT = Path(__file__).parents[2]  # of the sources: the checkout, or where the package is installed
 PACKAGES = ("lea_core", "stages", "benchmarks")
@@ -65,7 +68,7 @@ def closure(*files: str) -> dict[str, Source]:
     new = set(files)
     while new:
         found |= {file: read_source(file) for file in new}
-        below = {file for old in new for file in _files(ROOT, found[old].imports)}
+        below = {file for old in new for file in (*_files(ROOT, found[old].imports), *_loaded(found[old].imports))}
         new = {file for file in below - found.keys() if not is_plumbing(file)}
     return {file: source for file, source in found.items() if not source.empty}
 
@@ -104,6 +107,13 @@ def _files(root: Path, imports: frozenset[str]) -> frozenset[str]:
             stems |= {"/".join(parts[:length]) for length in range(1, len(parts) + 1)}
     files = {file for stem in stems for file in (f"{stem}.py", f"{stem}/__init__.py")}
     return frozenset(file for file in files if (root / file).is_file())
+
+
+def _loaded(imports: frozenset[str]) -> set[str]:
+    """The files of the registries among these imports, which are loaded by name."""
+    prefix = f"{registry.__name__}."
+    names = {name.removeprefix(prefix) for name in imports if name.startswith(prefix)}
+    return {file for name in names & registry.REGISTRIES.keys() for file in registry.REGISTRIES[name].files}
 
 
 @functools.cache

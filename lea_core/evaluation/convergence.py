@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 FALLEN = 0.5  # share of the best seed's score; seeds that converged differ by far less
-WARMED_UP = ("sac", "sa2c")  # the methods with a warm-up
 LOST = 0.02  # share of the best validation score that the kept checkpoint may lack
 
 Curves = Mapping[str, Mapping[int, Sequence[float]]]
@@ -20,7 +19,7 @@ Curves = Mapping[str, Mapping[int, Sequence[float]]]
 def cautions(curves: Curves, kept: Mapping[str, Sequence[float]]) -> list[str]:
     """A sentence for each problem, variant by variant; none for a variant without a curve.
 
-    curves: by variant and seed, the scores in the order of the epochs.  kept: by variant, for the methods WARMED_UP,
+    curves: by variant and seed, the scores in the order of the epochs.  kept: by variant of a method with a warm-up,
     the scores of the checkpoints that were kept, one per seed.
     """
     found = []

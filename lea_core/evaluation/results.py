@@ -21,7 +21,7 @@ import numpy as np
 from lea_core.common.artifacts import read_json
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import RANKS, read_table, to_numpy
-from lea_core.evaluation.convergence import WARMED_UP, cautions
+from lea_core.evaluation.convergence import cautions
 from lea_core.metrics.protocol import Protocol, read_protocol
 from lea_core.metrics.ranking import SELECTION as SELECTION  # a column of curves.csv
 
@@ -265,10 +265,12 @@ def best_with_le(pairs: Iterable[tuple[Result, Result]], metric: str) -> tuple[R
 
 def doubts(results: Iterable[Result]) -> list[str]:
     """Which trainings ended where they should not have (convergence.py)."""
+    from lea_core.params import has_warm_up
+
     curves, kept = {}, {}
     for result in results:
         curves[result.name] = result.curves
-        if result.variant and result.variant.method in WARMED_UP and SELECTION in result.valid:
+        if result.variant and has_warm_up(result.variant.method) and SELECTION in result.valid:
             kept[result.name] = result.valid[SELECTION].seeds
     return cautions(curves, kept)
 

@@ -145,7 +145,8 @@ def run_trial(params: Params, name: str, values: dict[str, Any], sequences: Any,
     """Train with these values from every seed of the tuning."""
     import torch
 
-    from lea_core.learners.loop import DivergedError, train_seed
+    from lea_core.learners.divergence import DivergedError
+    from lea_core.learners.loop import train_seed
 
     device = torch.device(_device())
     started, scores, epochs = time.perf_counter(), [], []

@@ -26,12 +26,11 @@ from lea_core.common.errors import LeaError
 from lea_core.data.sequences import Sequences, batches, ragged_ranges, sample_actions
 from lea_core.learners.supervision import Supervision, transitions
 from lea_core.params import (
+    MethodParams,
     NegativeParams,
     QParams,
-    Sa2cParams,
     SampledSoftmaxLoss,
     SoftmaxLoss,
-    SupervisedParams,
     TrainParams,
 )
 
@@ -48,6 +47,7 @@ class Batch:
     action: Tensor  # (P,) int64
     last: Tensor  # (P,) bool: the action is the user's last training event
     reward: Tensor  # (P,)
+    log_popularity: Tensor  # (P,) log of the action's share of the training events
     le_states: Tensor | None  # (R, C) float32
     sampled_actions: Tensor | None  # (P, A) int64: negatives; None for methods without
     sampled_rewards: Tensor | None  # (P, A)
@@ -58,7 +58,6 @@ class Batch:
     loss_items: Tensor | None = None  # (S,) int64 of a sampled supervised loss; all transitions share them
     loss_log_counts: Tensor | None = None  # (S,) log of how often each was to be expected among them
     greedy_items: Tensor | None = None  # (K,) int64: where the greedy action is looked for; None: all items
-    log_popularity: Tensor | None = None  # (P,) log of the action's share of the training events
 
     def states(self, states: Tensor) -> Tensor:
         """(B, T, D) states of the windows -> (R, D) of their events."""
@@ -72,7 +71,7 @@ class TrainingData:
         self,
         train: Sequences,
         supervision: Supervision,
-        settings: SupervisedParams | QParams,
+        settings: MethodParams,
         params: TrainParams,
         device: torch.device,
     ) -> None:
@@ -89,10 +88,8 @@ class TrainingData:
         transition[self.rows] = np.arange(len(self.rows))
         self.transition = torch.from_numpy(transition).to(device)  # (N,): which transition starts from each event
         counts = np.bincount(train.items, minlength=train.num_items)
-        self.log_popularity: Tensor | None = None  # (I,)
-        if isinstance(settings, Sa2cParams) and settings.off_policy is not None:
-            share = torch.from_numpy(counts / max(counts.sum(), 1))
-            self.log_popularity = share.log().float().to(device)
+        share = torch.from_numpy(counts / max(counts.sum(), 1))
+        self.log_popularity = share.log().float().to(device)  # (I,)
         self.proposal = _proposal(counts, params)
 
     def epoch(self, generator: np.random.Generator) -> Iterator[Batch]:
@@ -161,6 +158,7 @@ class TrainingData:
             action=action,
             last=self.transition[begin + 1] < 0,
             reward=given.rewards[transition],
+            log_popularity=self.log_popularity[action],
             le_states=None if le_states is None else le_states.float(),
             sampled_actions=sampled_actions,
             sampled_rewards=sampled_rewards,
@@ -171,7 +169,6 @@ class TrainingData:
             loss_items=loss_items,
             loss_log_counts=loss_log_counts,
             greedy_items=self._greedy_items(action, generator),
-            log_popularity=of(self.log_popularity, action),
         )
 
     def _tensor(self, values: np.ndarray) -> Tensor:
@@ -242,14 +239,12 @@ def _nothing_to_learn() -> LeaError:
     return LeaError("no user has two training events: give more data, or a smaller preprocess.k_core")
 
 
-def _check_catalogue(
-    num_items: int, settings: SupervisedParams | QParams, supervision: Supervision, params: TrainParams
-) -> None:
+def _check_catalogue(num_items: int, settings: MethodParams, supervision: Supervision, params: TrainParams) -> None:
     if num_items < 2:
         raise LeaError(f"{ITEMS}: one item leaves nothing to choose from: keep more items")
     drawn = settings.negatives if isinstance(settings, NegativeParams) and supervision.sampled_actions is None else 0
     counts = {
-        f"methods.{'sa2c' if isinstance(settings, Sa2cParams) else 'snqn'}.negatives": drawn,
+        "the method's negatives": drawn,
         "train.loss.negatives": 0 if isinstance(params.loss, SoftmaxLoss) else params.loss.negatives,
         "train.greedy_items": params.greedy_items or 0,
     }

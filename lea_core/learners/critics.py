@@ -1,7 +1,8 @@
-"""What a learner trains: the policy that ships, and beside it what stays at home.
+"""Training-time modules: the policy, the critic (which may see the LE's state) and the alignment head.
 
 In: recommender states (R, D) and the LE's states (R, C) of R events. Out: Q values and predictions of the LE's state;
-and, for the methods with a critic, which network learns at a step and which gives its targets.
+and, for the methods with a critic, which network is updated at a step and which gives its targets. Only the policy is
+exported.
 
 The critic may see the LE's state (a privileged critic: it works at training time only); the policy never does.
 """
@@ -91,12 +92,24 @@ def descend(
     target.after_step()
 
 
-class Critics:
-    """Two critic networks: the first holds the policy that ships.
+class Solo:
+    """A policy without a critic, and its optimiser."""
 
-    With a target rate the first learns, and the second follows it by Polyak averaging (Lillicrap et al., ICLR'16); with
-    rate None they are the papers' two full networks, of which a coin picks the one to learn while the other gives its
-    targets (SA2C paper, Alg. 1), each with an optimiser of its own.
+    def __init__(self, network: Network, train: TrainParams) -> None:
+        self.network, self.train = network, train
+        self.optimiser = adamw(network, train)
+
+    def learn(self, loss: Tensor) -> None:
+        """One optimiser step down the loss."""
+        descend(loss, self.network, self.optimiser, self.train.gradient_clip)
+
+
+class Critics:
+    """Two critic networks: the first holds the policy that is exported.
+
+    With a target rate the first is updated, and the second follows it by Polyak averaging (Lillicrap et al., ICLR'16).
+    With rate None they are two independent networks, each with an optimiser: each step a random one is updated and the
+    other gives the targets (double Q; SA2C paper, Alg. 1).
     """
 
     def __init__(self, first: CriticNetwork, second: CriticNetwork, settings: QParams, train: TrainParams) -> None:
@@ -121,7 +134,7 @@ class Critics:
             group["lr"] = learning_rate
 
     def turn(self, batch: Batch) -> tuple[CriticNetwork, CriticNetwork]:
-        """Which network learns from the batch, and which gives its targets; both in the mode that they need."""
+        """Which network is updated by the batch, and which gives its targets; both in the mode that they need."""
         first, second = self.networks
         if self.by_rows is not None:
             if batch.greedy_items is None:

@@ -1,4 +1,4 @@
-"""What a learner gets for each training event: rewards, and the LE's parts that its variant names.
+"""What a learner gets for each training event: rewards, and the signals that its variant names.
 
 In: `interactions.parquet` (events) and, by variant, `states`, `rewards` and `actions` of the LE, or of a control in the
 LE's place (lea_core/experiments/controls/). Out: `Supervision`,
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from lea_core.common.errors import LeaError
-from lea_core.common.layout import origin, table_path
+from lea_core.common.layout import FOLDERS, origin, stage_of, table_path
 from lea_core.common.tables import (
     ACTIONS,
     INTERACTIONS,
@@ -40,14 +40,14 @@ from lea_core.common.tables import (
 )
 from lea_core.data.rewards import of_events
 from lea_core.data.sequences import Sequences, learning_steps
-from lea_core.params import FOLDERS, POLICY, TrainParams, Variant
+from lea_core.params import TrainParams, Variant, has_critic
 
 
 @dataclass(frozen=True)
 class Supervision:
     """N training events, M transitions, A actions each; None where the variant does without."""
 
-    rewards: Tensor  # (M,) of the logged action; zeros for the supervised method, which reads none
+    rewards: Tensor  # (M,) of the logged action; zeros for a method without a critic, which reads none
     le_states: Tensor | None = None  # (N, C) float16: the LE's state after each event
     sampled_actions: Tensor | None = None  # (M, A) int64: negatives with an LE reward
     sampled_rewards: Tensor | None = None  # (M, A)
@@ -74,7 +74,7 @@ def read_supervision(data: Path, variant: Variant, params: TrainParams, train: S
     """
     rows = transitions(train)
     paths = {part: table_path(data, part, getattr(variant, part)) for part in FOLDERS}
-    makers = {part: _maker(part, getattr(variant, part)) for part in FOLDERS}
+    makers = {part: stage_of(part, getattr(variant, part)) for part in FOLDERS}
     states = None if variant.state == "none" else _read_states(paths["state"], train, makers["state"])
     sampled_actions = sampled_rewards = proposed_actions = proposed_preferences = None
     centre = None  # mean and deviation of the logged LE rewards
@@ -88,7 +88,7 @@ def read_supervision(data: Path, variant: Variant, params: TrainParams, train: S
         rewards = params.le.reward_scale * preference(logged, centre)
         sampled_actions = _items(path, table, "sampled_actions", train, maker)
         sampled_rewards = params.le.reward_scale * preference(_finite(path, table, "sampled_rewards"), centre)
-    elif variant.method == "supervised":
+    elif not has_critic(variant.method):
         rewards = torch.zeros(len(rows))
     else:
         rewards = _event_rewards(data / "interactions" / "interactions.parquet", params.event_rewards, rows)
@@ -120,19 +120,12 @@ def read_supervision(data: Path, variant: Variant, params: TrainParams, train: S
     )
 
 
-def _maker(part: str, source: str) -> str:
-    """The stage that makes a table."""
-    if source == "le":
-        return {"actions": "augment", "ranking": "rank", "items": "tokenize_items"}.get(part, "annotate")
-    return "control_policy" if source == POLICY else "control"
-
-
 def _check_origin(data: Path, variant: Variant) -> None:
     """Raise `LeaError` where a table was made from other interactions, or from these in another order."""
     for part, source in variant.sources.items():
         path, made_from = table_path(data, part, source), origin(data, part)
         if not is_made_from(path, made_from):
-            raise _of_another_dataset(path, f"its hash is not that of {made_from}", _maker(part, source))
+            raise _of_another_dataset(path, f"its hash is not that of {made_from}", stage_of(part, source))
 
 
 def _read_item_vectors(path: Path, train: Sequences, stage: str) -> Tensor:

@@ -76,13 +76,3 @@ def td_terms(
         reward = le.reward_scale * batch.proposed_preferences
         loss = loss + le.action_q_weight * td_same_state(q_proposed, reward, here, settings.gamma).mean(dim=1)
     return TdTerms(0.5 * loss if settings.half_td else loss, q_logged, q_sampled, bootstrap)
-
-
-def means(loss: Tensor, actor: ActorTerms, td: TdTerms) -> dict[str, float]:
-    """What a method with a critic says of its step: a row of curves.csv, and what the guard looks at."""
-    return {
-        "loss": loss.item(),
-        "supervised": actor.loss.mean().item(),
-        "td": td.loss.mean().item(),
-        "greedy_q": td.bootstrap.mean().item(),
-    }

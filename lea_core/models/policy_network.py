@@ -25,8 +25,9 @@ from torch.overrides import TorchFunctionMode
 
 from lea_core.common.artifacts import read_json, read_tensors, write_json, write_tensors
 from lea_core.common.errors import LeaError
-from lea_core.models.backbones import BACKBONES
-from lea_core.models.ragged import Places
+from lea_core.common.registry import BACKBONES
+from lea_core.models.backbone import Backbone
+from lea_core.models.ragged import RaggedBatch
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class PolicyNetwork(nn.Module):
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = BACKBONES[config.backbone](config.num_items, config.history, **config.settings)
+        file = BACKBONES.load(config.backbone)
+        settings = file.Settings(**config.settings)
+        self.backbone: Backbone = file.Network(config.num_items, config.history, settings)
         self.actor = nn.Linear(self.width, config.num_items)
         self.repeat_bias = nn.Parameter(torch.zeros(())) if config.repeat_bias else None
         self.sparse = False
@@ -108,7 +111,7 @@ class PolicyNetwork(nn.Module):
         self.eval()
         items = torch.from_numpy(histories[:, -self.config.history :]).to(self.actor.weight.device)
         last = torch.arange(1, len(items) + 1, device=items.device) * items.shape[1] - 1
-        scores = self.scored(self.backbone.last(Places(items)), items, last)
+        scores = self.scored(self.backbone.last(RaggedBatch(items)), items, last)
         self.train(training)
         return scores
 
@@ -163,9 +166,10 @@ def without_weights(config: PolicyConfig) -> PolicyNetwork:
 def load_network(folder: Path) -> PolicyNetwork:
     """Read what `save` wrote, ready to score. Raises `LeaError` where a file is absent, broken or of another."""
     path = folder / "policy.json"
+    raw = read_json(path)
     try:
-        policy = PolicyNetwork(PolicyConfig(**read_json(path)))
-    except (TypeError, KeyError) as error:
+        policy = PolicyNetwork(PolicyConfig(**raw))
+    except (TypeError, LeaError) as error:
         raise LeaError(f"{path}: not a policy's description ({error}): delete {folder} and run `dvc repro`") from None
     path = folder / "policy.safetensors"
     weights = {name: torch.from_numpy(array) for name, array in read_tensors(path).items()}

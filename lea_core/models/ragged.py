@@ -1,8 +1,7 @@
-"""Where the items of a batch stand: for layers that see no padding, and for layers that see rows from their first item.
+"""Ragged batches: padding is dropped for layers that look at one position, rows are aligned for those that mix them.
 
-In: (B, T) item indices, -1 for none. Out: `Places`, with the R items that there are in a flat order, and the ways
-between that order and batches. `FrontPlaces` is the same for rows that have their items in front, without shapes that
-depend on data: a graph can be exported of a network on it.
+In: (B, T) item indices, -1 for none. Out: a `RaggedBatch`: the R items that there are in a flat order, and the ways
+between that order and batches. `StaticBatch` is the variant for ONNX export: its shapes do not depend on data.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor
 
 
-class Places:
-    """Where the R items of a (B, T) batch stand.
+class RaggedBatch:
+    """The R items of a (B, T) batch, and where they stand in it.
 
     items: (R,) those there are, row by row. positions: (R,) each one's place among its row's. lengths: (B,) items of
     each row.
@@ -51,7 +50,7 @@ class Places:
         return x.index_select(0, ends) * (self.lengths > 0)[:, None]
 
 
-class FrontPlaces(Places):
+class StaticBatch(RaggedBatch):
     """The same for rows that have their items in front: R is B * T then, and what stands at padding is of no meaning.
 
     No causal network lets an item see the padding that follows it.

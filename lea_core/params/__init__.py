@@ -17,24 +17,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from lea_core.common.errors import LeaError
-from lea_core.common.layout import FOLDERS
+from lea_core.common.layout import FOLDERS, LE_AND_NEIGHBOURS, LE_SOURCES, POLICY
+from lea_core.params.backbones import Backbones
 from lea_core.params.base import Count, CountOrZero, NotNegative, OpenShare, Positive, Section, Sha256, Share
-from lea_core.params.baselines import (
-    BaselineParams,
-    ItemNeighbourParams,
-    RecentPopularityParams,
-    SessionNeighbourParams,
-)
-from lea_core.params.controls import (
-    CONTROLS,
-    LE_AND_NEIGHBOURS,
-    LE_SOURCES,
-    POLICY,
-    Controls,
-    PolicyControl,
-    TableControl,
-)
-from lea_core.params.data import Columns, FileSource, MovieLens, PreprocessParams, SplitParams, Tables
+from lea_core.params.baselines import BaselineParams
+from lea_core.params.controls import CONTROLS, Controls, PolicyControl, TableControl
+from lea_core.params.data import Columns, Dataset, FileSource, PreprocessParams, SplitParams, Tables
 from lea_core.params.le import (
     AmortisedTokens,
     AnnotateParams,
@@ -50,33 +38,22 @@ from lea_core.params.le import (
     TokenParams,
 )
 from lea_core.params.learners import (
-    ActorParams,
-    Backbones,
     BatchParams,
-    CaserParams,
     EvaluateParams,
     ExportParams,
     GbceLoss,
-    Gru4RecParams,
     LeUseParams,
     Loss,
-    Methods,
-    NegativeParams,
-    NextItNetParams,
-    OffPolicyParams,
-    QParams,
     ReportParams,
-    Sa2cParams,
-    SacParams,
     SampledSoftmaxLoss,
-    SasrecParams,
     SoftmaxLoss,
-    SupervisedParams,
     TrainParams,
     ValueParams,
     Variant,
 )
+from lea_core.params.methods import Methods, has_critic, has_warm_up
 from lea_core.params.mistakes import first_mistake
+from lea_core.params.q_learning import ActorCriticParams, MethodParams, NegativeParams, QParams
 from lea_core.params.tuning import Choices, Dimension, FloatRange, IntRange, TuneParams
 
 __all__ = [
@@ -86,29 +63,27 @@ __all__ = [
     "LE_SOURCES",
     "PARAMS",
     "POLICY",
-    "ActorParams",
+    "ActorCriticParams",
     "AmortisedTokens",
     "AnnotateParams",
     "AugmentParams",
     "Backbones",
     "BaselineParams",
     "BatchParams",
-    "CaserParams",
     "Choices",
     "Columns",
     "Controls",
     "Count",
     "CountOrZero",
+    "Dataset",
     "Dimension",
     "EvaluateParams",
     "ExportParams",
     "FileSource",
     "FloatRange",
     "GbceLoss",
-    "Gru4RecParams",
     "HeadParams",
     "IntRange",
-    "ItemNeighbourParams",
     "LeParams",
     "LeUseParams",
     "LearnedTokens",
@@ -116,12 +91,10 @@ __all__ = [
     "LoraParams",
     "Loss",
     "MeasureParams",
+    "MethodParams",
     "Methods",
-    "MovieLens",
     "NegativeParams",
-    "NextItNetParams",
     "NotNegative",
-    "OffPolicyParams",
     "OpenShare",
     "Params",
     "PolicyControl",
@@ -129,20 +102,14 @@ __all__ = [
     "PreprocessParams",
     "QParams",
     "RankParams",
-    "RecentPopularityParams",
     "ReportParams",
     "RewardNegatives",
-    "Sa2cParams",
-    "SacParams",
     "SampledSoftmaxLoss",
-    "SasrecParams",
     "Section",
-    "SessionNeighbourParams",
     "Sha256",
     "Share",
     "SoftmaxLoss",
     "SplitParams",
-    "SupervisedParams",
     "TableControl",
     "Tables",
     "TokenParams",
@@ -151,6 +118,8 @@ __all__ = [
     "ValueParams",
     "Variant",
     "assign",
+    "has_critic",
+    "has_warm_up",
     "load",
     "parse",
     "read_yaml",
@@ -162,7 +131,7 @@ PARAMS = Path("params.yaml")
 class Params(Section):
     """The whole of params.yaml."""
 
-    dataset: Annotated[MovieLens | Tables, Field(discriminator="name")]
+    dataset: Dataset
     preprocess: PreprocessParams
     llm: LlmParams
     tokenize_items: TokenParams
@@ -226,6 +195,10 @@ class Params(Section):
                     )
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process as plain values: the classes of registered settings are made anew there."""
+        return Params.model_validate, (self.model_dump(),)
+
     def of(self, name: str) -> Params:
         """The parameters as variant `name` has them, its own settings in their places."""
         variant = self.variant(name)
@@ -247,19 +220,11 @@ class Params(Section):
 def _problem(variant: Variant, own: Params) -> str | None:
     """Why the variant could not train with its parameters `own`, and the mend; None where it can."""
     train, method = own.train, variant.method
-    settings = getattr(own.methods, method)
-    if isinstance(settings, ActorParams) and train.epochs <= settings.warmup_epochs:
+    for problem in getattr(own.methods, method).cannot_train(f"methods.{method}", train):
+        return str(problem)
+    if variant.state != "none" and train.le.state_alignment == 0.0 and not has_critic(method):
         return (
-            f"train.epochs {train.epochs} ends within methods.{method}.warmup_epochs {settings.warmup_epochs}: "
-            "raise the former or lower the latter"
-        )
-    if isinstance(settings, Sa2cParams) and settings.off_policy is not None and train.loss.name != "softmax":
-        return f"methods.sa2c.off_policy needs pi(a | s), which train.loss {train.loss.name} does not give: use softmax"
-    if isinstance(settings, SupervisedParams) and settings.label_smoothing > 0.0 and train.loss.name != "softmax":
-        return "methods.supervised.label_smoothing works with train.loss softmax alone: set it to 0, or use softmax"
-    if method == "supervised" and variant.state != "none" and train.le.state_alignment == 0.0:
-        return (
-            "method supervised has no critic to read the state: raise train.le.state_alignment above 0, "
+            f"method {method} has no critic to read the state: raise train.le.state_alignment above 0, "
             "or set state to none"
         )
     return None

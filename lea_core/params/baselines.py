@@ -1,12 +1,17 @@
-"""The section on baselines: what is ranked beside the variants, and its settings."""
+"""The section on baselines: what is ranked beside the variants, by the files of lea_core/baselines/rankers/."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
-from lea_core.params.base import Count, NotNegative, Positive, Section, Share
+from lea_core.common.registry import BASELINES
+from lea_core.params.base import Section
+from lea_core.params.registered import OneOf, sections
+
+# What reads what the LLM gave has a stage of its own. le: the LE as a recommender, the only one that asks the LLM.
+WITH_LLM = ("text_knn", "le")
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -15,37 +20,11 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
-class RecentPopularityParams(Section):
-    """Popularity of late."""
-
-    share: Annotated[Share, Field(gt=0.0)]  # of the time span of the training events, counted back from its end
+class _Named(Section):
+    names: Annotated[list[Annotated[str, OneOf((*BASELINES.names, *WITH_LLM))]], AfterValidator(_distinct)]
 
 
-class ItemNeighbourParams(Section):
-    """Items taken by the same users as the last ones (lea_core/baselines/neighbours.py)."""
-
-    recent: Count  # last items of a history that count
-    decay: Positive  # weight of each older one against the next newer
-    shrinkage: NotNegative  # added to the cosine's denominator: rare pairs count less
-    neighbours: Count  # of each item that are kept
-
-
-class SessionNeighbourParams(Section):
-    """Items of the training sequences most like the history (lea_core/baselines/session_knn.py)."""
-
-    recent: Count  # last items of a history that count, with weights that fall linearly
-    neighbours: Count  # training sequences
-    idf: bool  # rare items count more, in the similarity and in the score
-
-
-class BaselineParams(Section):
-    """What is ranked beside the variants. The text neighbours, the LE and popularity have no settings."""
-
-    # le: the LE itself as a recommender; the only one that asks the LLM.
-    names: Annotated[
-        list[Literal["popularity", "recent_popularity", "item_knn", "session_knn", "text_knn", "le"]],
-        AfterValidator(_distinct),
-    ]
-    recent_popularity: RecentPopularityParams
-    item_knn: ItemNeighbourParams
-    session_knn: SessionNeighbourParams
+if TYPE_CHECKING:
+    BaselineParams = _Named
+else:
+    BaselineParams = sections("BaselineParams", BASELINES, _Named)

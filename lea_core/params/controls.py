@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from lea_core.common.layout import POLICY, SIGNALS
 from lea_core.params.base import Section
+from lea_core.params.registered import OneOf
 
-# What may stand in the place of each part of the LE (lea_core/experiments/controls/); `policy` is made by a stage of
-# its own.
-StateControl = Literal["shuffled", "random", "constant", "text", "history_length", "future_length"]
-RewardControl = Literal["shuffled", "logged", "mean", "constant", "popularity"]
-ActionsControl = Literal["popularity", "item_knn", "text", "policy"]
-
-RankingControl = Literal["popularity", "item_knn", "text", "policy"]
-ItemsControl = Literal["shuffled", "random"]
-
-POLICY = "policy"
-# No control, though it is made as they are: the LE's own ranking, and item neighbours beside it.
-LE_AND_NEIGHBOURS = "le_item_knn"
-LE_SOURCES = ("le", LE_AND_NEIGHBOURS)
 # A folder under data/ with tables of one signal -> the names of its controls.
-CONTROLS: dict[str, tuple[str, ...]] = {
-    "states": get_args(StateControl),
-    "rewards": get_args(RewardControl),
-    "actions": get_args(ActionsControl),
-    "rankings": (*get_args(RankingControl), LE_AND_NEIGHBOURS),
-    "items": get_args(ItemsControl),
-}
+CONTROLS = {signal.folder: signal.controls for signal in SIGNALS.values()}
+BY_POLICY = tuple(folder for folder, names in CONTROLS.items() if POLICY in names)
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+
+def source_of(signal: str) -> OneOf:
+    """Where a signal may come from."""
+    return OneOf(("none", "le", *SIGNALS[signal].controls))
 
 
 class TableControl(Section):
     """data/<part>/<source>.parquet, made from the LE's table, the item vectors and the training events."""
 
-    part: Literal["states", "rewards", "actions", "rankings", "items"]
+    part: Annotated[str, OneOf(tuple(CONTROLS))]
     source: str
 
     @model_validator(mode="after")
@@ -51,7 +40,7 @@ class TableControl(Section):
 class PolicyControl(Section):
     """data/<part>/policy.parquet, made by the policy of a variant (of the first seed of train.seeds)."""
 
-    part: Literal["actions", "rankings"]
+    part: Annotated[str, OneOf(BY_POLICY)]
     policy: str
 
 

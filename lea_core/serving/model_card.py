@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lea_core.common.registry import BACKBONES
 from lea_core.models.policy_network import PolicyConfig
+from lea_core.params.methods import has_critic
 
-NAMES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "caser": "Caser", "nextitnet": "NextItNet"}
 PARTS = {
     "state": "states of histories",
     "reward": "rewards of actions",
@@ -38,7 +39,7 @@ tags: [recommendation, sequential-recommendation, reinforcement-learning, {confi
 
 # {made_of["variant"]}: a recommender for {used["dataset"]["name"]}
 
-The next item after a history of items. {NAMES[config.backbone]}, {_trained(variant)}.
+The next item after a history of items. {BACKBONES.load(config.backbone).TITLE}, {_trained(variant)}.
 {size["weights"]:,} numbers, {config.num_items:,} items; the {config.history} newest of a history are read. No language
 model is needed.
 
@@ -85,7 +86,8 @@ manifest.json holds the SHA-256 of every file, and loading checks them.
 
 def _trained(variant: Mapping[str, Any]) -> str:
     method = variant["method"]
-    how = "trained supervised" if method == "supervised" else f"trained by reinforcement learning ({method.upper()})"
+    by_reward = f"trained by reinforcement learning ({method.upper()})"
+    how = by_reward if has_critic(method) else "trained supervised"
     learned = [words for part, words in PARTS.items() if variant[part] in ("le", "le_item_knn")]
     return f"{how} with what a language model gave: {'; '.join(learned)}" if learned else how
 

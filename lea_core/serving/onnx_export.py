@@ -32,9 +32,8 @@ from torch import Tensor, nn
 
 from lea_core.common.artifacts import publish_folder, write_json
 from lea_core.common.errors import LeaError
-from lea_core.models.backbones import Gru4Rec
 from lea_core.models.policy_network import REPEAT_STEP, PolicyNetwork
-from lea_core.models.ragged import FrontPlaces
+from lea_core.models.ragged import StaticBatch
 from lea_core.serving.folder import VOCABULARY, seal
 from lea_core.serving.onnx_parity import check_parity, measure_int8
 from lea_core.serving.onnx_policy import DESCRIPTION, GRAPH, OnnxPolicy
@@ -42,7 +41,6 @@ from lea_core.serving.torch_policy import Policy
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 20  # the first with GELU as one operation
-GRU_PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a layer of torch's GRU
 
 
 class Graph(nn.Module):
@@ -50,16 +48,14 @@ class Graph(nn.Module):
 
     def __init__(self, network: PolicyNetwork, k: int) -> None:
         super().__init__()
-        self.network = network
-        if isinstance(network.backbone, Gru4Rec):
-            # In a copy with the same weights: the policy keeps its own.
-            self.network = copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})
-            self.network.backbone.gru = OnnxGru(network.backbone.gru)
+        # A copy with the same weights: the policy keeps its own layers.
+        self.network = copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})
+        self.network.backbone.use_onnx_layers()
         self.k = k
 
     def forward(self, items: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """See the module's header."""
-        scores = self.network.logits(self.network.backbone.last(FrontPlaces(items)))
+        scores = self.network.logits(self.network.backbone.last(StaticBatch(items)))
         if self.network.repeat_bias is not None:
             # Written, not added: an item that is read twice gets the same number twice. So does the first item, which
             # stands for padding.
@@ -72,34 +68,6 @@ class Graph(nn.Module):
         scores = scores.scatter_reduce(1, seen.clamp(min=0), bounds, "amin")
         values, best = scores.topk(self.k, dim=1)
         return best.masked_fill(values.isneginf(), -1), values
-
-
-class OnnxGru(nn.Module):
-    """A GRU as ONNX's own operation: (B, T, D) -> (B, T, D), and nothing for the last states.
-
-    torch 2.13 exports a GRU correctly only once per process. While it traces one, it replaces the GRU's computation,
-    but a cache keeps the earlier one, so every later graph accepts only the number of items that it was traced with.
-    """
-
-    def __init__(self, gru: nn.GRU) -> None:
-        super().__init__()
-        self.layers, self.width = gru.num_layers, gru.hidden_size
-        for layer in range(self.layers):
-            # torch has a GRU's gates in the order reset, update, new; ONNX update, reset, new.
-            parts = [gru.get_parameter(f"{name}_l{layer}").detach().chunk(3) for name in GRU_PARTS]
-            input_, state, *biases = (torch.cat([update, reset, new])[None] for reset, update, new in parts)
-            for name, weight in (("input", input_), ("state", state), ("bias", torch.cat(biases, dim=1))):
-                self.register_buffer(f"{name}_{layer}", weight)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """See the class."""
-        x = x.transpose(0, 1)  # ONNX takes (T, B, D) and gives (T, 1, B, D)
-        for layer in range(self.layers):
-            weights = [self.get_buffer(f"{name}_{layer}") for name in ("input", "state", "bias")]
-            settings: dict[str, Any] = {"hidden_size": self.width, "linear_before_reset": 1}
-            shape = (x.shape[0], 1, *x.shape[1:])
-            x = torch.onnx.ops.symbolic("GRU", (x, *weights), settings, dtype=x.dtype, shape=shape).squeeze(1)
-        return x.transpose(0, 1), None
 
 
 def export(policy: Policy, path: Path, k: int) -> None:

@@ -4,7 +4,7 @@ In: a trained policy whose item rows started from text vectors (variants with `i
 training count of each item. Out: linear maps from a vector to an embedding row and an actor row, and one actor bias; a
 larger policy with rows for items that no user has interacted with.
 
-Training moves the rows of an item away from their start (learners/loop.start_items), partly in a direction that its
+Training moves the rows of an item away from their start (learners/build.start_items), partly in a direction that its
 text predicts. A ridge regression of the moved rows on the vectors recovers that part. The vectors are whitened: the
 first directions hold the largest differences of texts, and the last ones are noise of the same size, so the penalty
 grows with the index of the direction. Five-fold cross-validation over the items chooses its strength. An actor bias is

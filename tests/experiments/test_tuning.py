@@ -16,6 +16,7 @@ from lea_core.common import code_hash
 from lea_core.common.errors import LeaError
 from lea_core.experiments import tuning
 from lea_core.learners import loop
+from lea_core.learners.divergence import DivergedError
 from lea_core.params import Params, load
 from lea_core.params.overlay import use
 from tests.support.circle import sequences
@@ -63,7 +64,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, fails: bool = False, best: float = 
         rate = params.of(name).train.learning_rate
         rates.append(rate)
         if fails and len(rates) > 1:
-            raise loop.DivergedError("astray")
+            raise DivergedError("astray")
         return SimpleNamespace(summary={"NDCG@10": 1.0 - abs(rate - best) * 10 - seed / 100, "best_epoch": seed})
 
     monkeypatch.setattr(loop, "train_seed", train_seed)

@@ -114,7 +114,7 @@ def test_the_greedy_action_is_looked_for_among_the_drawn_and_the_logged() -> Non
 @pytest.mark.parametrize(
     ("changes", "num_items", "message"),
     [
-        ({"methods.snqn.negatives": 10}, 10, "methods.snqn.negatives is 10, but .* has 10 items: use fewer"),
+        ({"methods.snqn.negatives": 10}, 10, "the method's negatives is 10, but .* has 10 items: use fewer"),
         ({"train.loss": {"name": "gbce", "negatives": 64, "calibration": 0.5}}, 10, "train.loss.negatives is 64, but"),
         ({"train.greedy_items": 10}, 10, "train.greedy_items is 10, but .* has 10 items"),
         ({}, 1, "one item leaves nothing to choose from: keep more items"),

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from lea_core.common.errors import LeaError
+from lea_core.learners.actor_critic import ActorCritic
 from lea_core.learners.batches import TrainingData
-from lea_core.learners.loop import Guard, build_learner, train_seed
-from lea_core.learners.sa2c import Sa2c
-from lea_core.learners.sac import Sac
-from lea_core.learners.sqn import Sqn
+from lea_core.learners.build import build_learner
+from lea_core.learners.divergence import Guard
+from lea_core.learners.loop import train_seed
+from lea_core.learners.q_learning import QLearning
 from lea_core.learners.supervision import Supervision, read_supervision, transitions
 from lea_core.metrics.full_ranking import rank_table, summarise
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
@@ -42,7 +43,7 @@ def test_every_method_and_backbone_learns_to_walk_round_the_circle(method: str, 
 
 
 @pytest.mark.parametrize("name", ["supervised-lea", "sqn-lea", "sac-lea", "snqn-lea", "sa2c-lea"])
-def test_le_parts_train_and_stay_at_home(name: str, tmp_path: Path) -> None:
+def test_signals_train_and_are_not_exported(name: str, tmp_path: Path) -> None:
     write_parts(tmp_path, WORLD)
     given = read_supervision(tmp_path, params().variant(name), params().train, WORLD.train())
     trained = train(name, given)
@@ -151,7 +152,7 @@ def test_the_second_phase_weights_each_logged_action_by_hand(name: str, mean: fl
     torch.manual_seed(0)
     policy = PolicyNetwork(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
     learner = build_learner(p.variant(name), p, policy, given)
-    assert isinstance(learner, Sac | Sa2c)
+    assert isinstance(learner, ActorCritic)
     online = learner.critics.networks[0]
     world = sequences([6, 7])  # training items 0 1 2 3 and 1 2 3 4 5: three and four transitions, of which six are read
     data = TrainingData(world.train(), given, getattr(p.methods, name), p.train, CPU)
@@ -173,13 +174,13 @@ def test_the_second_phase_weights_each_logged_action_by_hand(name: str, mean: fl
     torch.testing.assert_close(policy.actor.bias.grad, wanted)
 
 
-def test_a_coin_picks_which_of_two_networks_learns() -> None:
+def test_each_step_updates_a_random_one_of_two_networks() -> None:
     p = params({"methods.sqn.target_rate": None})
     torch.manual_seed(0)
     policy = PolicyNetwork(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
     given = Supervision(torch.ones(len(transitions(WORLD.train()))))
     learner = build_learner(p.variant("sqn"), p, policy, given)
-    assert isinstance(learner, Sqn)
+    assert isinstance(learner, QLearning)
     first, second = learner.critics.networks
     assert not torch.equal(first.critic.weight, second.critic.weight)  # weights of its own
     data = TrainingData(WORLD.train(), given, p.methods.sqn, p.train, CPU)
@@ -199,7 +200,7 @@ def test_target_dropout_and_the_fresh_optimiser_are_switches() -> None:
         policy = PolicyNetwork(PolicyConfig("sasrec", p.backbones.sasrec.model_dump(), 10, 4))
         given = Supervision(torch.ones(len(transitions(WORLD.train()))))
         learner = build_learner(p.variant("sa2c"), p, policy, given)
-        assert isinstance(learner, Sa2c)
+        assert isinstance(learner, ActorCritic)
         data = TrainingData(WORLD.train(), given, p.methods.sa2c, p.train, CPU)
         learner.update(next(data.epoch(RNG)), 3)
         assert learner.critics.networks[1].training == on

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from lea_core.learners.batches import TrainingData
+from lea_core.learners.build import build_learner
 from lea_core.learners.critics import ITEM_TABLES, polyak
-from lea_core.learners.loop import build_learner
 from lea_core.learners.sparse import RowAdamW, RowPolyak, clip_gradients
 from lea_core.learners.supervision import Supervision, transitions
 from lea_core.models.policy_network import PolicyConfig, PolicyNetwork
@@ -102,9 +102,10 @@ def trained(name: str, changes: dict[str, Any]) -> tuple[dict[str, Tensor], list
     supervision = Supervision(torch.ones(len(transitions(world))))
     learner: Any = build_learner(p.variant(name), p, policy, supervision)
     data = TrainingData(world, supervision, getattr(p.methods, name), p.train, CPU)
-    losses = [learner.update(batch, 1) for batch in data.epoch(np.random.default_rng(0))]
+    steps = [learner.update(batch, 1) for batch in data.epoch(np.random.default_rng(0))]
+    losses = [{key: value.item() for key, value in step.items()} for step in steps]
     if name == "supervised":
-        return dict(learner.network.named_parameters()), losses
+        return dict(learner.solo.network.named_parameters()), losses
     if learner.critics.by_rows is not None:
         for table in ITEM_TABLES:
             learner.critics.by_rows.catch_up(table, torch.arange(10))

@@ -1,5 +1,6 @@
 """The contract of every backbone, and what the convolutional ones read."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,39 +10,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lea_core.common.artifacts import read_tensors, write_tensors
-from lea_core.models.backbones import BACKBONES
-from lea_core.models.ragged import FrontPlaces, Places
+from lea_core.common.registry import BACKBONES
+from lea_core.models.backbone import Backbone
+from lea_core.models.ragged import RaggedBatch, StaticBatch
 
 ITEMS, HISTORY, WIDTH = 30, 8, 16
-SETTINGS = {
-    "sasrec": {"layers": 2, "heads": 2, "dropout": 0.2},
-    "gru4rec": {"layers": 2, "dropout": 0.2},
-    "caser": {"window": 5, "heights": [1, 2, 5], "filters": 3, "dropout": 0.2},
-    "nextitnet": {"dilations": [1, 2], "kernel": 3, "dropout": 0.2},
-}
+CASES = [(name, case) for name in BACKBONES.names for case in BACKBONES.load(name).CASES]
 
 
 def build(name: str, **changes: Any) -> Any:
+    """The first test case of a backbone, with changes."""
     torch.manual_seed(0)
-    return BACKBONES[name](ITEMS, HISTORY, width=WIDTH, **{**SETTINGS[name], **changes}).eval()
+    file = BACKBONES.load(name)
+    return file.Network(ITEMS, HISTORY, replace(file.CASES[0], **changes)).eval()
 
 
-@pytest.fixture(params=sorted(BACKBONES))
-def backbone(request: pytest.FixtureRequest) -> nn.Module:
-    built: nn.Module = build(request.param)
-    return built
+@pytest.fixture(params=CASES, ids=lambda case: case[0])
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    name, settings = request.param
+    torch.manual_seed(0)
+    built: Backbone = BACKBONES.load(name).Network(ITEMS, HISTORY, settings)
+    return built.eval()
 
 
 def items(seed: int = 0, time: int = HISTORY) -> Tensor:
     return torch.randint(ITEMS, (5, time), generator=torch.Generator().manual_seed(seed))
 
 
-def test_shape(backbone: nn.Module) -> None:
+def test_shape(backbone: Backbone) -> None:
     assert backbone(items()).shape == (5, HISTORY, WIDTH)
     assert backbone(items(time=HISTORY + 1)).shape == (5, HISTORY + 1, WIDTH)  # training reads one more
 
 
-def test_padding_changes_nothing_and_has_state_0(backbone: nn.Module) -> None:
+def test_padding_changes_nothing_and_has_state_0(backbone: Backbone) -> None:
     plain = backbone(items())
     for left, inside, right in [(3, 0, 0), (0, 0, 3), (1, 2, 1)]:
         first, last = items().split([5, HISTORY - 5], dim=1)
@@ -53,7 +54,7 @@ def test_padding_changes_nothing_and_has_state_0(backbone: nn.Module) -> None:
     assert (backbone(torch.full((2, 4), -1)) == 0).all()
 
 
-def test_the_last_states_are_those_of_all(backbone: nn.Module) -> None:
+def test_the_last_states_are_those_of_all(backbone: Backbone) -> None:
     """Wherever the padding stands, one row empty; and with items in front, of shapes that do not depend on data."""
     given = items()
     given[0, :] = -1
@@ -62,16 +63,16 @@ def test_the_last_states_are_those_of_all(backbone: nn.Module) -> None:
     given[3, 4:] = -1
     newest = torch.tensor([0, 7, 7, 3, 7])
     expected = backbone(given)[torch.arange(5), newest]
-    torch.testing.assert_close(backbone.last(Places(given)), expected)
+    torch.testing.assert_close(backbone.last(RaggedBatch(given)), expected)
     assert (expected[0] == 0).all()
-    assert (backbone.last(Places(given[:1])) == 0).all()
+    assert (backbone.last(RaggedBatch(given[:1])) == 0).all()
     front = given[[0, 3, 4]]
-    torch.testing.assert_close(backbone.last(FrontPlaces(front)), expected[[0, 3, 4]])
-    places = FrontPlaces(front)
-    torch.testing.assert_close(places.restore(backbone.states(places)), backbone(front))
+    torch.testing.assert_close(backbone.last(StaticBatch(front)), expected[[0, 3, 4]])
+    ragged = StaticBatch(front)
+    torch.testing.assert_close(ragged.restore(backbone.states(ragged)), backbone(front))
 
 
-def test_future_changes_nothing(backbone: nn.Module) -> None:
+def test_future_changes_nothing(backbone: Backbone) -> None:
     changed = items().clone()
     changed[:, 4] = (changed[:, 4] + 1) % ITEMS
     before, after = backbone(items()), backbone(changed)
@@ -79,19 +80,19 @@ def test_future_changes_nothing(backbone: nn.Module) -> None:
     assert (before[:, 4:] != after[:, 4:]).any(dim=2).all()  # and the past does change it
 
 
-def test_future_changes_nothing_after_padding(backbone: nn.Module) -> None:
+def test_future_changes_nothing_after_padding(backbone: Backbone) -> None:
     padded = torch.cat([torch.full((5, 3), -1), items(time=5)], dim=1)
     changed = padded.clone()
     changed[:, 6] = (changed[:, 6] + 1) % ITEMS
     assert torch.equal(backbone(padded)[:, :6], backbone(changed)[:, :6])
 
 
-def test_rows_do_not_mix(backbone: nn.Module) -> None:
+def test_rows_do_not_mix(backbone: Backbone) -> None:
     order = torch.tensor([3, 1, 4, 0, 2])
     torch.testing.assert_close(backbone(items()[order]), backbone(items())[order])
 
 
-def test_gradients_reach_every_parameter(backbone: nn.Module) -> None:
+def test_gradients_reach_every_parameter(backbone: Backbone) -> None:
     every_item = torch.arange(ITEMS).view(-1, 1).expand(ITEMS, HISTORY)
     states = backbone(every_item)
     (states * torch.randn(states.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
@@ -99,7 +100,7 @@ def test_gradients_reach_every_parameter(backbone: nn.Module) -> None:
     assert missing == []
 
 
-def test_save_and_load_round_trip(backbone: nn.Module, tmp_path: Path) -> None:
+def test_save_and_load_round_trip(backbone: Backbone, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     before = backbone(items())
     write_tensors(path, {name: weight.detach().numpy() for name, weight in backbone.state_dict().items()})

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,11 @@ import pytest
 import torch
 
 from lea_core.common.errors import LeaError
+from lea_core.common.registry import BACKBONES
 from lea_core.models.policy_network import REPEAT_STEP, PolicyConfig, PolicyNetwork, load_network, read_items
 
-SETTINGS = {
-    "sasrec": {"width": 8, "layers": 1, "heads": 2, "dropout": 0.5},
-    "gru4rec": {"width": 8, "layers": 1, "dropout": 0.5},
-    "caser": {"width": 8, "window": 3, "heights": [2], "filters": 4, "dropout": 0.5},
-    "nextitnet": {"width": 8, "dilations": [1], "kernel": 3, "dropout": 0.5},
-}
+# The first test case of each backbone as policy.json has it, of width 8.
+SETTINGS = {name: asdict(BACKBONES.load(name).CASES[0]) | {"width": 8} for name in BACKBONES.names}
 HISTORIES = np.array([[-1, -1, 3, 4], [1, 2, 3, 4]])
 
 
@@ -62,7 +60,7 @@ def test_broken_folders(tmp_path: Path) -> None:
     with pytest.raises(LeaError, match=r"policy\.safetensors: weights of another policy"):
         load_network(tmp_path)
     (tmp_path / "policy.json").write_text('{"backbone": "lstm", "settings": {}, "num_items": 6, "history": 3}')
-    with pytest.raises(LeaError, match=r"policy\.json: not a policy's description \('lstm'\)"):
+    with pytest.raises(LeaError, match=r"policy\.json: not a policy's description \(no backbone is called 'lstm'"):
         load_network(tmp_path)
 
 

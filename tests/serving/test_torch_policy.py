@@ -47,7 +47,9 @@ def test_the_best_by_sorting_every_score(backbone: str, exclude_seen: bool, tmp_
         candidates = [item for item in IDS if not (exclude_seen and item in history)]
         best = sorted(candidates, key=lambda item: -scores[INDEX[item]])[:4]
         assert found.items[row] == best
-        np.testing.assert_allclose(found.scores[row, : len(best)], [scores[INDEX[i]] for i in best], rtol=2e-5)
+        np.testing.assert_allclose(
+            found.scores[row, : len(best)], [scores[INDEX[i]] for i in best], rtol=2e-5, atol=1e-6
+        )
     assert not found.fallback.any()
 
 

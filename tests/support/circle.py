@@ -36,7 +36,7 @@ LE = {"state": "le", "reward": "le", "actions": "le", "ranking": "le", "items": 
 def params(changes: dict[str, Any] | None = None) -> Params:
     """The project's parameters at a small size, with dotted changes."""
     raw = YAML(typ="safe", pure=True).load(PARAMS)
-    raw["backbones"] = {
+    raw["backbones"] |= {
         "sasrec": {"width": 16, "layers": 1, "heads": 2, "dropout": 0.0},
         "gru4rec": {"width": 16, "layers": 1, "dropout": 0.0},
         "caser": {"width": 16, "window": 3, "heights": [2, 3], "filters": 8, "dropout": 0.0},

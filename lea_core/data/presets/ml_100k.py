@@ -7,7 +7,9 @@ In: params.dataset. Out: the same thing as `tables` parameters.
 
 from __future__ import annotations
 
-from lea_core.params import Columns, FileSource, MovieLens, Tables
+from typing import Literal
+
+from lea_core.params.data import Columns, FileSource, Preset, Tables
 
 FILES = "recbole/dataset_example/ml-100k/ml-100k"
 COLUMNS = Columns(
@@ -15,7 +17,13 @@ COLUMNS = Columns(
 )
 
 
-def preset(params: MovieLens) -> Tables:
+class Settings(Preset):
+    """MovieLens-100K as the recbole wheel carries it."""
+
+    name: Literal["ml-100k"]
+
+
+def tables(params: Settings) -> Tables:
     """Return the two members of the wheel as a `tables` dataset; both are pinned by the hash of the wheel."""
     return Tables(
         name="tables",

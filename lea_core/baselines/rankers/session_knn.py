@@ -27,8 +27,18 @@ from torch import Tensor
 
 from lea_core.baselines import neighbours as baselines
 from lea_core.baselines.neighbours import distinct_events, parts_of
+from lea_core.baselines.run import Log
 from lea_core.data.sequences import Sequences, batches, learning_steps, ragged_ranges
 from lea_core.metrics.full_ranking import Scorer
+from lea_core.params.base import Count, Section
+
+
+class Settings(Section):
+    """Items of the training sequences most like the history."""
+
+    recent: Count  # last items of a history that count, with weights that fall linearly
+    neighbours: Count  # training sequences
+    idf: bool  # rare items count more, in the similarity and in the score
 
 
 class SessionNeighbours:
@@ -106,3 +116,8 @@ def session_neighbours(
     The default settings are those that rank validation events of MovieLens-100K and Amazon Scientific best.
     """
     return SessionNeighbours(train, timestamps, recent, neighbours, idf).scores
+
+
+def scorer(log: Log, settings: Settings) -> tuple[Scorer, int]:
+    """The scorer, and how much of a history it reads: all of it, so that the user's own sequence is left out."""
+    return session_neighbours(log.train, log.times, **settings.model_dump()), log.longest

@@ -7,15 +7,25 @@ Departures are those of SQN.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from torch import Tensor
+
 from lea_core.learners.batches import Batch
-from lea_core.learners.sqn import Sqn
+from lea_core.learners.q_learning import QLearning
+from lea_core.params.q_learning import NegativeParams
 
 
-class Snqn(Sqn):
+class Settings(NegativeParams):
     """Supervised negative Q-learning."""
 
-    def update(self, batch: Batch, epoch: int) -> dict[str, float]:
-        """One optimiser step; returns the batch's mean losses. The batch must have negatives."""
+
+@dataclass
+class Learner(QLearning):
+    """Supervised negative Q-learning: the shared step, on batches with negatives."""
+
+    def update(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """One optimiser step, see the class above. The batch must have negatives."""
         if batch.sampled_actions is None:
             raise ValueError("the batch has no sampled actions: give its TrainingData the settings of SNQN")
         return super().update(batch, epoch)

@@ -1,0 +1,1 @@
+"""The baselines that need the interactions alone, a file for each: docs/extending.md."""

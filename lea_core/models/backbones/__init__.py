@@ -1,0 +1,1 @@
+"""The backbones, a file for each: docs/extending.md."""
