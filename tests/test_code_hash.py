@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import le_seeds, systems
-from benchmarks.benchmark_inputs import BASELINE, CELL, CODE, LE_STAGE
+from benchmarks.environment import seeds as le_seeds
+from benchmarks.paper.inputs import BASELINE, CODE, CONFIGURATION, LE_STAGE
+from benchmarks.peers import systems
 from lea_core import code_hash
 from lea_core.checkpoints import Checkpoint
 from lea_core.code_hash import Source, _parse, closure, computed_by, is_plumbing, module_file
@@ -20,16 +21,16 @@ NAMED = {
     ("lea_core/shard_run.py", "type(kind).__module__"): ("lea_core.annotate", "lea_core.augment"),
     ("lea_core/checkpoints.py", "module"): (),  # handed on
     ("lea_core/text_cache.py", "module"): (),
-    ("benchmarks/common.py", "*(f'stages.{stage}' for stage in stages)"): STAGES,
-    ("benchmarks/systems.py", "*PEERS"): systems.PEERS,
-    ("benchmarks/le_seeds.py", "*CODE"): le_seeds.CODE,
-    ("benchmarks/benchmark_inputs.py", "*code"): (
-        *CELL,
+    ("benchmarks/support/prepared.py", "*(f'stages.{stage}' for stage in stages)"): STAGES,
+    ("benchmarks/peers/systems.py", "*PEERS"): systems.PEERS,
+    ("benchmarks/environment/seeds.py", "*CODE"): le_seeds.CODE,
+    ("benchmarks/paper/inputs.py", "*code"): (
+        *CONFIGURATION,
         *BASELINE,
         *(code for codes in CODE.values() for code in codes),
     ),
-    ("benchmarks/benchmark_run.py", "LE_STAGE"): (LE_STAGE,),
-    ("benchmarks/benchmark_stage.py", "LE_STAGE"): (LE_STAGE,),
+    ("benchmarks/paper/run.py", "LE_STAGE"): (LE_STAGE,),
+    ("benchmarks/paper/stage.py", "LE_STAGE"): (LE_STAGE,),
 }
 # What the closures of some hold among others.
 KNOWN = {
@@ -43,8 +44,8 @@ KNOWN = {
     "stages.preprocess": {"preprocess", "splits", "datasets/tables"},
     "stages.train": {"learners/loop", "le_parts", "policy_network"},
     "stages.evaluate": {"evaluation", "lists", "metrics"},
-    "benchmarks.le": {"finetune", "le_yardsticks", "le_quality"},
-    "benchmarks.systems": {"evaluation", "learners/loop"},
+    "benchmarks.environment.quality": {"finetune", "le_yardsticks", "le_quality"},
+    "benchmarks.peers.systems": {"evaluation", "learners/loop"},
 }
 
 
