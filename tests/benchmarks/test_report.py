@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from benchmarks.paper import plot, report, slices
 from benchmarks.paper.params import params_of
 from benchmarks.paper.slices import Events, band_rows, read_events
-from benchmarks.support.written import save
+from benchmarks.paper.store import STORE, read_kept
+from benchmarks.support.jobs import RESULTS
+from benchmarks.support.written import read_csv, save
 from lea_core.artifacts import read_json, write_json
 from lea_core.errors import LeaError
 from lea_core.params import Params
@@ -171,3 +174,13 @@ def test_nothing_has_run(tmp_path: Path) -> None:
         "pairs": [],
     }
     assert "0 of 40 cells have run." in report.markdown([found], BENCHMARK["published"])
+
+
+def test_what_is_kept_gives_the_committed_rows() -> None:
+    """From results/cells alone, to the last digit; the tables and intervals made of the same take minutes."""
+    _, params = params_of(BENCHMARK, "lastfm")
+    kept = {name: read_kept(params, STORE / "lastfm", name) for name in (*params.variants, *params.baselines.names)}
+    assert None not in kept.values()
+    found = SimpleNamespace(name="lastfm", params=params, kept=kept)
+    rows = [{key: str(value) for key, value in row.items()} for row in report.csv_rows(found)]
+    assert rows == [row for row in read_csv(RESULTS / "benchmark.csv") if row["dataset"] == "lastfm"]
