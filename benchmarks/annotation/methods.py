@@ -29,7 +29,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lea_core.environment import Environment
-from lea_core.packing import acting_events
+from lea_core.packing import as_arrays
 from lea_core.sequences import Sequences, learning_steps, windows
 
 
@@ -67,24 +67,19 @@ class Reads:
 
 @torch.inference_mode()
 def naive(
-    environment: Environment,
-    sequences: Sequences,
-    users: np.ndarray,
-    actions: np.ndarray,
-    history: int,
-    batch_tokens: int,
+    le: Environment, sequences: Sequences, users: np.ndarray, actions: np.ndarray, history: int, batch_tokens: int
 ) -> Annotation:
     """One prompt per state and one per state and action: `actions` (N, A), read where another event follows."""
     reads = find_reads(sequences, users, history)
     starts, lengths = reads.starts[reads.windows], reads.times + 1  # (P,)
-    hidden = torch.empty(len(lengths), environment.llm.width, device=environment.llm.device)
-    states = np.empty((len(lengths), environment.heads.state_width), dtype=np.float32)
+    hidden = torch.empty(len(lengths), le.llm.width, device=le.llm.device)
+    states = np.empty((len(lengths), le.heads.state_width), dtype=np.float32)
     computed = 0
     for batch in cut(lengths, batch_tokens):
         prompts = cut_out(sequences, starts[batch], lengths[batch])
-        hidden[to(environment, batch)] = last_hidden(environment, prompts, lengths[batch])
-        content, inputs = head_inputs(environment, sequences, reads.events[batch], hidden[to(environment, batch)])
-        states[batch] = environment.heads.state(content, inputs).cpu().numpy()
+        hidden[to(le, batch)] = last_hidden(le, prompts, lengths[batch])
+        content, inputs = head_inputs(le, sequences, reads.events[batch], hidden[to(le, batch)])
+        states[batch] = le.heads.state(content, inputs).cpu().numpy()
         computed += prompts.size
 
     acting = np.flatnonzero(reads.acting)
@@ -96,9 +91,9 @@ def naive(
         ends = np.repeat(lengths[chosen], count)  # where the action stands
         prompts = np.pad(cut_out(sequences, starts[chosen], lengths[chosen]), ((0, 0), (0, 1))).repeat(count, axis=0)
         prompts[np.arange(len(ends)), ends] = candidates[batch].reshape(-1)
-        action_hidden = last_hidden(environment, prompts, ends + 1).reshape(len(batch), count, -1)
-        content, inputs = head_inputs(environment, sequences, reads.events[chosen], hidden[to(environment, chosen)])
-        judged = environment.heads.rewards(content, inputs, to(environment, candidates[batch]), action_hidden)
+        action_hidden = last_hidden(le, prompts, ends + 1).reshape(len(batch), count, -1)
+        content, inputs = head_inputs(le, sequences, reads.events[chosen], hidden[to(le, chosen)])
+        judged = le.heads.rewards(content, inputs, to(le, candidates[batch]), action_hidden)
         rewards[batch] = judged.cpu().numpy()
         computed += prompts.size
     real = int(lengths.sum() + count * (lengths[acting] + 1).sum())
@@ -107,12 +102,7 @@ def naive(
 
 @torch.inference_mode()
 def kv_cache(
-    environment: Environment,
-    sequences: Sequences,
-    users: np.ndarray,
-    actions: np.ndarray,
-    history: int,
-    batch_tokens: int,
+    le: Environment, sequences: Sequences, users: np.ndarray, actions: np.ndarray, history: int, batch_tokens: int
 ) -> Annotation:
     """One forward per window, then one token per sampled action against its cached prefix: `actions` (N, A).
 
@@ -121,32 +111,32 @@ def kv_cache(
     """
     reads = find_reads(sequences, users, history)
     count = actions.shape[1]
-    states = np.empty((len(reads.events), environment.heads.state_width), dtype=np.float32)
+    states = np.empty((len(reads.events), le.heads.state_width), dtype=np.float32)
     rewards = np.empty((len(reads.events), 1 + count), dtype=np.float32)
     rows = np.empty(len(reads.lengths), dtype=np.int64)
     computed = 0
     for batch in cut(reads.lengths, batch_tokens, least=count):
         cache = DynamicCache()
         items = cut_out(sequences, reads.starts[batch], reads.lengths[batch])  # (B, T)
-        hidden = read(environment, items, cache)
+        hidden = read(le, items, cache)
         rows[batch] = np.arange(len(batch))
         inside = np.flatnonzero(np.isin(reads.windows, batch))
         row, times = rows[reads.windows[inside]], reads.times[inside]  # (E,)
-        here = hidden[to(environment, row), to(environment, times)].float()
-        content, inputs = head_inputs(environment, sequences, reads.events[inside], here)
-        states[inside] = environment.heads.state(content, inputs).cpu().numpy()
+        here = hidden[to(le, row), to(le, times)].float()
+        content, inputs = head_inputs(le, sequences, reads.events[inside], here)
+        states[inside] = le.heads.state(content, inputs).cpu().numpy()
         computed += items.size
 
         acting = np.flatnonzero(reads.acting[inside])
         if not len(acting):
             continue
         events, row, times = reads.events[inside[acting]], row[acting], times[acting]
-        logged_hidden = hidden[to(environment, row), to(environment, times + 1)].float()
-        action_hidden = read_actions(environment, cache, actions[events], row, times)
-        judged = environment.heads.rewards(
-            content[to(environment, acting)],
-            inputs[to(environment, acting)],
-            to(environment, with_logged(sequences, events, actions)),
+        logged_hidden = hidden[to(le, row), to(le, times + 1)].float()
+        action_hidden = read_actions(le, cache, actions[events], row, times)
+        judged = le.heads.rewards(
+            content[to(le, acting)],
+            inputs[to(le, acting)],
+            to(le, with_logged(sequences, events, actions)),
             torch.cat([logged_hidden[:, None], action_hidden], dim=1),
         )
         rewards[inside[acting]] = judged.cpu().numpy()
@@ -157,7 +147,7 @@ def kv_cache(
 
 
 def read_actions(
-    environment: Environment, cache: DynamicCache, actions: np.ndarray, row: np.ndarray, times: np.ndarray
+    le: Environment, cache: DynamicCache, actions: np.ndarray, row: np.ndarray, times: np.ndarray
 ) -> Tensor:
     """h_{t,a} (E, A, H) of actions (E, A), each after items 0 to times (E,) of the cached window row (E,).
 
@@ -165,18 +155,18 @@ def read_actions(
     serves all A actions is faster than A rows that serve one each: by a seventh with 2 actions, by over half with 8.
     """
     states, count = actions.shape
-    hidden = torch.empty(states, count, environment.llm.width, device=environment.llm.device)
+    hidden = torch.empty(states, count, le.llm.width, device=le.llm.device)
     for time in np.unique(times):
         chosen, length = np.flatnonzero(times == time), int(time) + 1
-        prefix = branch(cache, length, to(environment, row[chosen]))
-        read_here = read(environment, actions[chosen], prefix, apart(environment, len(chosen), length, count))
-        hidden[to(environment, chosen)] = read_here.float()
+        prefix = branch(cache, length, to(le, row[chosen]))
+        read_here = read(le, actions[chosen], prefix, apart(le, len(chosen), length, count))
+        hidden[to(le, chosen)] = read_here.float()
     return hidden
 
 
-def apart(environment: Environment, rows: int, length: int, count: int) -> dict[str, Tensor]:
+def apart(le: Environment, rows: int, length: int, count: int) -> dict[str, Tensor]:
     """Mask (B, 1, A, length + A) and position ids (B, A) of actions that follow the same items, but not each other."""
-    device, dtype = environment.llm.device, number_format(environment)
+    device, dtype = le.llm.device, number_format(le)
     mask = torch.full((count, length + count), torch.finfo(dtype).min, dtype=dtype, device=device)
     mask[:, :length] = 0.0
     mask[:, length:].fill_diagonal_(0.0)
@@ -199,21 +189,14 @@ def branch(cache: DynamicCache, length: int, rows: Tensor) -> DynamicCache:
 
 def find_reads(sequences: Sequences, users: np.ndarray, history: int) -> Reads:
     """The prefixes that give all states and rewards of these users, in their order, then in time order."""
-    followed, cut_windows = learning_steps(sequences), windows(sequences, users, history)
-    none = np.zeros(0, dtype=np.int64)
-    numbers, events, owned, acting = [none], [none], [none.astype(bool)], [none.astype(bool)]
-    for number, window in enumerate(cut_windows):
-        offset = sequences.offsets[window.user]
-        rows = np.arange(offset + max(window.new - 1, window.start), offset + window.end)
-        numbers.append(np.full(len(rows), number))
-        events.append(rows)
-        owned.append(rows >= offset + window.new)
-        acting.append(np.isin(rows, acting_events(sequences, [window], followed)))
-    return Reads(
-        np.array([sequences.offsets[window.user] + window.start for window in cut_windows], dtype=np.int64),
-        np.array([window.length for window in cut_windows], dtype=np.int64),
-        *(np.concatenate(part) for part in (numbers, events, owned, acting)),
-    )
+    found = as_arrays(sequences, windows(sequences, users, history), learning_steps(sequences))
+    first = np.maximum(found.new - 1, found.start)  # the step into a window's first own event begins one before it
+    counts, numbers = found.end - first, np.arange(len(first))
+    number = np.repeat(numbers, counts)
+    events = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(len(number))
+    total = len(sequences.items) + 1
+    acting = np.isin(number * total + events, np.repeat(numbers, found.steps) * total + found.acting)
+    return Reads(found.start, found.end - found.start, number, events, events >= found.new[number], acting)
 
 
 def cut(lengths: np.ndarray, batch_tokens: int, least: int = 1) -> Iterator[np.ndarray]:
@@ -246,17 +229,14 @@ def with_logged(sequences: Sequences, events: np.ndarray, actions: np.ndarray) -
 
 
 def read(
-    environment: Environment,
-    items: np.ndarray,
-    cache: DynamicCache | None = None,
-    arranged: dict[str, Tensor] | None = None,
+    le: Environment, items: np.ndarray, cache: DynamicCache | None = None, arranged: dict[str, Tensor] | None = None
 ) -> Tensor:
     """Raw hidden states (B, T, H) of items (B, T), after what the cache holds; it takes them up.
 
     With neither mask nor position ids in `arranged`, each item sees those before it.
     """
-    hidden: Tensor = environment.llm.decoder(
-        inputs_embeds=environment.token[to(environment, items)].to(number_format(environment)),
+    hidden: Tensor = le.llm.decoder(
+        inputs_embeds=le.token[to(le, items)].to(number_format(le)),
         past_key_values=cache,
         use_cache=cache is not None,
         **(arranged or {}),
@@ -264,26 +244,24 @@ def read(
     return hidden
 
 
-def number_format(environment: Environment) -> torch.dtype:
+def number_format(le: Environment) -> torch.dtype:
     """What the LLM computes in."""
-    dtype: torch.dtype = next(environment.llm.decoder.parameters()).dtype
+    dtype: torch.dtype = next(le.llm.decoder.parameters()).dtype
     return dtype
 
 
-def last_hidden(environment: Environment, prompts: np.ndarray, lengths: np.ndarray) -> Tensor:
+def last_hidden(le: Environment, prompts: np.ndarray, lengths: np.ndarray) -> Tensor:
     """Hidden state at the end of prompts (B, T), of lengths (B,): (B, H) float32."""
-    hidden = read(environment, prompts)
-    return hidden[torch.arange(len(prompts), device=hidden.device), to(environment, lengths - 1)].float()
+    hidden = read(le, prompts)
+    return hidden[torch.arange(len(prompts), device=hidden.device), to(le, lengths - 1)].float()
 
 
-def head_inputs(
-    environment: Environment, sequences: Sequences, events: np.ndarray, hidden: Tensor
-) -> tuple[Tensor, Tensor]:
+def head_inputs(le: Environment, sequences: Sequences, events: np.ndarray, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """b_t (E, C) and u_t (E, 2H + C) at events (E,) of hidden (E, H)."""
-    content, inputs = environment.heads.inputs(environment.recent(sequences, events), hidden)
+    content, inputs = le.heads.inputs(le.recent(sequences, events), hidden)
     return content, inputs
 
 
-def to(environment: Environment, array: np.ndarray) -> Tensor:
+def to(le: Environment, array: np.ndarray) -> Tensor:
     """The array as a tensor where the LE is."""
-    return torch.from_numpy(array).to(environment.llm.device)
+    return torch.from_numpy(array).to(le.llm.device)

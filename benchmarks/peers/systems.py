@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,8 +56,22 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A training. settings: learning_rate and dropout.
+
+    epochs: exactly so many, each evaluated, for a measurement of time; None: until the validation score stops rising.
+    """
+
+    data: Data
+    system: str
+    settings: Mapping[str, float]
+    seed: int
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
 class Run:
-    """One training: the best validation score, and the test score there."""
+    """What came of a training: the best validation score, and the test score there."""
 
     system: str
     settings: dict[str, float]
@@ -71,122 +86,101 @@ class Run:
     test_candidates: list[int]  # of each, see `metrics.by_name`
 
 
-def train(
-    data: Data, system: str, settings: Mapping[str, float], seed: int, epochs: int | None = None, fresh: bool = False
-) -> Run:
-    """Train a system, or read what was kept of it.
-
-    settings: learning_rate and dropout. epochs: exactly so many, each evaluated, for a measurement of time; None: until
-    the validation score stops rising. fresh: train again even so.
-    """
-    path = kept(data, system, settings, seed, epochs)
+def train(trial: Trial, fresh: bool = False) -> Run:
+    """Train a system, or read what was kept of it. fresh: train again even so."""
+    path = kept(trial)
     if path.exists() and not fresh:
         return Run(**json.loads(path.read_text()))
-    peer, _, model = system.partition(":")
-    run = (
-        _peer(data, peer, model, settings, seed, epochs, path.with_suffix(""))
-        if model
-        else _ours(data, system, settings, seed, epochs)
-    )
-    write_text(path, json.dumps(asdict(run)))
-    print(f"{data.name} {system} {dict(settings)} seed {seed}: valid {run.valid:.4f}, {run.epochs} epochs", flush=True)
+    found = _peer(trial, path.with_suffix("")) if ":" in trial.system else _ours(trial)
+    run = Run(trial.system, dict(trial.settings), trial.seed, **found)
+    write_text(path, json.dumps(asdict(run)))  # not write_json: a rank may be infinite
+    name = f"{trial.data.name} {trial.system} {run.settings} seed {trial.seed}"
+    print(f"{name}: valid {run.valid:.4f}, {run.epochs} epochs", flush=True)
     return run
 
 
-def kept(data: Data, system: str, settings: Mapping[str, float], seed: int, epochs: int | None) -> Path:
+def kept(trial: Trial) -> Path:
     """Where a training is kept: the name holds a hash of the log, the parameters, the code and its libraries."""
-    sections = ["preprocess", "dataset", "evaluate"]
-    if ":" not in system:
-        sections += ["backbones", "methods", "train"]
+    data, system = trial.data, trial.system
+    sections = ["preprocess", "dataset", "evaluate", *([] if ":" in system else ["backbones", "methods", "train"])]
     given = {name: getattr(data.params, name).model_dump(mode="json") for name in sections}
     pinned = [file_sha256(file) for file in sorted(HERE.glob("requirements-*.txt"))]
     code = [computed_by("benchmarks.peers.systems", *PEERS), pinned]
     log = content_hash(data.folder / "data" / "interactions")
-    whole = [system, dict(settings), seed, epochs, data.history, given, log, code]
+    whole = [system, dict(trial.settings), trial.seed, trial.epochs, data.history, given, log, code]
     digest = blake2b(json.dumps(whole, sort_keys=True).encode(), digest_size=8).hexdigest()
-    return WORK / "train" / data.name / f"{system}-{seed}-{digest}.json"
+    return WORK / "train" / data.name / f"{system}-{trial.seed}-{digest}.json"
 
 
-def variant_params(data: Data, system: str, settings: Mapping[str, float], epochs: int | None) -> Params:
+def variant_params(trial: Trial) -> Params:
     """The parameters of one of our systems: one variant of its name."""
-    faithful = system.endswith(FAITHFUL)
-    method, _, backbone = system.removesuffix(FAITHFUL).partition("-")
+    faithful = trial.system.endswith(FAITHFUL)
+    method, _, backbone = trial.system.removesuffix(FAITHFUL).partition("-")
     changes = leaves(read_yaml(SETTINGS / "faithful.yaml")) if faithful else {}
     backbone = backbone or "sasrec"
     changes |= {
-        "variants": {system: {"backbone": backbone, "method": method, **PLAIN}},
+        "variants": {trial.system: {"backbone": backbone, "method": method, **PLAIN}},
         f"backbones.{backbone}.width": WIDTH,
         f"backbones.{backbone}.layers": LAYERS,
-        f"backbones.{backbone}.dropout": settings["dropout"],
-        "train.learning_rate": settings["learning_rate"],
+        f"backbones.{backbone}.dropout": trial.settings["dropout"],
+        "train.learning_rate": trial.settings["learning_rate"],
         "train.repeat_bias": False,  # which the peers do not have
-        "train.epochs": epochs or EPOCHS,
-        "train.evaluate_every": 1 if epochs else EVALUATE_EVERY,
-        "train.patience": epochs or PATIENCE // EVALUATE_EVERY,
+        "train.epochs": trial.epochs or EPOCHS,
+        "train.evaluate_every": 1 if trial.epochs else EVALUATE_EVERY,
+        "train.patience": trial.epochs or PATIENCE // EVALUATE_EVERY,
     }
-    if epochs:
+    if trial.epochs:
         changes["methods.sa2c.warmup_epochs"] = 0  # so that a measurement is of its second phase
     if backbone == "sasrec" and not faithful:
         changes["backbones.sasrec.heads"] = HEADS
     if not faithful:
-        changes |= {"train.history": data.history, "train.batches": {"kind": "packed", "size": WINDOWS}}
-    return changed(data.params, changes)
+        changes |= {"train.history": trial.data.history, "train.batches": {"kind": "packed", "size": WINDOWS}}
+    return changed(trial.data.params, changes)
 
 
-def _ours(data: Data, system: str, settings: Mapping[str, float], seed: int, epochs: int | None) -> Run:
-    params = variant_params(data, system, settings, epochs)
+def _ours(trial: Trial) -> dict[str, Any]:
+    data, params = trial.data, variant_params(trial)
     torch.set_num_threads(1)
     supervision = read_supervision(
-        data.folder / "data", params.variant(system), params.train, training_events(data.sequences)
+        data.folder / "data", params.variant(trial.system), params.train, training_events(data.sequences)
     )
-    trained = train_seed(system, seed, params, data.sequences, supervision, torch.device("cpu"))
-    users, positions = data.sequences.targets("test")
+    trained = train_seed(trial.system, trial.seed, params, data.sequences, supervision, torch.device("cpu"))
+    events = data.sequences.targets("test")
     history, mask = params.train.history, params.evaluate.mask_seen
-    ranked = rank_events(trained.policy.scores, data.sequences, users, positions, history, mask, EVALUATION_BATCH)
+    ranked = rank_events(trained.policy.scores, data.sequences, *events, history, mask, EVALUATION_BATCH)
     summary, scores = trained.summary, ranked.metrics([10])
-    return Run(
-        system,
-        dict(settings),
-        seed,
-        summary["epochs"],
-        summary["best_epoch"],
-        summary["seconds"] / summary["epochs"],
-        summary["steps"] // summary["epochs"],
-        summary["NDCG@10"],
-        {key: scores[key] for key in ("NDCG@10", "HR@10")},
-        ranked.rank.tolist(),
-        ranked.candidates.tolist(),
-    )
+    return {
+        "epochs": summary["epochs"],
+        "best_epoch": summary["best_epoch"],
+        "seconds_per_epoch": summary["seconds"] / summary["epochs"],
+        "steps_per_epoch": summary["steps"] // summary["epochs"],
+        "valid": summary["NDCG@10"],
+        "test": {key: scores[key] for key in ("NDCG@10", "HR@10")},
+        "test_ranks": ranked.rank.tolist(),
+        "test_candidates": ranked.candidates.tolist(),
+    }
 
 
-def _peer(
-    data: Data, peer: str, model: str, settings: Mapping[str, float], seed: int, epochs: int | None, folder: Path
-) -> Run:
+def _peer(trial: Trial, folder: Path) -> dict[str, Any]:
+    peer, _, model = trial.system.partition(":")
     given = {
-        **settings,
+        **trial.settings,
         "model": model,
         "width": WIDTH,
         "layers": LAYERS,
         "heads": HEADS,
         "weight_decay": 0.0,
         "batch": SAMPLES if peer == "recbole" else WINDOWS,
-        "history": data.history,
-        "epochs": epochs or EPOCHS,
-        "patience": epochs or PATIENCE,
-        "seed": seed,
-        "mask_seen": data.params.evaluate.mask_seen,
+        "history": trial.data.history,
+        "epochs": trial.epochs or EPOCHS,
+        "patience": trial.epochs or PATIENCE,
+        "seed": trial.seed,
+        "mask_seen": trial.data.params.evaluate.mask_seen,
     }
-    result = run_peer(peer, data.folder / "data" / "interactions", given, folder.absolute())
-    return Run(
-        f"{peer}:{model}",
-        dict(settings),
-        seed,
-        result["epochs"],
-        result["best_epoch"],
-        result["seconds"] / result["epochs"],
-        result["steps_per_epoch"],
-        max(result["valid"]["NDCG@10"]),
-        result["test"],
-        result["test_ranks"],
-        result["test_candidates"],
-    )
+    result = run_peer(peer, trial.data.folder / "data" / "interactions", given, folder.absolute())
+    same = ("epochs", "best_epoch", "steps_per_epoch", "test", "test_ranks", "test_candidates")
+    return {
+        **{key: result[key] for key in same},
+        "seconds_per_epoch": result["seconds"] / result["epochs"],
+        "valid": max(result["valid"]["NDCG@10"]),
+    }

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.systems import FAITHFUL, PATIENCE, Data, Run, train
+from benchmarks.peers.systems import FAITHFUL, PATIENCE, Data, Run, Trial, train
 from benchmarks.support.jobs import RESULTS
 from benchmarks.support.prepared import datasets, prepare_stages, where
 from benchmarks.support.written import table, write_ordered_json, write_text
@@ -75,9 +75,9 @@ def load_data(name: str) -> Data:
 
 def chosen(data: Data, system: str, seeds: int) -> list[Run]:
     """The best setting of the grid on validation, from so many seeds."""
-    trials = [train(data, system, settings, 0) for settings in GRID]
+    trials = [train(Trial(data, system, settings, 0)) for settings in GRID]
     best = max(trials, key=lambda run: run.valid)
-    return [train(data, system, best.settings, seed) for seed in range(seeds)]
+    return [train(Trial(data, system, best.settings, seed)) for seed in range(seeds)]
 
 
 def quality(data: Data, systems: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -131,7 +131,7 @@ def speed(data: Data, systems: Sequence[str]) -> dict[str, dict[str, float]]:
         for system in systems:
             if system.startswith("recbole") and turn:
                 continue  # half a minute per epoch: once
-            run = train(data, system, GRID[0], 0, epochs=TIMED_EPOCHS, fresh=True)
+            run = train(Trial(data, system, GRID[0], 0, TIMED_EPOCHS), fresh=True)
             seconds[system].append(run.seconds_per_epoch)
             steps[system] = run.steps_per_epoch
     return {

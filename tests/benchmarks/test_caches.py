@@ -106,7 +106,8 @@ def test_a_training_is_kept_with_its_log(tmp_path: Path) -> None:
     found = []
     for text in ("a", "another", "a"):
         table.write_text(text)
-        found += [systems.kept(data, name, {"dropout": 0.1}, 0, None) for name in ("supervised", "recbole:SASRec")]
+        trials = [systems.Trial(data, name, {"dropout": 0.1}, 0) for name in ("supervised", "recbole:SASRec")]
+        found += map(systems.kept, trials)
     assert found[:2] == found[4:]
     assert len(set(found)) == 4
 
