@@ -1,6 +1,6 @@
-"""One prompt per state and one per action: the naive way to train the LE, to hold the packed way against.
+"""One prompt per state and one per action: the naive method to train the LE, beside the packed one.
 
-In: a `Finetuning` whose lora phase is run. Out: how many times as many steps per second the packed way makes, over the
+In: a `Finetuning` whose lora phase is run. Out: how many times as many steps a second the packed method makes, over the
 same batches from the same weights, and the largest difference of their losses.
 """
 
@@ -21,11 +21,11 @@ from lea_core.le_users import choose_users
 from lea_core.params import Params
 from lea_core.sequences import Sequences, Window
 
-PROMPTS = 256  # per pass of the LLM
+PROMPTS = 256  # per forward of the LLM
 
 
 class PromptFinetuning(Finetuning):
-    """Reads x_1 .. x_t for each state and x_1 .. x_t, a for each action, padded to the longest of a pass."""
+    """Reads x_1 .. x_t for each state and x_1 .. x_t, a for each action, padded to the longest of a forward."""
 
     def read(self, batch: list[Window], actions: np.ndarray) -> Steps | None:
         """The steps of these windows, as `Finetuning.read` gives them."""

@@ -38,7 +38,7 @@ from lea_core.params.overlay import change_params
 from lea_core.results import interval
 
 RESULT = STORE.parent / "le_seeds.md"
-TABLES = ("state", "reward", "actions", "ranking")  # parts that an LE makes; the first two are of `annotate`
+TABLES = ("state", "reward", "actions", "ranking")  # signals that an LE makes; the first two are of `annotate`
 FURTHER = {"actions": "augment", "ranking": "rank"}  # stages that read the states that annotate kept
 LOG = ("interactions", "llm", "item_tokens", "items")  # what no seed of the LE changes
 CODE = tuple(f"stages.{name}" for name in ("finetune_le", "evaluate_le", "annotate", "augment", "rank", "control"))

@@ -47,7 +47,7 @@ def read_benchmark() -> dict[str, Any]:
 
 
 def variants_of(benchmark: Mapping[str, Any], data: str) -> Names:
-    """Every variant of a data set as params.yaml has it, by name: <backbone>-<method>, then -lea, parts or a control.
+    """Every variant of a data set as params.yaml has it, by name: <backbone>-<method>-<lea, signal or control>.
 
     Raises `LeaError` where benchmark.yaml has no settings for a method.
     """
@@ -68,7 +68,7 @@ def variants_of(benchmark: Mapping[str, Any], data: str) -> Names:
 
 
 def _endings(method: str) -> dict[str, dict[str, str]]:
-    """What a method is trained with: nothing, all parts of the LE, each alone. The supervised one reads no reward."""
+    """What a method is trained with: no signal of the LE, all, each alone. The supervised method reads no reward."""
     parts = [part for part in FOLDERS if not (method == "supervised" and part == "reward")]
     return {"": {}, "lea": dict.fromkeys(parts, "le"), **{part: {part: "le"} for part in parts}}
 
@@ -90,7 +90,7 @@ def _variant(
 def _controls(
     benchmark: Mapping[str, Any], data: str, backbone: str, method: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A variant for every control table, and those of settings/controls.yaml that are controls without any part."""
+    """A variant for every control table, and those of settings/controls.yaml that are controls without any signal."""
     overlay = read_yaml(SETTINGS / "controls.yaml")
     tables = {name: (entry["part"], entry["source"]) for name, entry in overlay["controls"]["sources"].items()}
     tables |= {name: (entry["part"], "policy") for name, entry in overlay["controls"]["policies"].items()}
@@ -153,7 +153,7 @@ def configurations_of(benchmark: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _turn(name: str, variant: Mapping[str, Any], benchmark: Mapping[str, Any]) -> tuple[int, ...]:
-    """When a variant has its turn: backbone by backbone, without the LE and `lea` before parts; controls last."""
+    """When a variant runs: backbone by backbone, without the LE and `lea` before single signals; controls last."""
     backbone, method = variant["backbone"], variant["method"]
     ending = name.removeprefix(f"{backbone}-")
     place = FIRST.index(ending) if ending in FIRST else len(FIRST)

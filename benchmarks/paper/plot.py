@@ -1,9 +1,9 @@
-"""The picture of the paper-scale benchmark: what ranks how well, and what each part of the LE adds.
+"""The picture of the paper-scale benchmark: what ranks how well, and what each signal of the LE adds.
 
 In: `Found` of each data set (summary.py). Out: docs/benchmark.png, a row of two panels for each: left test
-NDCG@10 of baselines and of every method without the LE and with all of its parts, and of the best on validation; right
-the difference that one part of the LE makes, with its 95 % interval over users and seeds, above its controls in grey.
-Where no controls have run, the parts stand there in every method.
+NDCG@10 of baselines, of every method without the LE and with all of its signals, and of the best on validation; right
+the difference that one signal of the LE makes, with its 95 % interval over users and seeds, above its controls in grey.
+Where no controls have run, the signals are shown in every method.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def picture(all_found: Sequence[Found]) -> Figure:
 
 
 def systems(found: Found) -> list[Result]:
-    """Baselines, methods without the LE, with all parts, and the best on validation: the best on test first."""
+    """Baselines, methods without the LE, with all signals, and the best on validation: the best on test first."""
     chosen = (best(found) or {}).get("best_lea")
     plain = [result for result in found.results if result.kind == "variant" and _plain(result)]
     wanted = [
@@ -71,7 +71,7 @@ def _plain(result: Result) -> bool:
 
 
 def shown_parts(found: Found) -> list[dict[str, Any]]:
-    """Rows of one part each (what_bought_what.rows): of the method with controls, or of all; controls come last."""
+    """Rows of one signal each (what_bought_what.rows): of the method with controls, or of all; controls come last."""
     single = [row for row in found.parts if row["part"] in FOLDERS and row["low_with_seeds"] != ""]
     controlled = {row["other"] for row in single if row["control"] == "true"}
     kept = [row for row in single if (not controlled and _is_plain(row, found)) or row["other"] in controlled]

@@ -156,7 +156,7 @@ def asked(found: Found) -> list[str]:
 
 
 def for_which_events(found: Found) -> list[str]:
-    """The best variant with LE parts on each kind of test events; nothing where none or too little is kept."""
+    """The best variant with signals of the LE on each kind of test events; nothing where none or too little is kept."""
     chosen, rival = best(found), best_baseline(found.results, NDCG)
     if found.events is None or chosen is None or rival is None:
         return []

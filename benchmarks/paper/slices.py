@@ -4,8 +4,9 @@ In: the folder of a data set, once its items have tokens; kept results (store.py
 events, events.parquet beside the results (EVENTS: a row for each event, in the order of theirs, with the place of its
 band in every slice) and events.json (what the bands are called, of which parameters); and the table of benchmark.md.
 
-The best variant with LE parts stands there beside its twin, the best baseline without the LLM, text neighbours and the
-LE. Intervals are over users and seeds and not corrected: with so many bands one or two exclude zero by chance.
+The best variant with signals of the LE stands there beside its supervised baseline, the best baseline without the LLM,
+text neighbours and the LE. Intervals are over users and seeds and not corrected: with so many bands one or two exclude
+zero by chance.
 """
 
 from __future__ import annotations

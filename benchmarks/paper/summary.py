@@ -1,8 +1,8 @@
 """What has run of a data set of the benchmark, and what it says in short: the entries of summary.json.
 
 In: the kept configurations and baselines (store.py). Out: `Found`, all of a data set with its comparisons; `summary`:
-the best variant with LE parts, chosen by validation, beside its supervised twin and beside the best baseline that needs
-no LLM, and each part of the LE beside its controls.
+the best variant with signals of the LE, chosen by validation, beside its supervised baseline and beside the best
+baseline that needs no LLM, and each signal of the LE beside its controls.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Found:
     params: Params
     kept: dict[str, Kept]  # in the order of params.yaml; baselines last
     seconds: float  # of all stages but the configurations
-    comparisons: dict[str, dict[str, Any]]  # of each variant with a twin and two seeds or more
+    comparisons: dict[str, dict[str, Any]]  # of each variant with a supervised baseline and two seeds or more
     asked: list[dict[str, Any]]  # comparisons that benchmark.yaml names
     parts: list[dict[str, Any]]
-    beats: dict[str, dict[str, Any]]  # by part of the LE
+    beats: dict[str, dict[str, Any]]  # by signal of the LE
     events: Events | None  # what is known of its test events
 
     @property
@@ -68,9 +68,9 @@ def collect(name: str, params: Params, store: Path, pairs: Sequence[Sequence[str
 
 
 def without_le_settings(result: Result) -> Result:
-    """The result without what its variant sets in train.le: that changes nothing where no part of the LE is used.
+    """The result without what its variant sets in train.le: that changes nothing where no signal of the LE is used.
 
-    So a part with a weight of its own still stands beside the variant that lacks it.
+    So a signal with a weight of its own still stands beside the variant that lacks it.
     """
     if result.variant is None:
         return result
@@ -79,7 +79,7 @@ def without_le_settings(result: Result) -> Result:
 
 
 def beats_its_controls(scores: Scores, params: Params, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
-    """For each part that ran beside controls: whether it is better than the best of those that have run."""
+    """For each signal that ran beside controls: whether it is better than the best of those that have run."""
     wanted = [list(variant.sources) for variant in params.variants.values() if variant.is_control]
     have = [list(result.sources) for result in results if result.kind == "control"]
     found = {}
@@ -98,7 +98,7 @@ def beats_its_controls(scores: Scores, params: Params, results: Sequence[Result]
 
 
 def best(found: Found, wanted: Callable[[Result], bool] = lambda _: True) -> dict[str, Any] | None:
-    """Of the wanted variants with LE parts, the best on validation beside its twin; None where none has run."""
+    """Of the wanted variants with signals of the LE the best on validation, beside its supervised baseline; or None."""
     candidates = [pair for pair in with_le(found.results) if wanted(pair[0])]
     pair = best_with_le(candidates, NDCG)
     if pair is None:
@@ -122,7 +122,7 @@ def best(found: Found, wanted: Callable[[Result], bool] = lambda _: True) -> dic
 
 
 def uses_all(result: Result) -> bool:
-    """Whether it has all parts of the LE that its method can use."""
+    """Whether it has all signals of the LE that its method can use."""
     return result.kind == "variant" and bool(result.sources) and result.name.endswith("-lea")
 
 
@@ -142,7 +142,7 @@ def beside_baseline(found: Found, name: str) -> dict[str, Any] | None:
 
 
 def summary(found: Found) -> dict[str, Any]:
-    """The entry of a data set in summary.json: the best with any parts, and `all_parts`, the best with all."""
+    """The entry of a data set in summary.json: the best with any signals, and `all_parts`, the best with all."""
     chosen = best(found)
     return {
         "cells": len(found.notes),

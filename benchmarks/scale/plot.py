@@ -45,8 +45,7 @@ def stages_picture(result: Mapping[str, Any]) -> Figure:
     peaks.set_yticks(range(0, LIMIT_MIB + 1, 1024))
     peaks.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0.0, 0.93))
     seconds.legend(frameon=False, fontsize=9, loc="upper left")
-    figure.tight_layout(w_pad=2.5)
-    return figure
+    return finished(figure)
 
 
 def catalogue_picture(result: Mapping[str, Any]) -> Figure:
@@ -63,17 +62,23 @@ def catalogue_picture(result: Mapping[str, Any]) -> Figure:
     epochs.set(xlabel="interactions", ylabel="seconds", title="One epoch, 10,000 items", yscale="log")
     seconds.legend(frameon=False, fontsize=9, loc="upper left")
     peaks.legend(frameon=False, fontsize=8, loc="lower right")
-    figure.tight_layout(w_pad=2.5)
-    return figure
+    return finished(figure)
 
 
 def draw_lines(axes: Axes, result: Mapping[str, Any], lines: Lines) -> None:
     """A line for each; it ends where its sizes were not measured."""
     for key, (label, colour) in lines.items():
         axes.plot(*points(result, key), "o-", color=colour, lw=1.3, ms=4, label=label)
-    axes.set_xscale("log")
-    axes.grid(alpha=0.25, lw=0.6)
-    plain(axes)
+
+
+def finished(figure: Figure) -> Figure:
+    """The figure when all its axes have their lines and titles."""
+    for axes in figure.axes:
+        axes.set_xscale("log")
+        axes.grid(alpha=0.25, lw=0.6)
+        plain(axes)
+    figure.tight_layout(w_pad=2.5)
+    return figure
 
 
 def points(result: Mapping[str, Any], key: str) -> tuple[list[float], list[float]]:

@@ -1,5 +1,6 @@
 """The scale benchmark: its log, its picture, how it measures, and the memory of preprocess and of its plan."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 from benchmarks.scale import log as scale_log
 from benchmarks.scale import plot, stages
-from benchmarks.support.jobs import RESULTS, peak_mib
+from benchmarks.scale.random_le import write_random_le
+from benchmarks.support.jobs import RESULTS, ROOT, peak_mib
+from lea_core import environment, llm
 from lea_core.artifacts import read_json
 
 # Measured: 390; a log of texts rather than codes took 570.
@@ -78,3 +81,16 @@ def test_the_picture_of_the_result() -> None:
     seconds, peaks = figure.axes
     assert [len(line.get_xdata()) for line in seconds.lines] == [len(stages.SIZES)] * 3  # type: ignore[arg-type]
     assert len(peaks.lines) == 5
+
+
+def test_the_random_le_is_what_annotate_loads(tmp_path: Path) -> None:
+    write_random_le(tmp_path, 30)
+    data = tmp_path / "data"
+    tokens = environment.read_item_tokens(data / "item_tokens" / "items.parquet")
+    le = environment.load(data / "le", llm.load(data / "llm", 2), tokens)
+    assert (le.num_items, le.llm.width, le.shape.history) == (30, 16, 50)
+
+
+def test_no_benchmark_imports_a_test() -> None:
+    files = (ROOT / "benchmarks").glob("[!.]*/*.py")
+    assert not [file for file in files if re.search(r"^\s*(from|import) tests\b", file.read_text(), re.MULTILINE)]
