@@ -52,41 +52,41 @@ tiny: install ## the whole pipeline on 60 users in a temporary folder, then its 
 	@python -m tests.support.lane
 
 benchmark: install ## the paper-scale benchmark, a day or more, resumable -> benchmarks/results/{benchmark.csv,benchmark.md,summary.json}
-	@python -m benchmarks.benchmark_run
+	@python -m benchmarks.paper.run
 
 bench-le: install ## the LE on Amazon Scientific beside its yardsticks -> benchmarks/results/le.json
-	@python -m benchmarks.le
+	@python -m benchmarks.environment.quality
 
 bench-scale: install ## time and memory on logs of up to ten million events -> benchmarks/results/scale.json, docs/scale.png
-	@python -m benchmarks.scale
+	@python -m benchmarks.scale.stages
 
 bench-catalogue: install ## time and memory of training with up to a million items -> benchmarks/results/catalogue.{json,md}, docs/catalogue.png
-	@python -m benchmarks.catalogue
+	@python -m benchmarks.scale.catalogue
 
 bench-evaluation: install ## 100,000 users ranked over 100,000 items -> benchmarks/results/evaluation.json
-	@python -m benchmarks.evaluation
+	@python -m benchmarks.scale.evaluation
 
 bench-http: install ## requests a second of examples/serve with fifty clients, of the policy in data/policy
 	@lea export --onnx data/policy-onnx
 	@python -m examples.serve.load_test data/policy-onnx
 
 bench-train: install ## training speed and quality beside RecBole and RecTools (hours) -> benchmarks/results/train.{json,md}
-	@python -m benchmarks.train
+	@python -m benchmarks.peers.train
 
 bench-cold: install ## items held out of training, added by their texts -> benchmarks/results/cold_start.{json,md}
-	@python -m benchmarks.cold_start
+	@python -m benchmarks.serving.cold_start
 
 bench-serve: install ## latency, throughput, memory and start of the shipped policy, beside the LE (after `make run`) -> benchmarks/results/serve.{json,md}
-	@python -m benchmarks.serve
+	@python -m benchmarks.serving.speed
 
 bench-annotate: install ## the packed pass against prompts and a KV cache -> benchmarks/results/annotate.{json,md}
-	@python -m benchmarks.annotate
+	@python -m benchmarks.annotation.speed
 
 search-le: install ## one setting of the LE after another, on validation -> benchmarks/results/le_search.csv
-	@python -m benchmarks.le_search
+	@python -m benchmarks.environment.search
 
 tune: install ## settings of every method by the same number of trials, on validation -> benchmarks/results/tuning.md, settings/
-	@python -m benchmarks.tune --trials 5
+	@python -m benchmarks.paper.tune --trials 5
 
 clean: ## remove .venv, data/ and tool caches; DVC's cache stays, so `dvc checkout` brings data/ back
 	@rm -rf .venv build lea_recommender.egg-info dvc_plots .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,12 +1,11 @@
-"""What both peers' scripts share: the events, the loop over epochs with early stopping, and the result.
+"""What both peers' scripts share: the loop over epochs with early stopping, and the result.
 
-In: a folder with events.parquet (user, position, item, split; sorted by user and position, items numbered from 0) and
-settings.json. Out: result.json in the same folder.
+In: a folder with settings.json, which names the data set's log (data/interactions). Out: result.json there.
 
-This runs in the peers' environments: numpy and pyarrow are all it needs. A peer trains on the training events alone;
-the history of a validation or test event is all events of its user before it, of whatever split. Ranks are made here
-of the peer's scores, so that no two libraries' metrics are compared; the seconds of an evaluation are those of the
-peer's own ranking of all items.
+This runs in the peers' environments, with those modules of lea_core that need numpy, pyarrow and torch alone. A peer
+trains on the training events; the history of a validation or test event is all events of its user before it, of
+whatever split. Ranks are made by lea_core of the peer's scores, so that no two libraries' metrics are compared; the
+seconds of an evaluation are those of the peer's own ranking of all items.
 """
 
 from __future__ import annotations
@@ -16,45 +15,21 @@ import platform
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pyarrow.parquet as pq
-from ranking import at_cutoff, ranks  # beside this file, where the scripts are started
+
+from lea_core.data.sequences import Sequences, read_sequences
+from lea_core.metrics.full_ranking import Ranked, rank_events
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SELECTION = "NDCG@10"
 CUTOFF = 10
-RANKED_AT_ONCE = 512  # events; changes no result
-
-
-@dataclass(frozen=True)
-class Events:
-    """All events, (N,) each, sorted by user and position. starts: the row of each event's user's first event."""
-
-    users: np.ndarray
-    items: np.ndarray
-    split: np.ndarray
-    starts: np.ndarray
-    num_items: int
-
-    def rows(self, split: str) -> np.ndarray:
-        """The rows to predict in `split`: those that an event of the same user precedes."""
-        chosen: np.ndarray = np.flatnonzero((self.split == split) & (np.arange(len(self.items)) > self.starts))
-        return chosen
-
-    def history(self, row: int) -> np.ndarray:
-        """The items of a row's user before it."""
-        return self.items[self.starts[row] : row]
-
-    def seen(self, rows: np.ndarray) -> np.ndarray:
-        """(B, I) bool: the items of the history of each row."""
-        marked = np.zeros((len(rows), self.num_items), dtype=bool)
-        for index, row in enumerate(rows):
-            marked[index, self.history(row)] = True
-        return marked
+BATCH = 512  # events; changes no result
 
 
 class Peer(Protocol):
@@ -71,8 +46,11 @@ class Peer(Protocol):
     def evaluate(self) -> float:
         """Rank all items for the validation events as the library does it; its seconds."""
 
-    def scores(self, rows: np.ndarray) -> np.ndarray:
-        """(B, I) scores of all items for events, -inf for an item that the model does not know."""
+    def scores(self, items: np.ndarray) -> Tensor:
+        """(B, I) scores of all items, -inf for an item that the model does not know.
+
+        items: (B, T), the whole histories, right-aligned, -1 for none.
+        """
 
     def weights(self) -> Any:
         """A copy of the weights."""
@@ -81,32 +59,19 @@ class Peer(Protocol):
         """Take these weights."""
 
 
-def read(folder: Path) -> tuple[Events, dict[str, Any]]:
-    """The events and settings of a run."""
-    settings = json.loads((folder / "settings.json").read_text())
-    table = pq.read_table(folder / "events.parquet")
-    users = table["user"].to_numpy()
-    starts = np.searchsorted(users, users)  # users are sorted
-    split = np.array(table["split"].to_pylist())
-    return Events(users, table["item"].to_numpy().astype(np.int64), split, starts, settings["num_items"]), settings
+def rank(peer: Peer, log: Sequences, split: str, mask_seen: bool, most: int | None = None, listed: int = 0) -> Ranked:
+    """The events of `split`, or the first `most` of them, ranked by a peer's scores."""
+    users, positions = (part[:most] for part in log.targets(split))
+    longest = int(np.diff(log.offsets).max(initial=1))
+    return rank_events(peer.scores, log, users, positions, longest, mask_seen, BATCH, listed)
 
 
-def rank(peer: Peer, events: Events, split: str, mask_seen: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The ranks of the events to predict in `split` and how many candidates each had: (N,) both."""
-    rows = events.rows(split)
-    found = [(np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64))]
-    for start in range(0, len(rows), RANKED_AT_ONCE):
-        part = rows[start : start + RANKED_AT_ONCE]
-        found.append(ranks(peer.scores(part), events.items[part], events.seen(part) if mask_seen else None))
-    ranked, candidates = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return ranked, candidates
-
-
-def run(folder: Path, prepare: Callable[[Events, dict[str, Any], Path], Peer], packages: list[str]) -> None:
+def run(folder: Path, prepare: Callable[[Sequences, dict[str, Any], Path], Peer], packages: list[str]) -> None:
     """Train a peer until the validation score stops rising, and write result.json."""
     started = time.perf_counter()
-    events, settings = read(folder)
-    peer = prepare(events, settings, folder)
+    settings = json.loads((folder / "settings.json").read_text())
+    log = read_sequences(Path(settings["log"]))
+    peer = prepare(log, settings, folder)
     prepared = time.perf_counter() - started
     train_seconds, train_cpu_seconds, valid_seconds = [], [], []
     curve: list[dict[str, float]] = []
@@ -116,14 +81,14 @@ def run(folder: Path, prepare: Callable[[Events, dict[str, Any], Path], Peer], p
         train_seconds.append(peer.epoch())
         train_cpu_seconds.append(time.process_time() - cpu)
         valid_seconds.append(peer.evaluate())
-        curve.append(at_cutoff(*rank(peer, events, "valid", settings["mask_seen"]), CUTOFF))
+        curve.append(rank(peer, log, "valid", settings["mask_seen"]).metrics([CUTOFF]))
         print(f"epoch {epoch + 1}: {train_seconds[-1]:.2f} s, valid {valid_seconds[-1]:.2f} s, {curve[-1]}", flush=True)
         if best < 0 or curve[-1][SELECTION] > curve[best][SELECTION]:
             best, best_weights = epoch, peer.weights()
         elif epoch - best >= settings["patience"]:
             break
     peer.load(best_weights)
-    test_ranks, test_candidates = rank(peer, events, "test", settings["mask_seen"])
+    test = rank(peer, log, "test", settings["mask_seen"])
     result = {
         "settings": settings,
         "epochs": len(curve),
@@ -134,10 +99,10 @@ def run(folder: Path, prepare: Callable[[Events, dict[str, Any], Path], Peer], p
         "seconds": sum(train_seconds) + sum(valid_seconds),
         "prepare_seconds": prepared,
         "valid": {name: [row[name] for row in curve] for name in curve[0]},
-        "test": at_cutoff(test_ranks, test_candidates, CUTOFF),
-        "test_ranks": test_ranks.tolist(),  # in the order of users and positions
-        "test_candidates": test_candidates.tolist(),
-        "events": {split: len(events.rows(split)) for split in ("valid", "test")},
+        "test": test.metrics([CUTOFF]),
+        "test_ranks": test.rank.tolist(),  # in the order of users and positions
+        "test_candidates": test.candidates.tolist(),
+        "events": {split: len(log.targets(split)[0]) for split in ("valid", "test")},
         "parameters": peer.parameters,
         "targets": peer.targets,
         "steps_per_epoch": peer.steps,
@@ -148,3 +113,11 @@ def run(folder: Path, prepare: Callable[[Events, dict[str, Any], Path], Peer], p
     part = folder / "result.json.part"
     part.write_text(json.dumps(result, indent=1))
     part.replace(folder / "result.json")
+
+
+def aligned(numbers: np.ndarray, length: int, left: bool) -> np.ndarray:
+    """(B, length): the last positive numbers of each row (B, T) in their order, on the left or right of zeros."""
+    padded = np.pad(np.maximum(numbers, 0), ((0, 0), (length, 0)))
+    order = np.argsort(padded > 0, axis=1, kind="stable")
+    last = np.take_along_axis(padded, order, axis=1)[:, -length:]
+    return np.take_along_axis(last, np.argsort(last == 0, axis=1, kind="stable"), axis=1) if left else last

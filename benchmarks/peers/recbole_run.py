@@ -1,6 +1,6 @@
-"""RecBole's SASRec or GRU4Rec on our events; runs in the RecBole environment: `python recbole_run.py FOLDER`.
+"""RecBole's SASRec or GRU4Rec on our events; in its environment: `python -m benchmarks.peers.recbole_run FOLDER`.
 
-In: events.parquet and settings.json in FOLDER (see harness.py); `model` is SASRec or GRU4Rec, `batch` counts samples.
+In: settings.json in FOLDER (see harness.py); `model` is SASRec or GRU4Rec, `batch` counts samples.
 Out: result.json.
 
 RecBole is given finished samples (its `benchmark_filename`): each training event but a user's first is the target of
@@ -16,7 +16,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import harness
 import numpy as np
 import torch
 from recbole.config import Config
@@ -25,16 +24,19 @@ from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from recbole.utils import get_model, init_seed
 
+from benchmarks.peers import harness
+from lea_core.data.sequences import SPLITS, Sequences
+
 NAME = "lea"
 
 
 class RecBole:
     """One of RecBole's sequential models with its trainer."""
 
-    def __init__(self, events: harness.Events, settings: dict[str, Any], folder: Path) -> None:
+    def __init__(self, log: Sequences, settings: dict[str, Any], folder: Path) -> None:
         torch.set_num_threads(settings["threads"])
-        self.events, self.length = events, settings["history"]
-        write_samples(events, self.length, folder / NAME)
+        self.length = settings["history"]
+        write_samples(log, self.length, folder / NAME)
         config = Config(model=settings["model"], dataset=NAME, config_dict=configuration(settings, folder))
         init_seed(settings["seed"], config["reproducibility"])
         dataset = create_dataset(config)
@@ -42,10 +44,9 @@ class RecBole:
         self.model = get_model(settings["model"])(config, self.train.dataset)
         self.trainer = Trainer(config, self.model)
         self.trainer.eval_collector.data_collect(self.train)  # as `Trainer.fit` begins
-        # (I + 1,): our number of each of RecBole's items; its item 0 is padding.
-        self.item = np.array([-1, *(int(token) for token in dataset.field2id_token["item_id"][1:])])
-        self.internal = np.empty(events.num_items, dtype=np.int64)
-        self.internal[self.item[1:]] = np.arange(1, events.num_items + 1)
+        ours = dataset.field2id_token["item_id"][1:].astype(np.int64)  # of each of RecBole's items but 0, padding
+        self.internal = np.zeros(log.num_items + 1, dtype=np.int64)  # of our items, and 0 of -1, which is none
+        self.internal[ours] = np.arange(1, log.num_items + 1)
         self.epochs = 0
         self.parameters = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
         self.targets, self.steps = len(self.train.dataset), len(self.train)
@@ -66,17 +67,13 @@ class RecBole:
         return time.perf_counter() - started
 
     @torch.no_grad()
-    def scores(self, rows: np.ndarray) -> np.ndarray:
-        """(B, I) scores of all items for events."""
+    def scores(self, items: np.ndarray) -> torch.Tensor:
+        """(B, I) scores of all items for histories (B, T)."""
         self.model.eval()
-        items = np.zeros((len(rows), self.length), dtype=np.int64)
-        lengths = np.zeros(len(rows), dtype=np.int64)
-        for index, row in enumerate(rows):
-            history = self.internal[self.events.history(row)[-self.length :]]
-            items[index, : len(history)], lengths[index] = history, len(history)
-        batch = Interaction({"item_id_list": torch.from_numpy(items), "item_length": torch.from_numpy(lengths)})
-        found = self.model.full_sort_predict(batch).view(len(rows), -1).numpy()
-        return found[:, self.internal]
+        given = harness.aligned(self.internal[items], self.length, left=True)
+        fields = {"item_id_list": torch.from_numpy(given), "item_length": torch.from_numpy((given > 0).sum(axis=1))}
+        found: torch.Tensor = self.model.full_sort_predict(Interaction(fields)).view(len(items), -1)
+        return found[:, torch.from_numpy(self.internal[:-1])]
 
     def weights(self) -> dict[str, torch.Tensor]:
         """A copy of the weights."""
@@ -137,16 +134,17 @@ def configuration(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def write_samples(events: harness.Events, length: int, folder: Path) -> None:
+def write_samples(log: Sequences, length: int, folder: Path) -> None:
     """RecBole's files: the catalogue, and a history and a target for each event of a split."""
     folder.mkdir(exist_ok=True)
-    catalogue = "\n".join(map(str, range(events.num_items)))
+    catalogue = "\n".join(map(str, range(log.num_items)))
     (folder / f"{NAME}.item").write_text(f"item_id:token\n{catalogue}\n")
-    for split in ("train", "valid", "test"):
+    for split in SPLITS:
         lines = ["user_id:token\titem_id:token\titem_id_list:token_seq"]
-        for row in events.rows(split):
-            history = " ".join(map(str, events.history(row)[-length:]))
-            lines.append(f"{events.users[row]}\t{events.items[row]}\t{history}")
+        for user, position in zip(*log.targets(split), strict=True):
+            items = log.user_items(user)
+            history = " ".join(map(str, items[max(position - length, 0) : position]))
+            lines.append(f"{user}\t{items[position]}\t{history}")
         (folder / f"{NAME}.{split}.inter").write_text("\n".join(lines) + "\n")
 
 

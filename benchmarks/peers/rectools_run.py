@@ -1,6 +1,6 @@
-"""RecTools' SASRec on our events; runs in the RecTools environment: `python rectools_run.py FOLDER`.
+"""RecTools' SASRec on our events; in the RecTools environment: `python -m benchmarks.peers.rectools_run FOLDER`.
 
-In: events.parquet and settings.json in FOLDER (see harness.py); `model` is SASRec, `batch` counts sessions. Out:
+In: settings.json in FOLDER (see harness.py); `model` is SASRec, `batch` counts sessions. Out:
 result.json.
 
 RecTools learns from the last `history` + 1 events of a user. With `sessions: windows` a longer user is cut into
@@ -15,11 +15,9 @@ import logging
 import sys
 import time
 import warnings
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import harness
 import numpy as np
 import pandas as pd
 import torch
@@ -28,7 +26,9 @@ from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 
-CUTOFF = 10
+from benchmarks.peers import harness
+from benchmarks.peers.harness import BATCH, CUTOFF
+from lea_core.data.sequences import Sequences
 
 
 class Clock(Callback):
@@ -61,14 +61,13 @@ def lightning_trainer() -> Trainer:
 class RecTools:
     """RecTools' SASRec and its data."""
 
-    def __init__(self, events: harness.Events, settings: dict[str, Any], _folder: Path) -> None:
+    def __init__(self, log: Sequences, settings: dict[str, Any], _folder: Path) -> None:
         if settings["model"] != "SASRec" or settings["weight_decay"]:
             raise SystemExit("RecTools has no GRU4Rec, and its SASRec no weight decay")
         torch.set_num_threads(settings["threads"])
         seed_everything(settings["seed"], verbose=False)
-        self.events, self.length, self.mask_seen = events, settings["history"], settings["mask_seen"]
-        windows = settings.get("sessions", "windows") == "windows"
-        self.train = training_data(events, self.length, windows)
+        self.log, self.length, self.mask_seen = log, settings["history"], settings["mask_seen"]
+        self.train = training_data(log, self.length, settings.get("sessions", "windows") == "windows")
         self.model = SASRecModel(
             n_blocks=settings["layers"],
             n_heads=settings["heads"],
@@ -86,19 +85,18 @@ class RecTools:
         loader = self.model.data_preparator.get_dataloader_train()
         self.targets, self.steps = sum(int((batch["yw"] > 0).sum()) for batch in loader), len(loader)
         external = self.model.data_preparator.item_id_map.external_ids  # its item 0 is padding
-        self.internal = np.full(events.num_items, -1)
+        self.internal = np.zeros(log.num_items + 1, dtype=np.int64)  # 0 of items that it does not know, and of -1
         self.internal[external[1:].astype(np.int64)] = np.arange(1, len(external))
+        events = {split: list(zip(*log.targets(split), strict=True)) for split in ("valid", "test")}
+        targets = {split: [log.user_items(user)[place] for user, place in found] for split, found in events.items()}
         self.notes: dict[str, Any] = {
             "evaluation": f"recommend(k={CUTOFF}) for the validation events",
             "sessions": len(loader.dataset),
-            "unknown_items": int((self.internal < 0).sum()),
-            "unknown_targets": {
-                split: int((self.internal[events.items[events.rows(split)]] < 0).sum()) for split in ("valid", "test")
-            },
+            "unknown_items": int((self.internal[:-1] == 0).sum()),
+            "unknown_targets": {split: int((self.internal[items] == 0).sum()) for split, items in targets.items()},
             "same_recommendations": [],  # share of what `recommend` gives that our ranking of its scores has as well
         }
-        self.valid_rows = events.rows("valid")
-        self.valid = histories(events, self.valid_rows)
+        self.valid = dataset([log.user_items(user)[:place] for user, place in events["valid"]])
 
     def epoch(self) -> float:
         """Train one epoch; its seconds, without what `fit_partial` does before."""
@@ -109,7 +107,7 @@ class RecTools:
         """Recommend for the validation events; its seconds."""
         started = time.perf_counter()
         found = self.model.recommend(
-            users=np.arange(len(self.valid_rows)),
+            users=np.arange(len(self.log.targets("valid")[0])),
             dataset=self.valid,
             k=CUTOFF,
             filter_viewed=self.mask_seen,
@@ -120,32 +118,21 @@ class RecTools:
         return seconds
 
     def share_of(self, found: pd.DataFrame) -> float:
-        """How many of these recommendations are among the best of `scores`."""
-        same, part = 0, self.valid_rows[: harness.RANKED_AT_ONCE]
-        scores = self.scores(part)
-        if self.mask_seen:
-            scores[self.events.seen(part)] = -np.inf
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :CUTOFF]
-        found = found[found[Columns.User] < len(part)]
-        for user, items in found.groupby(Columns.User)[Columns.Item]:
-            same += len(np.intersect1d(items, best[user]))
+        """How many of these recommendations, of the first events, are among the best of `scores`."""
+        best = harness.rank(self, self.log, "valid", self.mask_seen, BATCH, CUTOFF).top
+        found = found[found[Columns.User] < BATCH]
+        same = sum(len(np.intersect1d(items, best[user])) for user, items in found.groupby(Columns.User)[Columns.Item])
         return same / max(len(found), 1)
 
     @torch.no_grad()
-    def scores(self, rows: np.ndarray) -> np.ndarray:
-        """(B, I) scores of all items for events, -inf for those that RecTools does not know."""
+    def scores(self, items: np.ndarray) -> torch.Tensor:
+        """(B, I) scores of all items for histories (B, T), -inf for those that RecTools does not know."""
         torch_model = self.model.torch_model.eval()
-        items = np.zeros((len(rows), self.length), dtype=np.int64)
-        for index, row in enumerate(rows):
-            history = self.internal[self.events.history(row)]
-            history = history[history > 0][-self.length :]
-            items[index, self.length - len(history) :] = history
+        given = harness.aligned(self.internal[items], self.length, left=False)
         vectors = torch_model.item_model.get_all_embeddings()
-        states = torch_model.encode_sessions({"x": torch.from_numpy(items)}, vectors)[:, -1]
-        known = self.internal >= 0
-        found = np.full((len(rows), self.events.num_items), -np.inf, dtype=np.float32)
-        found[:, known] = (states @ vectors.T).numpy()[:, self.internal[known]]
-        return found
+        states = torch_model.encode_sessions({"x": torch.from_numpy(given)}, vectors)[:, -1]
+        found = (states @ vectors.T)[:, torch.from_numpy(self.internal[:-1])]
+        return found.masked_fill(torch.from_numpy(self.internal[:-1] == 0), -torch.inf)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """A copy of the weights."""
@@ -156,23 +143,17 @@ class RecTools:
         self.model.torch_model.load_state_dict(weights)
 
 
-def training_data(events: harness.Events, length: int, windows: bool) -> Dataset:
+def training_data(log: Sequences, length: int, windows: bool) -> Dataset:
     """The training events as sessions of at most `length` + 1 events; without `windows` each user's last one alone."""
-    train = np.flatnonzero(events.split == "train")
-    bounds = np.flatnonzero(np.diff(events.users[train], prepend=-1, append=-1))
-    sessions = []
-    for first, end in pairwise(bounds):
-        stop = end
-        while stop - first > 1:  # from the end, so that the last session is the full one
-            start = max(first, stop - length - 1)
-            sessions.append(events.items[train[start:stop]])
-            stop = start + 1 if windows else first
+    train, sessions = log.train(), []
+    for user in range(train.num_users):
+        items = train.user_items(user)
+        stop = len(items)
+        while stop > 1:  # from the end, so that the last session is the full one
+            start = max(0, stop - length - 1)
+            sessions.append(items[start:stop])
+            stop = start + 1 if windows else 0
     return dataset(sessions)
-
-
-def histories(events: harness.Events, rows: np.ndarray) -> Dataset:
-    """The whole history of each row, which is user 0, 1, 2, ..."""
-    return dataset([events.history(row) for row in rows])
 
 
 def dataset(sequences: list[np.ndarray]) -> Dataset:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import le_seeds, systems
-from benchmarks.benchmark_inputs import BASELINE, CELL, CODE, LE_STAGE
+from benchmarks.environment import seeds as le_seeds
+from benchmarks.paper.inputs import BASELINE, CODE, CONFIGURATION, LE_STAGE
+from benchmarks.peers import systems
 from lea_core.common import code_hash
 from lea_core.common.checkpoints import Checkpoint
 from lea_core.common.code_hash import Source, _parse, closure, computed_by, is_plumbing, module_file
@@ -23,16 +24,16 @@ NAMED = {
     ),
     ("lea_core/common/checkpoints.py", "module"): (),  # handed on
     ("lea_core/llm/text_cache.py", "module"): (),
-    ("benchmarks/common.py", "*(f'stages.{stage}' for stage in stages)"): STAGES,
-    ("benchmarks/systems.py", "*PEERS"): systems.PEERS,
-    ("benchmarks/le_seeds.py", "*CODE"): le_seeds.CODE,
-    ("benchmarks/benchmark_inputs.py", "*code"): (
-        *CELL,
+    ("benchmarks/support/prepared.py", "*(f'stages.{stage}' for stage in stages)"): STAGES,
+    ("benchmarks/peers/systems.py", "*PEERS"): systems.PEERS,
+    ("benchmarks/environment/seeds.py", "*CODE"): le_seeds.CODE,
+    ("benchmarks/paper/inputs.py", "*code"): (
+        *CONFIGURATION,
         *BASELINE,
         *(code for codes in CODE.values() for code in codes),
     ),
-    ("benchmarks/benchmark_run.py", "LE_STAGE"): (LE_STAGE,),
-    ("benchmarks/benchmark_stage.py", "LE_STAGE"): (LE_STAGE,),
+    ("benchmarks/paper/run.py", "LE_STAGE"): (LE_STAGE,),
+    ("benchmarks/paper/stage.py", "LE_STAGE"): (LE_STAGE,),
 }
 # What the closures of some hold among others.
 KNOWN = {
@@ -69,8 +70,12 @@ KNOWN = {
     "stages.preprocess": {"data/preprocess", "data/splits", "data/datasets/tables"},
     "stages.train": {"learners/loop", "learners/supervision", "models/policy_network"},
     "stages.evaluate": {"metrics/full_ranking", "metrics/top_k", "metrics/ranking"},
-    "benchmarks.le": {"environment/finetune", "evaluation/environment/yardsticks", "environment/quality"},
-    "benchmarks.systems": {"metrics/full_ranking", "learners/loop"},
+    "benchmarks.environment.quality": {
+        "environment/finetune",
+        "evaluation/environment/yardsticks",
+        "environment/quality",
+    },
+    "benchmarks.peers.systems": {"metrics/full_ranking", "learners/loop"},
 }
 
 

@@ -64,8 +64,8 @@ def _flatten(raw: Any, key: str, found: dict[str, list[str]]) -> None:
 @cache
 def pairs(asked: str) -> str:
     """How two kept results of the benchmark differ: "DATA ONE OTHER"."""
-    from benchmarks.benchmark import difference
-    from benchmarks.benchmark_params import read_benchmark
+    from benchmarks.paper.params import read_benchmark
+    from benchmarks.paper.report import difference
 
     return difference(read_benchmark(), asked.split())
 

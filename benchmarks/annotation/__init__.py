@@ -1,0 +1,1 @@
+"""How fast the LE annotates, beside other methods to do it."""

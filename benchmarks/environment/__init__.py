@@ -1,0 +1,1 @@
+"""What the LE itself is worth: its quality, its settings, its seeds."""

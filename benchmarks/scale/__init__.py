@@ -1,0 +1,1 @@
+"""Time and memory as logs and catalogues grow."""
