@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lea_core.common.errors import LeaError
+from lea_core.common.layout import FOLDERS
 from lea_core.common.tables import INTERACTIONS, read_table, write_table
 from lea_core.data.rewards import Rewards, read_rewards, shrunken_means
 from lea_core.data.sequences import histories
@@ -25,15 +26,7 @@ from tests.support.lane import PARAMS, change_params
 from tests.support.tiny_project import log, write_log
 
 SEQUENCES = log(users=40, longest=7)
-VARIANT = {
-    "backbone": "gru4rec",
-    "method": "supervised",
-    "state": "none",
-    "reward": "none",
-    "actions": "none",
-    "ranking": "none",
-    "items": "none",
-}
+VARIANT = {"backbone": "gru4rec", "method": "supervised", **dict.fromkeys(FOLDERS, "none")}
 
 
 def policy(seed: int, items: int = 9) -> PolicyNetwork:

@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 
 from lea_core.common import tables
+from lea_core.common.layout import FOLDERS
 from tests.support.lane import (
     VARIANTS,
     change_params,
@@ -49,15 +50,7 @@ SNQN_LEA = {"train@snqn-lea", "evaluate@snqn-lea", "estimate_value", "export", "
 ALL_VARIANTS = SNQN_LEA | SIGNALS | {"train@supervised", "evaluate@supervised", "signals@supervised"}
 LLM = {"tokenize_items", "finetune_le", "annotate", "augment", "rank", "measure_le", "evaluate_le"}
 EVERYTHING = {"fetch_data", "fetch_llm", "preprocess", "baselines", "text_knn", "stamp_le"} | LLM | ALL_VARIANTS
-GRU4REC = {
-    "backbone": "gru4rec",
-    "method": "supervised",
-    "state": "none",
-    "reward": "none",
-    "actions": "none",
-    "ranking": "none",
-    "items": "none",
-}
+GRU4REC = {"backbone": "gru4rec", "method": "supervised", **dict.fromkeys(FOLDERS, "none")}
 
 Table = list[tuple[dict[str, object], set[str]]]
 ABOVE_TRAINING: Table = [
