@@ -62,7 +62,7 @@ class Annotating:
             if self.outs[path] is STATES:
                 yield pa.table({**columns, "state": vectors(shard["states"])})
                 continue
-            followed = shard["followed"]
+            followed = shard["followed"]  # events that another training event of the user follows
             yield pa.table(
                 {
                     **{name: column[followed] for name, column in columns.items()},

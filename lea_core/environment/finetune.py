@@ -280,7 +280,10 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _point(phase: str, epoch: int, losses: list[Losses], score: SelectionScore) -> dict[str, Any]:
-    """A row of the learning curve. Losses are means over the epoch's batches; None for the untrained LE."""
+    """A row of the learning curve. Losses are means over the epoch's batches; None for the untrained LE.
+
+    `reward_loss` there is with its centring (batches.py).
+    """
     of_state, of_reward = np.mean(losses, axis=0).tolist() if losses else (None, None)
     return {
         "phase": phase,

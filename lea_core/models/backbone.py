@@ -11,7 +11,8 @@ Inside, what concerns one position alone (embeddings, linear layers, dropout) se
 padding; what mixes positions sees each row's items moved to its front, so that position 0 is the first item read and a
 causal network cannot see padding (ragged.py).
 
-A backbone is one file of lea_core/models/backbones/ with `TITLE`, `Settings`, `Network` and `CASES`: docs/extending.md.
+A backbone is one file of lea_core/models/backbones/ with `TITLE`, `Settings`, `Network` and `CASES`, and its section
+of params.yaml: docs/extending.md.
 """
 
 from __future__ import annotations

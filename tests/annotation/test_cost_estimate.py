@@ -11,8 +11,8 @@ from lea_core.annotation.augment import Augmenting
 from lea_core.annotation.cost_estimate import estimate
 from lea_core.cli import le
 from lea_core.common.errors import LeaError
+from tests.annotation.test_annotation_cache import window_count, with_users
 from tests.annotation.test_run import LOG, STATES, annotated, total
-from tests.annotation.test_worker import window_count, with_users
 from tests.support.tiny_project import change, log, write_log, write_project
 
 

@@ -1,4 +1,7 @@
-"""Rows of earlier runs, and what may befall shard files: cut, edited, of another LE, a full disk, two runs at once."""
+"""The cache of annotation: what an earlier run computed is reused only where nothing that it depends on has changed.
+
+And what may happen to its shard files: cut, edited, of another LE, a full disk, two runs at once.
+"""
 
 import fcntl
 import json
@@ -10,15 +13,19 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
 from lea_core.annotation import augment, engines, run, shard_store
 from lea_core.annotation.annotate import Annotating
 from lea_core.annotation.augment import Augmenting
 from lea_core.annotation.worker import Job
 from lea_core.common import tables
+from lea_core.common.artifacts import read_tensors, write_tensors
 from lea_core.common.errors import LeaError
 from lea_core.common.tables import to_numpy
 from lea_core.data.sequences import Sequences, drawn_actions, windows
+from lea_core.params import load
+from lea_core.params.overlay import change_params
 from tests.annotation.test_run import LOG, REWARDS, STATES, annotated, files, fresh, same, total
 from tests.support.edited import edit
 from tests.support.tiny_le import item_tokens, make, shake
@@ -108,6 +115,45 @@ def test_another_le_shares_nothing(again: Path, monkeypatch: pytest.MonkeyPatch)
     le.save(again / "data" / "le", {})
     job = annotated(again, monkeypatch)
     assert total(job)["windows_known"] == 0
+
+
+def one_less(path: Path) -> None:
+    """Leave the last column out of the first matrix of a file of tensors."""
+    parts = read_tensors(path)
+    name = next(name for name, part in parts.items() if part.ndim == 2)
+    write_tensors(path, parts | {name: np.ascontiguousarray(parts[name][:, :-1])})
+
+
+IDENTITY = {
+    "LLM": lambda folder, _: (folder / "data" / "llm" / "more.txt").write_text("another file"),
+    "adapter": lambda folder, _: one_less(folder / "data" / "le" / "adapter.safetensors"),
+    "heads": lambda folder, _: one_less(folder / "data" / "le" / "heads.safetensors"),
+    "shape": lambda folder, _: (folder / "data" / "le" / "le.json").write_text("{}"),
+    "layers": lambda folder, _: change_params(folder, {"llm.layers": 1}),
+    "threads": lambda folder, _: change_params(folder, {"annotate.threads": 3}),
+    "dtype": lambda _, patch: patch.setattr(run, "choose_device_and_dtype", lambda: (CPU, torch.float16)),
+    "device": lambda _, patch: patch.setattr(run, "choose_device_and_dtype", lambda: (torch.device("meta"), F32)),
+    "code": lambda folder, patch: edit(patch, folder / "code", "lea_core/environment/heads.py"),
+}
+CPU, F32 = torch.device("cpu"), torch.float32
+
+
+@pytest.mark.parametrize("what", IDENTITY)
+def test_what_an_le_is_in_the_cache(again: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Each of these alone makes it another LE, which shares nothing; the counts of the items do not."""
+    llm = again / "data" / "llm"
+    if llm.is_symlink():  # changed below
+        target = llm.resolve()
+        llm.unlink()
+        shutil.copytree(target, llm)
+    monkeypatch.setattr(run, "choose_device_and_dtype", lambda: (CPU, F32))
+    before = run.le_identity(again, change(again))
+    heads = again / "data" / "le" / "heads.safetensors"
+    parts = read_tensors(heads)
+    write_tensors(heads, parts | {"counts": parts["counts"] + 1})
+    assert run.le_identity(again, load(again / "params.yaml")) == before
+    IDENTITY[what](again, monkeypatch)
+    assert run.le_identity(again, load(again / "params.yaml")) != before
 
 
 @pytest.mark.parametrize("harm", ["cut", "edited", "of another shard", "of another LE", "deleted"])
@@ -208,7 +254,7 @@ def test_other_code_of_the_proposals_proposes_anew(
         return job, to_numpy(tables.read_table(again / "data/actions/le.parquet", tables.ACTIONS), "actions")
 
     annotated(again, monkeypatch)
-    before, actions = augmented()
+    _, actions = augmented()
     propose = augment.propose
 
     def turned(*others: Any, **kinds: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -224,9 +270,6 @@ def test_other_code_of_the_proposals_proposes_anew(
     np.testing.assert_array_equal(turned_actions[~ones], actions[~ones])
     assert 0 < ones.sum() < len(ones)
     assert 0 < total(after)["windows_known"] < total(after)["windows"]
-    edit(monkeypatch, tmp_path / "more", "lea_core/environment/heads.py")
-    assert augmented()[0].run.parent != before.run.parent
-    assert annotated(again, monkeypatch).run.parent != before.run.parent
 
 
 def test_augment_reads_the_states_of_its_shard(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
